@@ -1,0 +1,106 @@
+// Every op, on one page. An op checks its arguments, runs a forward kernel and records its backward rule.
+//
+// Shapes are written [rows, columns]; "..." stands for any leading dimensions. Ops compute in f32 or f64, and all float
+// arguments of one op must have the same dtype and device. A bad argument throws rondo::Error with both sides of the
+// mismatch. Fused ops (attention, geglu, cross_entropy, state_gate) have a composed twin in their test.
+#pragma once
+#include <utility>
+#include <vector>
+
+#include "autograd/tape.h"
+
+namespace rondo {
+
+// ---- elementwise (autograd/elementwise.cpp) ------------------------------------------------------------------------
+// Shapes broadcast as in NumPy: aligned at the right, a dimension of 1 is repeated. The gradient of a repeated input is
+// summed over the repetitions (sum_to).
+Tensor add(const Tensor& a, const Tensor& b);
+Tensor sub(const Tensor& a, const Tensor& b);
+Tensor mul(const Tensor& a, const Tensor& b);
+Tensor div(const Tensor& a, const Tensor& b);
+Tensor scale(const Tensor& x, double factor);  // factor * x
+Tensor exp(const Tensor& x);
+Tensor log(const Tensor& x);
+Tensor tanh(const Tensor& x);
+Tensor sigmoid(const Tensor& x);  // 1 / (1 + exp(-x))
+Tensor relu(const Tensor& x);     // max(x, 0); slope 0 at 0
+Tensor gelu(const Tensor& x);     // x * Phi(x), the exact form (Hendrycks & Gimpel 2016)
+
+inline Tensor operator+(const Tensor& a, const Tensor& b) { return add(a, b); }
+inline Tensor operator-(const Tensor& a, const Tensor& b) { return sub(a, b); }
+inline Tensor operator*(const Tensor& a, const Tensor& b) { return mul(a, b); }
+inline Tensor operator/(const Tensor& a, const Tensor& b) { return div(a, b); }
+inline Tensor operator*(double factor, const Tensor& x) { return scale(x, factor); }
+inline Tensor operator-(const Tensor& x) { return scale(x, -1); }
+
+// [..., 2F] -> [..., F]: split the last dimension into (a, gate); gelu(gate) * a (Shazeer 2020, "GLU variants").
+Tensor geglu(const Tensor& x);
+
+// ---- reductions (autograd/reduce.cpp) ------------------------------------------------------------------------------
+Tensor sum(const Tensor& x);             // of all elements, shape ()
+Tensor sum(const Tensor& x, int axis);   // over one axis, which disappears
+Tensor mean(const Tensor& x);
+Tensor mean(const Tensor& x, int axis);
+// Sums x over the dimensions that broadcasting `shape` to x.shape() repeats: the adjoint of broadcast_to.
+Tensor sum_to(const Tensor& x, const Shape& shape);
+
+// ---- shape (autograd/shape.cpp) ------------------------------------------------------------------------------------
+Tensor reshape(const Tensor& x, const Shape& shape);  // same elements, same order; shares the buffer
+Tensor permute(const Tensor& x, const std::vector<int>& axes);            // dimension i of the result is axes[i] of x
+Tensor narrow(const Tensor& x, int axis, int64_t start, int64_t length);  // elements start..start+length-1 of an axis
+Tensor concat(const std::vector<Tensor>& parts, int axis);                // one after the other along an axis
+Tensor broadcast_to(const Tensor& x, const Shape& shape);
+
+// ---- products (autograd/linear.cpp) --------------------------------------------------------------------------------
+// [..., m, k] x [..., k, n] -> [..., m, n], the leading dimensions equal.
+Tensor matmul(const Tensor& a, const Tensor& b);
+// x W^T + bias + residual: x [..., in], weight [out, in], bias [out] or {}, residual [..., out] or {}.
+Tensor linear(const Tensor& x, const Tensor& weight, const Tensor& bias = {}, const Tensor& residual = {});
+
+// ---- norms (autograd/norm.cpp) -------------------------------------------------------------------------------------
+// Each row x of width n: (x - mean) / sqrt(var + eps) * gamma, var biased (Ba et al. 2016). gamma [n].
+Tensor layer_norm(const Tensor& x, const Tensor& gamma, double eps = 1e-5);
+// Each row: x / sqrt(mean(x^2) + eps) * gamma (Zhang & Sennrich 2019). gamma [n].
+Tensor rms_norm(const Tensor& x, const Tensor& gamma, double eps = 1e-6);
+// Each group of D columns (a head): x / max(|x|_2, 1e-12) * scale. x [..., H*D], scale [D].
+Tensor l2_normalize(const Tensor& x, const Tensor& scale);
+
+// ---- softmax and loss (autograd/softmax.cpp, autograd/loss.cpp) ----------------------------------------------------
+Tensor softmax(const Tensor& x);      // over the last dimension
+Tensor log_softmax(const Tensor& x);  // over the last dimension
+// Mean of -log softmax(logits)[label] over the labels that are not ignore_index. logits [..., V], labels [...] i64.
+// With nothing but ignored labels the loss is NaN, as in PyTorch, and the gradients are zero.
+Tensor cross_entropy(const Tensor& logits, const Tensor& labels, int64_t ignore_index = -100);
+
+// ---- embedding (autograd/embedding.cpp) ----------------------------------------------------------------------------
+// Rows of weight [V, d] for tokens [...] i64 -> [..., d].
+Tensor embedding(const Tensor& weight, const Tensor& tokens);
+
+// ---- attention (autograd/rotary.cpp, autograd/attention.cpp) -------------------------------------------------------
+// The table of rotary position embedding with xPos scaling (Su et al. 2021; Sun et al. 2022) for positions 0..2W-1:
+// [2, 2W, D], for queries (0) and keys (1), each row holding scale*cos (D/2) and scale*sin (D/2).
+Tensor rotary_table(int64_t window, int64_t head_width, DType dtype = DType::f32, Device device = Device::cpu);
+enum class Rotate { query, key };
+// Rotates each head of x [B, n, H*D]. Row i has position first + i % window; the table is a constant.
+Tensor rotary(const Tensor& x, const Tensor& table, Rotate which, int64_t first, int64_t window);
+
+// What the queries and keys of an attention go through before their product. Each tensor may be empty: the step is skipped.
+struct QueryKey {
+  Tensor q_scale, k_scale;  // [D]: l2_normalize (both or none)
+  Tensor table;             // rotary_table (window attention only)
+  double factor = 0;        // multiplies the products; 0 means 1/sqrt(D)
+};
+// Multi-query attention with one key/value head and a window of W keys: query i of q [B, n, H*D] sees the keys j of
+// memory ++ own with 0 <= i - j < W. kv [B, n, 2D] holds (key, value), memory [B, m, 2D] (m <= W, or {}) what came just
+// before. Positions are local to a block of W: memory W-m..W-1, block W..2W-1.
+Tensor window_attention(const Tensor& q, const Tensor& kv, const Tensor& memory, int64_t window, const QueryKey& how = {});
+// Unmasked multi-query attention in groups: query i of q [B, n, H*D] sees all keys of group i / width of
+// kv [B, G, S, 2D], where width >= 1 and G = ceil(n / width).
+Tensor group_attention(const Tensor& q, const Tensor& kv, int64_t width, const QueryKey& how = {});
+
+// ---- recurrence (autograd/state_gate.cpp) --------------------------------------------------------------------------
+// The fixed gate of the block-recurrent transformer (Hutchins et al. 2022, section 3.3): sigmoid(beta) * z + (1 - sigmoid(beta)) * c.
+// c, z [..., d], beta [d].
+Tensor state_gate(const Tensor& c, const Tensor& z, const Tensor& beta);
+
+}  // namespace rondo

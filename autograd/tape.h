@@ -1,0 +1,164 @@
+// Reverse-mode differentiation. While a Tape is alive on a thread, every op that uses a tracked tensor writes down one
+// closure: "given the gradient of my result, these are the gradients of my inputs". backward() plays the closures in
+// reverse. A list in time order needs no graph, no search and no recursion.
+//
+// No Tape alive means inference: nothing is recorded. A new Tape per segment is truncated backpropagation through time:
+// what came from an earlier tape counts as a constant. There are no second derivatives: rules are played, not recorded.
+#pragma once
+#include <functional>
+#include <initializer_list>
+#include <memory>
+#include <new>
+#include <string>
+#include <vector>
+
+#include "tensor/arena.h"
+#include "tensor/tensor.h"
+
+namespace rondo {
+
+inline constexpr int kMaxInputs = 8;  // of one op
+
+// What a rule returns: one gradient per input, in order; an empty Tensor means zero.
+class Grads {
+ public:
+  Grads(std::initializer_list<Tensor> grads) {
+    check(grads.size() <= kMaxInputs, "a rule returns at most ", kMaxInputs, " gradients");
+    for (const Tensor& g : grads) items_[n_++] = g;
+  }
+  void push_back(Tensor g) {
+    check(n_ < kMaxInputs, "a rule returns at most ", kMaxInputs, " gradients");
+    items_[n_++] = std::move(g);
+  }
+  int size() const { return n_; }
+  Tensor& operator[](int i) { return items_[i]; }
+
+ private:
+  Tensor items_[kMaxInputs];
+  int n_ = 0;
+};
+
+// The inputs of an op, as record() takes them: {x, gamma}. Optional inputs may be empty Tensors.
+class Inputs {
+ public:
+  Inputs(std::initializer_list<std::reference_wrapper<const Tensor>> inputs) {
+    check(inputs.size() <= kMaxInputs, "an op has at most ", kMaxInputs, " inputs");
+    for (const Tensor& t : inputs) items_[n_++] = &t;
+  }
+  explicit Inputs(const std::vector<Tensor>& inputs) {
+    check(inputs.size() <= kMaxInputs, "an op has at most ", kMaxInputs, " inputs");
+    for (const Tensor& t : inputs) items_[n_++] = &t;
+  }
+  int size() const { return n_; }
+  const Tensor& operator[](int i) const { return *items_[i]; }
+
+ private:
+  const Tensor* items_[kMaxInputs];
+  int n_ = 0;
+};
+
+// Gradients of parameters, by identity. Kept and used again from step to step, it allocates nothing.
+class Gradients {
+ public:
+  // The gradient of t; throws when none reached it.
+  const Tensor& operator[](const Tensor& t) const;
+  // The gradient of t, or an empty Tensor when nothing reached it.
+  Tensor find(const Tensor& t) const;
+  // Adds g to the gradient of t (in place where nobody else holds it).
+  void add(const Tensor& t, Tensor g);
+  void clear();
+  int size() const { return n_; }
+
+ private:
+  struct Slot {
+    uint64_t id = 0;
+    Tensor grad;
+  };
+  size_t place(uint64_t id) const;
+  std::vector<Slot> table_;  // open addressing, a power of two
+  int n_ = 0;
+};
+
+struct TapeOptions {
+  // Look at every result and every gradient, and throw at the first NaN or infinity, naming the op. Slow: for debugging.
+  bool check_finite = false;
+};
+
+class Tape {
+ public:
+  explicit Tape(TapeOptions options = {});  // records from now on, on this thread
+  ~Tape();                                  // the tape outside it, if any, records again
+  Tape(const Tape&) = delete;
+  Tape& operator=(const Tape&) = delete;
+
+  // d loss / d p for every parameter p the loss depends on. The loss must be one number. Empties the tape.
+  Gradients backward(const Tensor& loss);
+  // The same times `seed`, added to what `into` holds.
+  void backward(const Tensor& loss, double seed, Gradients& into);
+
+  // How many ops are recorded.
+  int size() const;
+  // The recorded ops and how they feed each other, in Graphviz's language.
+  std::string to_dot() const;
+
+  // The innermost tape alive on this thread, or null.
+  static Tape* current();
+  // Whether any tape alive on this thread holds recorded ops. Optimizers refuse to step then.
+  static bool any_recorded();
+
+ private:
+  template <class Rule>
+  friend Tensor record(const char* op, const Inputs& inputs, Tensor output, Rule&& rule);
+
+  // A recorded op. Its rule lies in the arena and is destroyed as soon as it was played.
+  struct Entry {
+    const char* op;
+    void* rule;
+    Grads (*play)(void* rule, const Tensor& dy);
+    void (*destroy)(void* rule);
+    int32_t output;  // slot
+    int32_t n_inputs;
+    int32_t inputs[kMaxInputs];  // slots, -1 where untracked
+    Shape shapes[kMaxInputs];
+    Shape output_shape;
+  };
+  struct Storage {
+    std::vector<Entry> entries;
+    std::vector<Tensor> leaves;        // tracked leaves, to give their gradients out under their identity
+    std::vector<int32_t> leaf_slots;   // where each leaf's gradient is
+    std::vector<Tensor> grads;         // by slot, while playing
+    int32_t n_slots = 0;
+    Arena arena;
+  };
+
+  // Null when no input is tracked (nothing to record); else a new entry without its rule.
+  Entry* append(const char* op, const Inputs& inputs, const Tensor& output);
+  int32_t slot_of(const Tensor& t);
+  void add_gradient(const Entry& entry, int i, Tensor g);
+  void clear();
+
+  std::unique_ptr<Storage> storage_;
+  Tape* outer_;
+  uint64_t serial_;
+  TapeOptions options_;
+};
+
+// Writes down how the gradients of an op's inputs follow from that of its output, and returns the output. The rule is
+// called as Grads(const Tensor& dy); what it captures is exactly what is kept for the backward pass.
+template <class Rule>
+Tensor record(const char* op, const Inputs& inputs, Tensor output, Rule&& rule) {
+  Tape* tape = Tape::current();
+  if (!tape) return output;
+  if (Tape::Entry* entry = tape->append(op, inputs, output)) {
+    using R = std::decay_t<Rule>;
+    entry->rule = new (tape->storage_->arena.allocate(sizeof(R))) R(std::forward<Rule>(rule));
+    entry->play = [](void* r, const Tensor& dy) -> Grads { return (*static_cast<R*>(r))(dy); };
+    entry->destroy = [](void* r) { static_cast<R*>(r)->~R(); };
+  }
+  return output;
+}
+
+// For ops without a rule: throws when x is tracked, so that no gradient is lost in silence.
+void no_gradient(const char* op, const Tensor& x);
+
+}  // namespace rondo

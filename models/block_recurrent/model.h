@@ -1,0 +1,60 @@
+// The block-recurrent transformer (Hutchins et al. 2022), number by number as block-recurrent-transformer-pytorch 0.3.2.
+#pragma once
+#include <vector>
+
+#include "models/block_recurrent/attention_block.h"
+#include "nn/module.h"
+
+namespace rondo {
+
+// What flows from one segment to the next. Empty tensors (or empty vectors) stand for "none": no keys in front, and the
+// learned initial state.
+struct Carried {
+  std::vector<Tensor> memories;  // per layer, (B, w, 2D): keys and values of the last block
+  std::vector<Tensor> states;    // per recurrent layer, (B, S, d)
+};
+// Cuts the carried tensors off their tape.
+Carried detach(const Carried& c);
+
+// The reference's layout of a memory, [2, B, w, D] (keys, then values), as files and PyTorch have it; and back.
+Tensor to_xl_memory(const Tensor& memory);
+Tensor from_xl_memory(const Tensor& xl_memory);
+
+struct BlockRecurrentTransformer {
+  BlockRecurrentConfig config;
+  DType dtype = DType::f32;
+  Embedding token_emb;
+  struct Layer {
+    AttentionBlock attention;
+    FeedForward feed_forward;
+  };
+  std::vector<Layer> layers;
+  LayerNorm final_norm;
+  Linear head;          // d -> V
+  Tensor rotary;        // the table of positions, a constant
+
+  // Fresh parameters, drawn from g.
+  BlockRecurrentTransformer(const BlockRecurrentConfig& config, Generator& g, DType dtype = DType::f32);
+
+  struct Result {
+    Tensor logits;  // (B, n, V)
+    Carried carried;
+  };
+  // tokens [B, n] i64, 1 <= n <= max_seq_len. A full segment returns what to carry on; a shorter one only when asked
+  // (`return_carried`): then its last, partial block's keys and values as they are, and the state written from it.
+  Result operator()(const Tensor& tokens, const Carried& carried = {}, bool return_carried = false) const;
+
+  // The names of the reference's state dict.
+  template <class F>
+  void each(F&& f) {
+    each_in("token_emb.", token_emb, f);
+    for (size_t i = 0; i < layers.size(); ++i) {
+      each_in("layers." + std::to_string(i) + ".0.", layers[i].attention, f);
+      each_in("layers." + std::to_string(i) + ".1.", layers[i].feed_forward, f);
+    }
+    each_in("to_logits.0.", final_norm, f);
+    each_in("to_logits.1.", head, f);
+  }
+};
+
+}  // namespace rondo

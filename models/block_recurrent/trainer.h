@@ -1,0 +1,28 @@
+// Training over several segments of a stream: memories and states are carried from one to the next, gradients are not.
+#pragma once
+#include "autograd/tape.h"
+#include "models/block_recurrent/model.h"
+
+namespace rondo {
+
+struct RecurrentTrainer {
+  const BlockRecurrentTransformer& model;
+  double xl_memories_dropout = 0;  // probability to start a segment without memories, one draw for the whole batch
+  double state_dropout = 0;        // the same for states
+  TapeOptions tape_options = {};
+
+  struct Result {
+    double loss;      // mean over segments of the mean over their labels, in nats
+    Carried carried;  // after the last segment, detached
+  };
+  // tokens [B, m*N] i64 and labels of the same shape, m >= 1 segments of N = max_seq_len (the last may be shorter). Each
+  // segment's tape is played, into grads, before the next segment's forward pass: only one segment is alive at a time.
+  // g decides the dropouts.
+  Result operator()(const Tensor& tokens, const Tensor& labels, const Carried& carried, Generator& g,
+                    Gradients& grads) const;
+};
+
+// [B, n + 1] -> inputs [B, n] and the tokens that follow them [B, n].
+std::pair<Tensor, Tensor> inputs_and_labels(const Tensor& tokens);
+
+}  // namespace rondo

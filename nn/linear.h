@@ -1,0 +1,28 @@
+// torch.nn.Linear.
+#pragma once
+#include <string>
+
+#include "autograd/ops.h"
+#include "nn/init.h"
+
+namespace rondo {
+
+struct Linear {
+  Tensor weight;  // [out, in]
+  Tensor bias;    // [out], or {}
+
+  Linear() = default;
+  Linear(int64_t in, int64_t out, bool with_bias, Generator& g, DType dtype = DType::f32)
+      : weight(linear_init({out, in}, in, g, dtype)), bias(with_bias ? linear_init({out}, in, g, dtype) : Tensor()) {}
+
+  // x [..., in] -> [..., out], plus the residual where one is given.
+  Tensor operator()(const Tensor& x, const Tensor& residual = {}) const { return linear(x, weight, bias, residual); }
+
+  template <class F>
+  void each(F&& f) {
+    f("weight", weight, true);
+    if (bias) f("bias", bias, true);
+  }
+};
+
+}  // namespace rondo

@@ -1,0 +1,41 @@
+// Layers are plain structs of Tensors with operator() and each(f), which calls f(name, tensor, is_parameter) for every
+// tensor under the name it has in PyTorch's state dict. These helpers build on each().
+#pragma once
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "tensor/tensor.h"
+
+namespace rondo {
+
+struct NamedTensor {
+  std::string name;
+  Tensor tensor;
+  bool is_parameter;  // false: saved with the model, never trained (LayerNorm's beta)
+};
+
+// Visits a layer inside another one: its names get the prefix ("norm." and so on).
+template <class Layer, class F>
+void each_in(const std::string& prefix, Layer& layer, F&& f) {
+  layer.each([&](const std::string& name, auto& tensor, bool is_parameter) { f(prefix + name, tensor, is_parameter); });
+}
+
+// All tensors of a layer or model, in the order of each().
+template <class Layer>
+std::vector<NamedTensor> named_tensors(const Layer& layer) {
+  std::vector<NamedTensor> all;
+  const_cast<Layer&>(layer).each([&](const std::string& name, Tensor& t, bool is_parameter) { all.push_back({name, t, is_parameter}); });
+  return all;
+}
+
+// Those that are trained.
+template <class Layer>
+std::vector<NamedTensor> parameters(const Layer& layer) {
+  std::vector<NamedTensor> all;
+  for (NamedTensor& t : named_tensors(layer))
+    if (t.is_parameter) all.push_back(std::move(t));
+  return all;
+}
+
+}  // namespace rondo

@@ -1,0 +1,50 @@
+// Adam and AdamW with clipping by the global norm, in one pass over the parameters.
+#pragma once
+#include <vector>
+
+#include "autograd/tape.h"
+#include "nn/module.h"
+
+namespace rondo {
+
+struct OptimizerConfig {
+  double learning_rate = 1e-3;
+  double beta1 = 0.9, beta2 = 0.999, eps = 1e-8;
+  double weight_decay = 0;       // decoupled (AdamW); 0 is Adam
+  bool decay_all = false;        // false: only tensors of two or more dimensions that are no embedding
+  double clip_grad_norm = 0;     // 0: no clipping
+};
+
+// Kingma & Ba 2015; Loshchilov & Hutter 2019 (decoupled decay). As PyTorch's, a parameter that no gradient reached is
+// left alone, with a step count of its own.
+class Adam {
+ public:
+  // Marks the parameters, so that tapes keep their gradients.
+  Adam(std::vector<NamedTensor> parameters, OptimizerConfig config);
+
+  // One step. Throws while a tape with recorded ops is alive. Returns the global norm of the gradients before clipping.
+  double step(const Gradients& grads);
+
+  void set_learning_rate(double rate);
+  const OptimizerConfig& config() const { return config_; }
+  const std::vector<NamedTensor>& parameters() const { return parameters_; }
+
+  // The whole state, to save and to load: "m.NAME", "v.NAME" and "steps" [number of parameters] i64.
+  template <class F>
+  void each(F&& f) {
+    for (size_t i = 0; i < parameters_.size(); ++i) {
+      f("m." + parameters_[i].name, m_[i], false);
+      f("v." + parameters_[i].name, v_[i], false);
+    }
+    f("steps", steps_, false);
+  }
+
+ private:
+  OptimizerConfig config_;
+  std::vector<NamedTensor> parameters_;
+  std::vector<Tensor> m_, v_;
+  std::vector<double> decay_;
+  Tensor steps_, learning_rate_, norm_, factor_;  // one-element tensors: a captured step reads them where they lie
+};
+
+}  // namespace rondo

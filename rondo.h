@@ -1,0 +1,15 @@
+// Everything of Rondo. Its namespace is rondo; a reading tour is in docs/tour.md.
+#pragma once
+#include "autograd/ops.h"
+#include "autograd/tape.h"
+#include "models/block_recurrent/model.h"
+#include "models/block_recurrent/sampling.h"
+#include "models/block_recurrent/trainer.h"
+#include "nn/init.h"
+#include "nn/layers.h"
+#include "nn/optimizer.h"
+#include "nn/safetensors.h"
+#include "tensor/allocator.h"
+#include "tensor/parallel.h"
+#include "tensor/random.h"
+#include "tensor/tensor.h"

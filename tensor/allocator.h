@@ -1,0 +1,25 @@
+// Memory for tensors: 64-byte aligned blocks, kept and used again, so that a warm training step allocates nothing.
+#pragma once
+#include <cstddef>
+#include <cstdint>
+
+#include "tensor/device.h"
+
+namespace rondo {
+
+struct MemoryStats {
+  int64_t current_bytes;    // in tensors now
+  int64_t peak_bytes;       // most at any moment since the last reset_peak_memory()
+  int64_t cached_bytes;     // free, kept for the next tensor
+  int64_t system_requests;  // how often the operating system was asked
+};
+MemoryStats memory_stats(Device device = Device::cpu);
+void reset_peak_memory(Device device = Device::cpu);
+// Gives cached blocks back to the system.
+void release_cached_memory(Device device = Device::cpu);
+
+// Fill every new block with 0xFF bytes (NaN), so that tests see reads of memory nobody wrote. Off by default.
+void poison_new_memory(bool on);
+bool memory_is_poisoned();
+
+}  // namespace rondo

@@ -1,0 +1,115 @@
+// Tensor: a handle to a shared buffer with a shape, a dtype and a device. Always contiguous, row-major.
+// Ops never write into their inputs; only optimizer steps and initialisers do (through data()).
+#pragma once
+#include <atomic>
+#include <cstdint>
+#include <utility>
+#include <vector>
+
+#include "tensor/check.h"
+#include "tensor/device.h"
+#include "tensor/dtype.h"
+#include "tensor/shape.h"
+
+namespace rondo {
+
+// A block of memory, shared by the tensors that view it (reshape, detach).
+struct Buffer {
+  std::atomic<uint32_t> references = 1;
+  Device device = Device::cpu;
+  void* data = nullptr;
+  size_t bytes = 0;
+};
+
+// What a Tensor points to. `tape` and `slot` say where the tape `tape` keeps this tensor's gradient (see autograd/tape.h).
+struct TensorRecord {
+  std::atomic<uint32_t> references = 1;
+  DType dtype = DType::f32;
+  bool is_parameter = false;
+  int32_t slot = -1;
+  uint64_t tape = 0;
+  uint64_t id = 0;
+  Shape shape;
+  Buffer* buffer = nullptr;
+};
+
+class Tensor {
+ public:
+  Tensor() = default;
+  // Uninitialised memory.
+  explicit Tensor(const Shape& shape, DType dtype = DType::f32, Device device = Device::cpu);
+  ~Tensor() {
+    if (record_) release();
+  }
+  Tensor(const Tensor& t) : record_(t.record_) {
+    if (record_) record_->references.fetch_add(1, std::memory_order_relaxed);
+  }
+  Tensor(Tensor&& t) noexcept : record_(std::exchange(t.record_, nullptr)) {}
+  Tensor& operator=(Tensor t) noexcept {
+    std::swap(record_, t.record_);
+    return *this;
+  }
+
+  // Whether there is a tensor at all; optional arguments of ops are empty Tensors.
+  explicit operator bool() const { return record_ != nullptr; }
+
+  const Shape& shape() const { return record_->shape; }
+  int rank() const { return shape().rank(); }
+  int64_t dim(int axis) const { return shape()[axis]; }
+  int64_t numel() const { return shape().numel(); }
+  DType dtype() const { return record_->dtype; }
+  Device device() const { return record_->buffer->device; }
+  uint64_t id() const { return record_->id; }
+  bool is_parameter() const { return record_->is_parameter; }
+
+  // The elements. T must be the C++ type of dtype().
+  template <class T>
+  T* data() const {
+    check(dtype_of<T> == dtype(), "data: asked for ", dtype_of<T>, ", but the tensor ", shape(), " is ", dtype());
+    return static_cast<T*>(record_->buffer->data);
+  }
+  void* bytes() const { return record_->buffer->data; }
+  size_t n_bytes() const { return size_t(numel()) * size_of(dtype()); }
+
+  // Whether nobody else holds the buffer, so that its owner may write into it.
+  bool owned_alone() const { return record_->references == 1 && record_->buffer->references == 1; }
+
+  // The only element, as double.
+  double item() const;
+  // All elements, copied to the host.
+  template <class T>
+  std::vector<T> to_vector() const;
+
+  // A tensor of the same elements under another shape. Shares the buffer; not recorded (the op is rondo::reshape).
+  Tensor view(const Shape& shape) const;
+
+  TensorRecord* record() const { return record_; }
+
+ private:
+  void release();
+  TensorRecord* record_ = nullptr;
+};
+
+Tensor empty_like(const Tensor& t);
+Tensor zeros(const Shape& shape, DType dtype = DType::f32, Device device = Device::cpu);
+Tensor full(const Shape& shape, double value, DType dtype = DType::f32, Device device = Device::cpu);
+Tensor zeros_like(const Tensor& t);
+
+// A tensor with the given elements, row by row.
+template <class T>
+Tensor tensor(const std::vector<T>& values, const Shape& shape, Device device = Device::cpu);
+
+// A copy of its own (not recorded).
+Tensor clone(const Tensor& t);
+// The same elements in another dtype; the tensor itself if it has that dtype already (not recorded).
+Tensor to(const Tensor& t, DType dtype);
+// The same elements on another device; the tensor itself if it is there already (not recorded).
+Tensor to(const Tensor& t, Device device);
+// The same buffer under a new identity, which no tape follows.
+Tensor detach(const Tensor& t);
+// Marks a leaf: tapes will keep its gradient. Returns the tensor.
+Tensor parameter(Tensor t);
+
+std::ostream& operator<<(std::ostream& os, const Tensor& t);
+
+}  // namespace rondo
