@@ -1,0 +1,57 @@
+// The configuration of a run: defaults < TOML file < flags. Unknown keys are errors; the resolved whole is written into
+// the run's config.toml, which reads back to the same values.
+#pragma once
+#include <string>
+#include <vector>
+
+#include "models/block_recurrent/config.h"
+#include "nn/optimizer.h"
+
+namespace rondo {
+
+struct DataConfig {
+  std::vector<std::string> files;    // read as bytes, plain or gzip, one after the other
+  double validation_fraction = 0.05; // the last part of the text; 0 is legal
+};
+
+struct TrainConfig {
+  int64_t steps = 1000;
+  int64_t batch_size = 8;
+  int64_t segments = 2;
+  std::string order = "random";      // "random": every row of a batch starts anywhere; "document": rows walk on
+  int64_t jump_every = 0;            // steps; rows in document order jump to new places (0: never)
+  int64_t seed = 0;
+  double clip_grad_norm = 0.5;       // lives here in the file, in OptimizerConfig in the library
+  double xl_memories_dropout = 0, state_dropout = 0;
+  int64_t checkpoint_every = 500;    // steps; 0: only at the end
+  int64_t validate_every = 500;      // steps; 0: only at the end
+  bool check_finite = false;         // report the op that first makes a NaN or infinity (slow)
+};
+
+struct RuntimeConfig {
+  int64_t threads = 0;               // 0: what the machine gives
+  std::string device = "cpu";
+};
+
+struct RunConfig {
+  BlockRecurrentConfig model;
+  DataConfig data;
+  TrainConfig train;
+  OptimizerConfig optimizer;         // [optimizer] name ("adam" | "adamw"), learning_rate, beta1, beta2, eps, weight_decay
+  std::string optimizer_name = "adam";
+  RuntimeConfig runtime;
+
+  RunConfig();                       // the program's defaults: the `small` model
+  void validate() const;             // throws Error with one clear line
+};
+
+// Applies a TOML text on top; `name` stands for the file in messages.
+void apply_toml(RunConfig& config, const std::string& text, const std::string& name);
+// Applies "section.key=value": the value as TOML, else as a bare string.
+void apply_setting(RunConfig& config, const std::string& setting);
+// Every key with its value.
+std::string to_toml(const RunConfig& config);
+// "readme", "small" or "tiny" with the batch and segments it is measured with.
+RunConfig named_size(const std::string& size);
+
+}  // namespace rondo

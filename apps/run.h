@@ -1,0 +1,20 @@
+// A run directory: config.toml, metrics.jsonl, checkpoints/step-00001000/{model.safetensors, optimizer.safetensors,
+// run.json}, and checkpoints/latest, which names the last whole checkpoint.
+#pragma once
+#include <string>
+
+#include "apps/config.h"
+#include "models/block_recurrent/model.h"
+
+namespace rondo {
+
+struct LoadedModel {
+  RunConfig config;
+  std::string checkpoint;  // the directory it came from
+  int64_t step = 0;
+  BlockRecurrentTransformer model;
+};
+// `path` is a run directory (its latest checkpoint) or a checkpoint directory. Throws Error with one clear line.
+LoadedModel load_model(const std::string& path);
+
+}  // namespace rondo
