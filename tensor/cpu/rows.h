@@ -18,6 +18,10 @@ template <class T>
 ArrayMap<T> flat(T* p, int64_t n) {
   return {p, n};
 }
+template <class T>
+Eigen::Map<const Array<T>> flat(const T* p, int64_t n) {
+  return {p, n};
+}
 
 // Elements per tile of elementwise work, and about as many elements' worth of rows: small enough for the cache, large
 // enough that waking a thread pays.
