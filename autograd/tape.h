@@ -80,7 +80,8 @@ class Gradients {
 };
 
 struct TapeOptions {
-  // Look at every result and every gradient, and throw at the first NaN or infinity, naming the op. Slow: for debugging.
+  // Look at every result and every gradient, and throw at the first NaN or infinity, naming the op. Slow: for
+  // debugging.
   bool check_finite = false;
 };
 
@@ -98,6 +99,8 @@ class Tape {
 
   // How many ops are recorded.
   int size() const;
+  // Whether t is a parameter or follows from one through ops on this tape.
+  bool tracks(const Tensor& t) const;
   // The recorded ops and how they feed each other, in Graphviz's language.
   std::string to_dot() const;
 
@@ -124,9 +127,9 @@ class Tape {
   };
   struct Storage {
     std::vector<Entry> entries;
-    std::vector<Tensor> leaves;        // tracked leaves, to give their gradients out under their identity
-    std::vector<int32_t> leaf_slots;   // where each leaf's gradient is
-    std::vector<Tensor> grads;         // by slot, while playing
+    std::vector<Tensor> leaves;       // tracked leaves, to give their gradients out under their identity
+    std::vector<int32_t> leaf_slots;  // where each leaf's gradient is
+    std::vector<Tensor> grads;        // by slot, while playing
     int32_t n_slots = 0;
     Arena arena;
   };

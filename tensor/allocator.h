@@ -22,4 +22,8 @@ void release_cached_memory(Device device = Device::cpu);
 void poison_new_memory(bool on);
 bool memory_is_poisoned();
 
+// The library's own way in: `bytes` of uninitialised memory, and back. allocate(0) is a null pointer.
+void* allocate(Device device, size_t bytes);
+void deallocate(Device device, void* memory, size_t bytes);
+
 }  // namespace rondo

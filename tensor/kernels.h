@@ -1,5 +1,5 @@
-// The contract of a backend, on one page: every kernel, one overload per device tag. A kernel missing from a backend is a
-// link error. Arguments were checked by the op; outputs are allocated, of the right shape and dtype, and hold garbage
+// The contract of a backend, on one page: every kernel, one overload per device tag. A kernel missing from a backend is
+// a link error. Arguments were checked by the op; outputs are allocated, of the right shape and dtype, and hold garbage
 // unless it says "adds". Float tensors are all f32 or all f64 within one call.
 //
 // Rules for a kernel: sums over fixed chunks (the same bits for any number of threads), rows centred before squares,
@@ -15,10 +15,10 @@ namespace rondo {
 
 // ---- memory (tensor/cpu/memory.cpp) ----
 void fill(Cpu, double value, const Tensor& y);
-void copy(Cpu, const Tensor& x, const Tensor& y);              // same number of elements, any dtypes
-void add_into(Cpu, const Tensor& x, const Tensor& y);          // y += x
-void scale_into(Cpu, double factor, const Tensor& y);          // y *= factor
-int64_t first_non_finite(Cpu, const Tensor& x);                // index of the first NaN or infinity, or -1
+void copy(Cpu, const Tensor& x, const Tensor& y);      // same number of elements, any dtypes
+void add_into(Cpu, const Tensor& x, const Tensor& y);  // y += x
+void scale_into(Cpu, double factor, const Tensor& y);  // y *= factor
+int64_t first_non_finite(Cpu, const Tensor& x);        // index of the first NaN or infinity, or -1
 // The view of a buffer that narrow and concat copy: n_rows pieces of `width` elements, `stride` elements apart.
 struct Rows {
   int64_t offset, stride;
@@ -59,8 +59,8 @@ void layer_norm_forward(Cpu, const Tensor& x, const Tensor& gamma, double eps, c
 void layer_norm_backward(Cpu, const Tensor& dy, const Tensor& x, const Tensor& gamma, const Tensor& mean,
                          const Tensor& rstd, const Tensor& dx, const Tensor& dgamma);
 void rms_norm_forward(Cpu, const Tensor& x, const Tensor& gamma, double eps, const Tensor& y, const Tensor& rstd);
-void rms_norm_backward(Cpu, const Tensor& dy, const Tensor& x, const Tensor& gamma, const Tensor& rstd, const Tensor& dx,
-                       const Tensor& dgamma);
+void rms_norm_backward(Cpu, const Tensor& dy, const Tensor& x, const Tensor& gamma, const Tensor& rstd,
+                       const Tensor& dx, const Tensor& dgamma);
 void l2_normalize_forward(Cpu, const Tensor& x, const Tensor& scale, const Tensor& y);
 void l2_normalize_backward(Cpu, const Tensor& dy, const Tensor& x, const Tensor& scale, const Tensor& dx,
                            const Tensor& dscale);
@@ -84,8 +84,8 @@ void embedding_backward(Cpu, const Tensor& dy, const Tensor& tokens, const Tenso
 int64_t first_token_outside(Cpu, const Tensor& tokens, int64_t n_rows, int64_t also_allowed);
 
 // ---- attention (tensor/cpu/rotary.cpp, tensor/cpu/attention.cpp) ----
-// Rotates rows of x [rows, H*D] in place of y; row r has position first + (r % n) % window; table as rotary_table's [which].
-// `inverse` applies the transposed rotation, which is the backward pass.
+// Rotates rows of x [rows, H*D] in place of y; row r has position first + (r % n) % window; table as rotary_table's
+// [which]. `inverse` applies the transposed rotation, which is the backward pass.
 struct Rotation {
   int which;  // 0 queries, 1 keys
   int64_t first, window, n;

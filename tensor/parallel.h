@@ -7,6 +7,7 @@
 namespace rondo {
 
 // How many threads work, the caller included. Default: what the affinity mask and the cgroup quota allow.
+// Change it only while nothing computes.
 int num_threads();
 void set_num_threads(int n);
 
@@ -20,13 +21,15 @@ void parallel_for(int64_t n_tiles, F&& f) {
     for (int64_t i = 0; i < n_tiles; ++i) f(i);
     return;
   }
-  run_tiles(n_tiles, (void*)&f, [](void* context, int64_t i) { (*static_cast<std::remove_reference_t<F>*>(context))(i); });
+  run_tiles(n_tiles, (void*)&f,
+            [](void* context, int64_t i) { (*static_cast<std::remove_reference_t<F>*>(context))(i); });
 }
 
 // Calls f(begin, end) for chunks of `grain` elements that cover 0..n-1.
 template <class F>
 void parallel_chunks(int64_t n, int64_t grain, F&& f) {
-  parallel_for((n + grain - 1) / grain, [&](int64_t i) { f(i * grain, i * grain + grain < n ? i * grain + grain : n); });
+  parallel_for((n + grain - 1) / grain,
+               [&](int64_t i) { f(i * grain, i * grain + grain < n ? i * grain + grain : n); });
 }
 
 }  // namespace rondo

@@ -1,5 +1,5 @@
-// Random numbers: Philox4x32-10 (Salmon et al. 2011, "Parallel random numbers: as easy as 1, 2, 3"). The numbers depend on
-// (seed, stream, position) alone, never on a thread: equal on every device and for any number of threads.
+// Random numbers: Philox4x32-10 (Salmon et al. 2011, "Parallel random numbers: as easy as 1, 2, 3"). The numbers depend
+// on (seed, stream, position) alone, never on a thread: equal on every device and for any number of threads.
 #pragma once
 #include <array>
 #include <cstdint>
@@ -17,10 +17,10 @@ struct Generator {
   uint64_t stream = 0;
   uint64_t position = 0;
 
-  uint32_t next();                   // 32 random bits
-  double uniform();                  // in [0, 1), 53 bits
-  int64_t below(int64_t n);          // in 0..n-1, unbiased; n >= 1
-  double normal();                   // mean 0, standard deviation 1 (Box-Muller)
+  uint32_t next();           // 32 random bits
+  double uniform();          // in [0, 1), 53 bits
+  int64_t below(int64_t n);  // in 0..n-1, unbiased; n >= 1
+  double normal();           // mean 0, standard deviation 1 (Box-Muller)
   friend bool operator==(const Generator&, const Generator&) = default;
 };
 

@@ -21,7 +21,8 @@ struct Buffer {
   size_t bytes = 0;
 };
 
-// What a Tensor points to. `tape` and `slot` say where the tape `tape` keeps this tensor's gradient (see autograd/tape.h).
+// What a Tensor points to. `tape` and `slot` say where the tape `tape` keeps this tensor's gradient (see
+// autograd/tape.h).
 struct TensorRecord {
   std::atomic<uint32_t> references = 1;
   DType dtype = DType::f32;

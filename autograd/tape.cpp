@@ -1,0 +1,231 @@
+#include "autograd/tape.h"
+
+#include <atomic>
+#include <bit>
+
+#include "tensor/dispatch.h"
+#include "tensor/kernels.h"
+
+namespace rondo {
+namespace {
+
+thread_local Tape* innermost = nullptr;
+
+Tensor sum_of(const Tensor& a, const Tensor& b) {
+  Tensor total = empty_like(a);
+  dispatch(a.device(), [&](auto d) {
+    copy(d, a, total);
+    add_into(d, b, total);
+  });
+  return total;
+}
+
+// Adds g to total: in place where nobody else sees total's buffer (rules may return one tensor twice, or a view of it).
+void accumulate(Tensor& total, Tensor g) {
+  if (!total)
+    total = std::move(g);
+  else if (total.owned_alone())
+    dispatch(total.device(), [&](auto d) { add_into(d, g, total); });
+  else if (g.owned_alone())
+    dispatch(g.device(), [&](auto d) { add_into(d, total, g); }), total = std::move(g);
+  else
+    total = sum_of(total, g);
+}
+
+void check_finite(const char* op, const char* what, const Tensor& t) {
+  if (!is_float(t.dtype())) return;
+  const int64_t at = dispatch(t.device(), [&](auto d) { return first_non_finite(d, t); });
+  check(at < 0, op, ": ", what, " of shape ", t.shape(), " is not finite: element ", at,
+        " is the first NaN or infinity");
+}
+
+}  // namespace
+
+// ---- Gradients ----
+
+size_t Gradients::place(uint64_t id) const {
+  size_t i = size_t(id * 0x9E3779B97F4A7C15u) & (table_.size() - 1);
+  while (table_[i].id != 0 && table_[i].id != id) i = (i + 1) & (table_.size() - 1);
+  return i;
+}
+
+Tensor Gradients::find(const Tensor& t) const { return table_.empty() ? Tensor() : table_[place(t.id())].grad; }
+
+const Tensor& Gradients::operator[](const Tensor& t) const {
+  const size_t i = table_.empty() ? 0 : place(t.id());
+  check(!table_.empty() && table_[i].grad, "Gradients: no gradient reached this tensor of shape ", t.shape());
+  return table_[i].grad;
+}
+
+void Gradients::add(const Tensor& t, Tensor g) {
+  if (size_t(n_) * 2 >= table_.size()) {
+    std::vector<Slot> old(std::max<size_t>(64, table_.size() * 2));
+    old.swap(table_);
+    for (Slot& s : old)
+      if (s.id) table_[place(s.id)] = std::move(s);
+  }
+  Slot& slot = table_[place(t.id())];
+  if (slot.id == 0) slot.id = t.id(), ++n_;
+  accumulate(slot.grad, std::move(g));
+}
+
+void Gradients::clear() {
+  for (Slot& s : table_) s = {};
+  n_ = 0;
+}
+
+// ---- Tape ----
+
+namespace {
+// Storage of tapes that are gone, for the next ones of this thread.
+template <class Storage>
+std::vector<std::unique_ptr<Storage>>& spare() {
+  thread_local std::vector<std::unique_ptr<Storage>> list;
+  return list;
+}
+
+uint64_t new_serial() {
+  static std::atomic<uint64_t> next = 1;
+  return next.fetch_add(1, std::memory_order_relaxed);
+}
+}  // namespace
+
+Tape::Tape(TapeOptions options) : outer_(innermost), options_(options) {
+  serial_ = new_serial();
+  auto& list = spare<Storage>();
+  if (list.empty()) {
+    storage_ = std::make_unique<Storage>();
+  } else {
+    storage_ = std::move(list.back());
+    list.pop_back();
+  }
+  innermost = this;
+}
+
+Tape::~Tape() {
+  clear();
+  innermost = outer_;
+  spare<Storage>().push_back(std::move(storage_));
+}
+
+Tape* Tape::current() { return innermost; }
+bool Tape::tracks(const Tensor& t) const { return t.is_parameter() || t.record()->tape == serial_; }
+int Tape::size() const { return int(storage_->entries.size()); }
+bool Tape::any_recorded() {
+  for (Tape* t = innermost; t; t = t->outer_)
+    if (t->size() > 0) return true;
+  return false;
+}
+
+// Where the gradient of t is kept, or -1 when nothing will ask for it.
+int32_t Tape::slot_of(const Tensor& t) {
+  if (!t) return -1;
+  TensorRecord& r = *t.record();
+  if (r.tape == serial_) return r.slot;
+  if (!r.is_parameter) return -1;
+  r.tape = serial_;
+  r.slot = storage_->n_slots++;
+  storage_->leaves.push_back(t);
+  storage_->leaf_slots.push_back(r.slot);
+  return r.slot;
+}
+
+Tape::Entry* Tape::append(const char* op, const Inputs& inputs, const Tensor& output) {
+  if (options_.check_finite) check_finite(op, "the result", output);
+  Entry e;
+  bool tracked = false;
+  e.n_inputs = inputs.size();
+  for (int i = 0; i < inputs.size(); ++i) {
+    e.inputs[i] = slot_of(inputs[i]);
+    if (e.inputs[i] < 0) continue;
+    e.shapes[i] = inputs[i].shape();
+    tracked = true;
+  }
+  if (!tracked) return nullptr;
+  e.op = op;
+  e.rule = nullptr;
+  e.output_shape = output.shape();
+  e.output = storage_->n_slots++;
+  output.record()->tape = serial_;
+  output.record()->slot = e.output;
+  storage_->entries.push_back(e);
+  return &storage_->entries.back();
+}
+
+Gradients Tape::backward(const Tensor& loss) {
+  Gradients grads;
+  backward(loss, 1, grads);
+  return grads;
+}
+
+void Tape::backward(const Tensor& loss, double seed, Gradients& into) {
+  check(loss.numel() == 1, "backward: the loss must be one number, but has shape ", loss.shape());
+  check(loss.record()->tape == serial_, "backward: the loss does not depend on any parameter recorded on this tape");
+  Storage& s = *storage_;
+  Tape* recording = std::exchange(innermost, nullptr);  // rules are played, not recorded
+  s.grads.resize(size_t(s.n_slots));
+  s.grads[size_t(loss.record()->slot)] = full(loss.shape(), seed, loss.dtype(), loss.device());
+  try {
+    for (size_t k = s.entries.size(); k-- > 0;) {
+      Entry& e = s.entries[k];
+      const Tensor dy = std::move(s.grads[size_t(e.output)]);
+      if (dy) {
+        Grads dx = e.play(e.rule, dy);
+        check(dx.size() == e.n_inputs, e.op, ": the rule gave ", dx.size(), " gradients for ", e.n_inputs, " inputs");
+        for (int i = 0; i < dx.size(); ++i) add_gradient(e, i, std::move(dx[i]));
+      }
+      e.destroy(std::exchange(e.rule, nullptr));  // frees what was kept for this op
+    }
+    for (size_t i = 0; i < s.leaves.size(); ++i)
+      if (Tensor& g = s.grads[size_t(s.leaf_slots[i])]) into.add(s.leaves[i], std::move(g));
+  } catch (...) {
+    innermost = recording;
+    clear();
+    throw;
+  }
+  innermost = recording;
+  clear();
+}
+
+void Tape::add_gradient(const Entry& e, int i, Tensor g) {
+  if (e.inputs[i] < 0 || !g) return;
+  check(g.shape() == e.shapes[i], e.op, ": the rule's gradient ", i, " has shape ", g.shape(), ", but its input has ",
+        e.shapes[i]);
+  if (options_.check_finite) check_finite(e.op, "a gradient", g);
+  accumulate(storage_->grads[size_t(e.inputs[i])], std::move(g));
+}
+
+// Forgets everything recorded; tensors of this tape are constants from now on.
+void Tape::clear() {
+  serial_ = new_serial();
+  Storage& s = *storage_;
+  for (Entry& e : s.entries)
+    if (e.rule) e.destroy(e.rule);
+  s.entries.clear();
+  s.leaves.clear();
+  s.leaf_slots.clear();
+  s.grads.clear();
+  s.n_slots = 0;
+  s.arena.rewind({});
+}
+
+std::string Tape::to_dot() const {
+  std::ostringstream os;
+  os << "digraph tape {\n  node [shape=box];\n";
+  for (size_t i = 0; i < storage_->leaves.size(); ++i)
+    os << "  t" << storage_->leaf_slots[i] << " [label=\"" << storage_->leaves[i].shape() << "\", style=filled];\n";
+  for (const Entry& e : storage_->entries) {
+    os << "  t" << e.output << " [label=\"" << e.op << "\\n" << e.output_shape << "\"];\n";
+    for (int i = 0; i < e.n_inputs; ++i)
+      if (e.inputs[i] >= 0) os << "  t" << e.inputs[i] << " -> t" << e.output << ";\n";
+  }
+  os << "}\n";
+  return os.str();
+}
+
+void no_gradient(const char* op, const Tensor& x) {
+  check(!innermost || !innermost->tracks(x), op, ": has no backward rule, but its input of shape ", x.shape(),
+        " is tracked; use detach()");
+}
+
+}  // namespace rondo

@@ -1,0 +1,189 @@
+#include "tensor/parallel.h"
+
+#include <pthread.h>
+#include <sched.h>
+
+#include <atomic>
+#include <chrono>
+#include <condition_variable>
+#include <fstream>
+#include <mutex>
+#include <string>
+#include <thread>
+#include <vector>
+
+#include "tensor/check.h"
+
+#if defined(__x86_64__)
+#include <immintrin.h>
+#endif
+
+namespace rondo {
+namespace {
+
+void pause() {
+#if defined(__x86_64__)
+  _mm_pause();
+#endif
+}
+
+// CPUs the cgroup's quota pays for, or a large number ("max 100000" in cgroup v2's cpu.max means no limit).
+int quota() {
+  std::ifstream file("/sys/fs/cgroup/cpu.max");
+  std::string limit;
+  double period = 0;
+  if (!(file >> limit >> period) || limit == "max" || period <= 0) return 1 << 20;
+  return std::max(1, int(std::stod(limit) / period + 0.5));
+}
+
+int allowed_threads() {
+  cpu_set_t set;
+  const int affinity = sched_getaffinity(0, sizeof set, &set) == 0 ? CPU_COUNT(&set) : 1;
+  return std::max(1, std::min(affinity, quota()));
+}
+
+// True on a pool thread, and on a caller while its tiles run: tiles that want tiles run them in place.
+thread_local bool inside = false;
+
+// One job at a time. Workers and the caller take tiles off a shared counter; the job is over when all tiles are done.
+// A generation number in the counter's upper half keeps a late worker from taking a tile of the next job.
+class Pool {
+ public:
+  explicit Pool(int n_threads) {
+    for (int i = 1; i < n_threads; ++i) workers_.emplace_back([this] { work(); });
+  }
+  ~Pool() {
+    {
+      std::lock_guard lock(sleep_);
+      stop_.store(true);
+    }
+    wake_.notify_all();
+    for (std::thread& t : workers_) t.join();
+  }
+
+  int size() const { return int(workers_.size()) + 1; }
+
+  // False when another thread's job is running: the caller then runs its tiles alone.
+  bool run(int64_t n_tiles, void* context, void (*tile)(void*, int64_t)) {
+    std::unique_lock busy(busy_, std::try_to_lock);
+    if (!busy) return false;
+    const uint64_t generation = generation_.load(std::memory_order_relaxed) + 1;
+    next_.store(generation << 32 | kNoTile,
+                std::memory_order_seq_cst);  // late workers find nothing while the job changes
+    context_ = context, tile_ = tile, n_tiles_ = n_tiles;
+    done_.store(0, std::memory_order_relaxed);
+    next_.store(generation << 32, std::memory_order_release);
+    generation_.store(generation, std::memory_order_seq_cst);
+    if (sleepers_.load(std::memory_order_seq_cst) > 0) {
+      std::lock_guard lock(sleep_);
+      wake_.notify_all();
+    }
+    inside = true;
+    take_tiles(generation);
+    inside = false;
+    while (done_.load(std::memory_order_acquire) < n_tiles) wait_a_little();
+    return true;
+  }
+
+ private:
+  static constexpr uint64_t kNoTile = 0xffffffffu;
+
+  // Runs tiles of a job until none is left.
+  void take_tiles(uint64_t generation) {
+    uint64_t seen = next_.load(std::memory_order_acquire);
+    for (;;) {
+      const int64_t i = int64_t(seen & kNoTile);
+      if (seen >> 32 != (generation & kNoTile) || i >= n_tiles_.load(std::memory_order_relaxed)) return;
+      if (!next_.compare_exchange_weak(seen, seen + 1, std::memory_order_acq_rel, std::memory_order_acquire)) continue;
+      tile_.load(std::memory_order_relaxed)(context_.load(std::memory_order_relaxed), i);
+      done_.fetch_add(1, std::memory_order_release);
+      seen = next_.load(std::memory_order_acquire);
+    }
+  }
+
+  void work() {
+    inside = true;
+    uint64_t seen = 0;
+    while (!stop_.load(std::memory_order_relaxed)) {
+      seen = wait_for_job(seen);
+      take_tiles(seen);
+    }
+  }
+
+  // Spins for 50 microseconds, then sleeps.
+  uint64_t wait_for_job(uint64_t seen) {
+    const auto until = std::chrono::steady_clock::now() + std::chrono::microseconds(50);
+    do {
+      for (int i = 0; i < 64; ++i) {
+        const uint64_t g = generation_.load(std::memory_order_acquire);
+        if (g != seen || stop_.load(std::memory_order_relaxed)) return g;
+        pause();
+      }
+    } while (std::chrono::steady_clock::now() < until);
+    std::unique_lock lock(sleep_);
+    sleepers_.fetch_add(1, std::memory_order_seq_cst);
+    wake_.wait(lock, [&] { return generation_.load(std::memory_order_seq_cst) != seen || stop_.load(); });
+    sleepers_.fetch_sub(1, std::memory_order_relaxed);
+    return generation_.load(std::memory_order_acquire);
+  }
+
+  // The last tiles are running elsewhere. If their thread lost its core, giving ours up lets it go on.
+  void wait_a_little() {
+    for (int i = 0; i < 256; ++i) {
+      if (done_.load(std::memory_order_acquire) >= n_tiles_.load(std::memory_order_relaxed)) return;
+      pause();
+    }
+    std::this_thread::yield();
+  }
+
+  std::mutex busy_, sleep_;
+  std::condition_variable wake_;
+  std::atomic<int> sleepers_ = 0;
+  std::atomic<bool> stop_ = false;
+  alignas(64) std::atomic<uint64_t> generation_ = 0;
+  alignas(64) std::atomic<uint64_t> next_ = 0;
+  alignas(64) std::atomic<int64_t> done_ = 0;
+  std::atomic<void*> context_ = nullptr;
+  std::atomic<void (*)(void*, int64_t)> tile_ = nullptr;
+  std::atomic<int64_t> n_tiles_ = 0;
+  std::vector<std::thread> workers_;
+};
+
+std::atomic<int> wanted = 0;  // 0: not asked for yet
+std::mutex pool_mutex;
+
+// The pool of the wanted size; made at the first job, so that a program that never computes starts no thread.
+Pool& pool() {
+  static Pool* current = nullptr;
+  static std::atomic<Pool*> ready = nullptr;
+  Pool* p = ready.load(std::memory_order_acquire);
+  if (p && p->size() == num_threads()) return *p;
+  std::lock_guard lock(pool_mutex);
+  if (!current || current->size() != num_threads()) {
+    delete current;
+    current = new Pool(num_threads());
+    ready.store(current, std::memory_order_release);
+  }
+  return *current;
+}
+
+}  // namespace
+
+int num_threads() {
+  int n = wanted.load(std::memory_order_relaxed);
+  if (n == 0) wanted.store(n = allowed_threads());
+  return n;
+}
+
+void set_num_threads(int n) {
+  check(n >= 1 && n <= 1024, "the number of threads must be 1 to 1024, not ", n);
+  wanted.store(n);
+}
+
+void run_tiles(int64_t n_tiles, void* context, void (*tile)(void*, int64_t)) {
+  check(n_tiles < (int64_t{1} << 32) - 1, "run_tiles: ", n_tiles, " tiles are too many");
+  if (inside || !pool().run(n_tiles, context, tile))
+    for (int64_t i = 0; i < n_tiles; ++i) tile(context, i);
+}
+
+}  // namespace rondo

@@ -1,0 +1,141 @@
+#include "tensor/tensor.h"
+
+#include <cstring>
+
+#include "tensor/allocator.h"
+#include "tensor/dispatch.h"
+#include "tensor/free_list.h"
+#include "tensor/kernels.h"
+
+namespace rondo {
+namespace {
+
+FreeList<TensorRecord> records;
+FreeList<Buffer> buffers;
+std::atomic<uint64_t> next_id = 1;
+
+TensorRecord* new_record(const Shape& shape, DType dtype, Buffer* buffer) {
+  TensorRecord* r = records.take();
+  r->id = next_id.fetch_add(1, std::memory_order_relaxed);
+  r->shape = shape;
+  r->dtype = dtype;
+  r->buffer = buffer;
+  return r;
+}
+
+void let_go(Buffer* b) {
+  if (b->references.fetch_sub(1, std::memory_order_acq_rel) > 1) return;
+  deallocate(b->device, b->data, b->bytes);
+  buffers.give(b);
+}
+
+}  // namespace
+
+Tensor::Tensor(const Shape& shape, DType dtype, Device device) {
+  size_t bytes = size_of(dtype);
+  for (int64_t d : shape)
+    check(!__builtin_mul_overflow(bytes, size_t(d), &bytes), "a tensor of shape ", shape, " is larger than any memory");
+  void* data = allocate(device, bytes);
+  Buffer* b = buffers.take();
+  b->device = device;
+  b->data = data;
+  b->bytes = bytes;
+  record_ = new_record(shape, dtype, b);
+}
+
+void Tensor::release() {
+  if (record_->references.fetch_sub(1, std::memory_order_acq_rel) > 1) return;
+  let_go(record_->buffer);
+  records.give(record_);
+}
+
+Tensor Tensor::view(const Shape& shape) const {
+  check(shape.numel() == numel(), "view: ", this->shape(), " has ", numel(), " elements, but ", shape, " asks for ",
+        shape.numel());
+  record_->buffer->references.fetch_add(1, std::memory_order_relaxed);
+  Tensor t;
+  t.record_ = new_record(shape, dtype(), record_->buffer);
+  return t;
+}
+
+double Tensor::item() const {
+  check(numel() == 1, "item: the tensor must hold one number, but has shape ", shape());
+  return to(to(*this, Device::cpu), DType::f64).data<double>()[0];
+}
+
+template <class T>
+std::vector<T> Tensor::to_vector() const {
+  const Tensor host = to(*this, Device::cpu);
+  const T* p = host.data<T>();
+  return std::vector<T>(p, p + numel());
+}
+
+template <class T>
+Tensor tensor(const std::vector<T>& values, const Shape& shape, Device device) {
+  check(int64_t(values.size()) == shape.numel(), "tensor: ", values.size(), " values were given, but shape ", shape,
+        " asks for ", shape.numel());
+  Tensor t(shape, dtype_of<T>);
+  if (!values.empty()) std::memcpy(t.bytes(), values.data(), t.n_bytes());
+  return to(t, device);
+}
+
+template std::vector<float> Tensor::to_vector() const;
+template std::vector<double> Tensor::to_vector() const;
+template std::vector<bf16> Tensor::to_vector() const;
+template std::vector<int32_t> Tensor::to_vector() const;
+template std::vector<int64_t> Tensor::to_vector() const;
+template std::vector<uint8_t> Tensor::to_vector() const;
+template Tensor tensor(const std::vector<float>&, const Shape&, Device);
+template Tensor tensor(const std::vector<double>&, const Shape&, Device);
+template Tensor tensor(const std::vector<bf16>&, const Shape&, Device);
+template Tensor tensor(const std::vector<int32_t>&, const Shape&, Device);
+template Tensor tensor(const std::vector<int64_t>&, const Shape&, Device);
+template Tensor tensor(const std::vector<uint8_t>&, const Shape&, Device);
+
+Tensor empty_like(const Tensor& t) { return Tensor(t.shape(), t.dtype(), t.device()); }
+
+Tensor full(const Shape& shape, double value, DType dtype, Device device) {
+  Tensor t(shape, dtype, device);
+  dispatch(device, [&](auto d) { fill(d, value, t); });
+  return t;
+}
+Tensor zeros(const Shape& shape, DType dtype, Device device) { return full(shape, 0, dtype, device); }
+Tensor zeros_like(const Tensor& t) { return zeros(t.shape(), t.dtype(), t.device()); }
+
+Tensor clone(const Tensor& t) {
+  Tensor y = empty_like(t);
+  dispatch(t.device(), [&](auto d) { copy(d, t, y); });
+  return y;
+}
+
+Tensor to(const Tensor& t, DType dtype) {
+  if (t.dtype() == dtype) return t;
+  Tensor y(t.shape(), dtype, t.device());
+  dispatch(t.device(), [&](auto d) { copy(d, t, y); });
+  return y;
+}
+
+Tensor to(const Tensor& t, Device device) {
+  if (t.device() == device) return t;
+  fail("this build of Rondo has no ", device, " backend");
+}
+
+Tensor detach(const Tensor& t) { return t.view(t.shape()); }
+
+Tensor parameter(Tensor t) {
+  check(is_float(t.dtype()), "parameter: a tensor of ", t.dtype(), " cannot have a gradient");
+  t.record()->is_parameter = true;
+  return t;
+}
+
+std::ostream& operator<<(std::ostream& os, const Tensor& t) {
+  if (!t) return os << "(no tensor)";
+  os << t.dtype() << t.shape();
+  constexpr int64_t kShown = 8;
+  const std::vector<double> v = to(to(t, Device::cpu), DType::f64).to_vector<double>();
+  os << " {";
+  for (int64_t i = 0; i < t.numel() && i < kShown; ++i) os << (i ? ", " : "") << v[size_t(i)];
+  return os << (t.numel() > kShown ? ", ...}" : "}");
+}
+
+}  // namespace rondo
