@@ -1,0 +1,225 @@
+// Matrix products: a register-blocked inner loop over packed panels of B (Goto & van de Geijn 2008; BLIS), in the
+// compiler's vector types, and its split over threads. The one place where products are made.
+#include "tensor/cpu/gemm.h"
+
+#include <algorithm>
+#include <cstring>
+
+#include "tensor/cpu/scratch.h"
+#include "tensor/kernels.h"
+#include "tensor/parallel.h"
+
+namespace rondo {
+namespace cpu {
+namespace {
+
+// The widest vector registers of the target, and how many rows of C the inner loop keeps in them.
+#if defined(__AVX512F__)
+constexpr int kVectorBytes = 64, kRows = 12;
+#elif defined(__AVX__)
+constexpr int kVectorBytes = 32, kRows = 6;
+#else
+constexpr int kVectorBytes = 16, kRows = 4;
+#endif
+constexpr int64_t kDepth = 256;  // k is cut into blocks of this: a panel of B stays in the first-level cache
+
+template <class T>
+struct Vector {
+  typedef T type __attribute__((vector_size(kVectorBytes)));
+  typedef T unaligned __attribute__((vector_size(kVectorBytes), aligned(sizeof(T)), may_alias));
+  static constexpr int64_t length = kVectorBytes / sizeof(T);
+};
+template <class T>
+constexpr int64_t kPanel = 2 * Vector<T>::length;  // columns of a panel; the last one may be half as wide
+
+template <class T>
+int64_t padded(int64_t n) {
+  return (n + Vector<T>::length - 1) / Vector<T>::length * Vector<T>::length;
+}
+template <class T>
+int64_t panel_width(int64_t n, int64_t panel) {
+  return std::min(kPanel<T>, padded<T>(n) - panel * kPanel<T>);
+}
+
+// C [R, width] (+)= A [R, k] times a panel of N vectors a row.
+template <class T, int R, int N>
+void inner(int64_t k, View<T> a, const T* b, T* c, int64_t ldc, int64_t width, bool accumulate) {
+  using V = typename Vector<T>::type;
+  using U = typename Vector<T>::unaligned;
+  constexpr int64_t length = Vector<T>::length;
+  V sum[R][N] = {};
+  for (int64_t p = 0; p < k; ++p) {
+    const V* row = reinterpret_cast<const V*>(b + p * N * length);
+#pragma GCC unroll 16
+    for (int r = 0; r < R; ++r) {
+      const T x = a.data[r * a.row + p * a.col];
+#pragma GCC unroll 2
+      for (int v = 0; v < N; ++v) sum[r][v] += x * row[v];
+    }
+  }
+#pragma GCC unroll 16
+  for (int r = 0; r < R; ++r) {
+    T* out = c + r * ldc;
+#pragma GCC unroll 2
+    for (int v = 0; v < N; ++v) {
+      if ((v + 1) * length <= width) {
+        U& y = *reinterpret_cast<U*>(out + v * length);
+        y = accumulate ? V(y) + sum[r][v] : sum[r][v];
+      } else {
+        for (int64_t j = v * length; j < width; ++j) out[j] = (accumulate ? out[j] : T(0)) + sum[r][v][j - v * length];
+      }
+    }
+  }
+}
+
+template <class T>
+using Inner = void (*)(int64_t, View<T>, const T*, T*, int64_t, int64_t, bool);
+
+// The inner loop for `rows` rows, 1..kRows, and a panel of one or two vectors.
+template <class T, int R = kRows>
+Inner<T> inner_for(int64_t rows, bool two) {
+  if constexpr (R > 1)
+    if (rows < R) return inner_for<T, R - 1>(rows, two);
+  return two ? inner<T, R, 2> : inner<T, R, 1>;
+}
+
+// Rows of A whose elements do not lie side by side are copied together first: [k][rows].
+template <class T>
+View<T> gather_rows(int64_t rows, int64_t k, View<T> a, T* to) {
+  for (int64_t p = 0; p < k; ++p)
+    for (int64_t r = 0; r < rows; ++r) to[p * rows + r] = a.data[r * a.row + p * a.col];
+  return {to, 1, rows};
+}
+
+}  // namespace
+
+template <class T>
+int64_t n_panels(int64_t n) {
+  return (n + kPanel<T> - 1) / kPanel<T>;
+}
+template <class T>
+int64_t packed_size(int64_t k, int64_t n) {
+  return k * padded<T>(n);
+}
+
+// Layout: blocks of kDepth rows; in a block, panel after panel; in a panel, row after row, zeros behind the last
+// column.
+template <class T>
+void pack_panels(int64_t k, int64_t n, View<T> b, T* packed, int64_t first_panel, int64_t last_panel) {
+  for (int64_t p0 = 0; p0 < k; p0 += kDepth) {
+    const int64_t depth = std::min(kDepth, k - p0);
+    for (int64_t panel = first_panel; panel < last_panel; ++panel) {
+      const int64_t j0 = panel * kPanel<T>, wide = panel_width<T>(n, panel), width = std::min(wide, n - j0);
+      T* to = packed + p0 * padded<T>(n) + j0 * depth;
+      const T* from = b.data + p0 * b.row + j0 * b.col;
+      if (b.col == 1) {
+        for (int64_t p = 0; p < depth; ++p) std::memcpy(to + p * wide, from + p * b.row, size_t(width) * sizeof(T));
+      } else {
+        for (int64_t j = 0; j < width; ++j)
+          for (int64_t p = 0; p < depth; ++p) to[p * wide + j] = from[p * b.row + j * b.col];
+      }
+      if (width < wide)
+        for (int64_t p = 0; p < depth; ++p) std::fill(to + p * wide + width, to + (p + 1) * wide, T(0));
+    }
+  }
+}
+template <class T>
+void pack(int64_t k, int64_t n, View<T> b, T* packed) {
+  pack_panels(k, n, b, packed, 0, n_panels<T>(n));
+}
+
+template <class T>
+void gemm_panels(int64_t m, int64_t n, int64_t k, View<T> a, const T* packed_b, T* c, int64_t ldc, bool accumulate,
+                 int64_t first_panel, int64_t last_panel) {
+  if (k == 0 && !accumulate)
+    for (int64_t i = 0; i < m; ++i)
+      std::fill(c + i * ldc + first_panel * kPanel<T>, c + i * ldc + std::min(n, last_panel * kPanel<T>), T(0));
+  Scratch scratch;
+  T* gathered = a.col == 1 ? nullptr : scratch.get<T>((m + kRows) * kDepth);
+  for (int64_t p0 = 0; p0 < k; p0 += kDepth) {
+    const int64_t depth = std::min(kDepth, k - p0);
+    if (gathered)
+      for (int64_t i = 0; i < m; i += kRows)
+        gather_rows<T>(std::min<int64_t>(kRows, m - i), depth, {a.data + i * a.row + p0 * a.col, a.row, a.col},
+                       gathered + i * depth);
+    for (int64_t panel = first_panel; panel < last_panel; ++panel) {
+      const int64_t j0 = panel * kPanel<T>, width = std::min(panel_width<T>(n, panel), n - j0);
+      const bool two = panel_width<T>(n, panel) == kPanel<T>;
+      const T* b = packed_b + p0 * padded<T>(n) + j0 * depth;
+      for (int64_t i = 0; i < m; i += kRows) {
+        const int64_t rows = std::min<int64_t>(kRows, m - i);
+        const View<T> tile =
+            gathered ? View<T>{gathered + i * depth, 1, rows} : View<T>{a.data + i * a.row + p0, a.row, 1};
+        inner_for<T>(rows, two)(depth, tile, b, c + i * ldc + j0, ldc, width, accumulate || p0 > 0);
+      }
+    }
+  }
+}
+template <class T>
+void gemm_packed(int64_t m, int64_t n, int64_t k, View<T> a, const T* packed_b, T* c, int64_t ldc, bool accumulate) {
+  gemm_panels(m, n, k, a, packed_b, c, ldc, accumulate, 0, n_panels<T>(n));
+}
+template <class T>
+void gemm(int64_t m, int64_t n, int64_t k, View<T> a, View<T> b, T* c, int64_t ldc, bool accumulate) {
+  Scratch scratch;
+  T* packed = scratch.get<T>(packed_size<T>(k, n));
+  pack(k, n, b, packed);
+  gemm_packed(m, n, k, a, packed, c, ldc, accumulate);
+}
+
+}  // namespace cpu
+
+namespace {
+
+// One product over all threads: B is packed by panels, then C is cut into tiles of rows and panels.
+template <class T>
+void split(int64_t m, int64_t n, int64_t k, cpu::View<T> a, cpu::View<T> b, T* c, int64_t ldc, bool accumulate) {
+  constexpr int64_t kFlopsWorthATile = 200'000;
+  const int64_t flops = 2 * m * n * k, panels = cpu::n_panels<T>(n);
+  if (flops < 2 * kFlopsWorthATile) return cpu::gemm(m, n, k, a, b, c, ldc, accumulate);
+  cpu::Scratch scratch;
+  T* packed = scratch.get<T>(cpu::packed_size<T>(k, n));
+  const int64_t pack_grain = std::max<int64_t>(1, 32768 / (k * cpu::kPanel<T>));
+  parallel_chunks(panels, pack_grain, [&](int64_t p, int64_t q) { cpu::pack_panels(k, n, b, packed, p, q); });
+
+  const int64_t panels_per_tile = std::min<int64_t>(panels, 512 / cpu::kPanel<T>);
+  const int64_t across = (panels + panels_per_tile - 1) / panels_per_tile;
+  // Tiles of about 96 rows, fewer where there would be less than 16 tiles.
+  const int64_t wanted = std::clamp<int64_t>(m * across / 16, 2 * cpu::kRows, 96) / cpu::kRows * cpu::kRows;
+  const int64_t down = (m + wanted - 1) / wanted;
+  parallel_for(across * down, [&](int64_t tile) {
+    const int64_t i = tile % down * wanted, panel = tile / down * panels_per_tile;
+    cpu::gemm_panels<T>(std::min(wanted, m - i), n, k, {a.data + i * a.row, a.row, a.col}, packed, c + i * ldc, ldc,
+                        accumulate, panel, std::min(panels, panel + panels_per_tile));
+  });
+}
+
+}  // namespace
+
+void gemm(Cpu, const Gemm& g, const Tensor& a, const Tensor& b, const Tensor& c) {
+  dispatch_float(c.dtype(), [&]<class T>() {
+    const auto run = [&](int64_t i, auto&& product) {
+      const T *pa = a.data<T>() + i * g.stride_a, *pb = b.data<T>() + i * g.stride_b;
+      const cpu::View<T> va = g.transpose_a ? cpu::View<T>{pa, 1, g.lda} : cpu::View<T>{pa, g.lda, 1};
+      const cpu::View<T> vb = g.transpose_b ? cpu::View<T>{pb, 1, g.ldb} : cpu::View<T>{pb, g.ldb, 1};
+      product(g.m, g.n, g.k, va, vb, c.data<T>() + i * g.stride_c, g.ldc, g.accumulate);
+    };
+    if (g.batch == 1) return run(0, [](auto... arguments) { split<T>(arguments...); });
+    parallel_for(g.batch, [&](int64_t i) { run(i, [](auto... arguments) { cpu::gemm<T>(arguments...); }); });
+  });
+}
+
+namespace cpu {
+template int64_t n_panels<float>(int64_t);
+template int64_t n_panels<double>(int64_t);
+template int64_t packed_size<float>(int64_t, int64_t);
+template int64_t packed_size<double>(int64_t, int64_t);
+template void pack(int64_t, int64_t, View<float>, float*);
+template void pack(int64_t, int64_t, View<double>, double*);
+template void gemm_packed(int64_t, int64_t, int64_t, View<float>, const float*, float*, int64_t, bool);
+template void gemm_packed(int64_t, int64_t, int64_t, View<double>, const double*, double*, int64_t, bool);
+template void gemm(int64_t, int64_t, int64_t, View<float>, View<float>, float*, int64_t, bool);
+template void gemm(int64_t, int64_t, int64_t, View<double>, View<double>, double*, int64_t, bool);
+}  // namespace cpu
+
+}  // namespace rondo
