@@ -1,5 +1,8 @@
-// Files that are never half there: written beside their place, synced, renamed. Reading says what went wrong in one line.
+// Files that are never half there: written beside their place, synced, renamed. Reading says what went wrong in one
+// line.
 #pragma once
+#include <cstddef>
+#include <cstdint>
 #include <string>
 #include <string_view>
 
@@ -11,5 +14,39 @@ std::string read_file(const std::string& path);
 void write_file(const std::string& path, std::string_view contents);
 // Makes a directory's entries durable after a rename.
 void sync_directory(const std::string& path);
+
+// write_file in pieces: nothing is seen under `path` before commit(). Without it, or after an error, nothing stays.
+class FileWriter {
+ public:
+  explicit FileWriter(const std::string& path);
+  ~FileWriter();
+  FileWriter(const FileWriter&) = delete;
+  FileWriter& operator=(const FileWriter&) = delete;
+
+  void write(const void* data, size_t n);
+  void commit();
+
+ private:
+  [[noreturn]] void fail_now(int error) const;
+  std::string path_, target_, temporary_;  // as given, without symbolic links, and beside the target
+  int file_ = -1;
+};
+
+// A regular file, read in pieces from any place.
+class FileReader {
+ public:
+  explicit FileReader(const std::string& path);
+  ~FileReader();
+  FileReader(const FileReader&) = delete;
+  FileReader& operator=(const FileReader&) = delete;
+
+  uint64_t size() const { return size_; }
+  void read(uint64_t at, void* to, size_t n) const;
+
+ private:
+  std::string path_;
+  int file_ = -1;
+  uint64_t size_ = 0;
+};
 
 }  // namespace rondo
