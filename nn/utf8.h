@@ -1,0 +1,15 @@
+// Text that came from outside: is it UTF-8, and how does it look in a message of one line?
+#pragma once
+#include <cstdint>
+#include <string>
+#include <string_view>
+
+namespace rondo {
+
+// The index of the first byte that is not UTF-8, or -1.
+int64_t first_not_utf8(std::string_view text);
+
+// The text in quotes, at most 100 bytes of it, control characters escaped.
+std::string in_quotes(std::string_view text);
+
+}  // namespace rondo
