@@ -23,6 +23,7 @@ class Adam {
   Adam(std::vector<NamedTensor> parameters, OptimizerConfig config);
 
   // One step. Throws while a tape with recorded ops is alive. Returns the global norm of the gradients before clipping.
+  // When that is not finite, nothing is changed, steps included: it is up to the caller to say so or to stop.
   double step(const Gradients& grads);
 
   void set_learning_rate(double rate);
