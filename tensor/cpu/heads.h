@@ -5,7 +5,6 @@
 #include <cmath>
 
 #include "tensor/cpu/lanes.h"
-#include "tensor/cpu/rows.h"
 
 namespace rondo::cpu {
 
@@ -13,15 +12,15 @@ inline constexpr double kMinNorm = 1e-12;
 
 template <class T>
 T head_norm(const T* x, int64_t d) {
-  return std::sqrt(lane_sum<T>(
-      d, [](const auto& v) { return v * v; }, x));
+  return std::sqrt(lane_sum<T>(d, kProduct, x, x));
 }
 
 // y = x / max(|x|, 1e-12) * scale. y may be x.
 template <class T>
 void l2_normalize_head(const T* x, const T* scale, int64_t d, T* y) {
   const T r = T(1) / std::max(head_norm(x, d), T(kMinNorm));
-  flat(y, d) = flat(x, d) * r * flat(scale, d);
+  const auto normalize = [=](const auto& v, const auto& s) { return v * r * s; };
+  lane_map(d, y, normalize, x, scale);
 }
 
 // With n = x / |x| and g = dy * scale: dx = (g - n <n, g>) / |x|, and dscale += dy * n. Below the smallest norm, where
@@ -29,12 +28,11 @@ void l2_normalize_head(const T* x, const T* scale, int64_t d, T* y) {
 template <class T>
 void l2_normalize_head_backward(const T* dy, const T* x, const T* scale, int64_t d, T* dx, T* dscale) {
   const T norm = head_norm(x, d), r = T(1) / std::max(norm, T(kMinNorm));
-  flat(dscale, d) += flat(dy, d) * flat(x, d) * r;
-  T along = 0;
-  if (norm >= T(kMinNorm))
-    along = r * lane_sum<T>(
-                    d, [](const auto& g, const auto& s, const auto& v) { return g * s * v; }, dy, scale, x);
-  flat(dx, d) = r * (flat(dy, d) * flat(scale, d) - flat(x, d) * r * along);
+  const T along = norm >= T(kMinNorm) ? r * lane_sum<T>(d, kProduct, dy, scale, x) : T(0);
+  const auto into_dscale = [=](const auto& old, const auto& g, const auto& v) { return old + g * v * r; };
+  const auto into_dx = [=](const auto& g, const auto& s, const auto& v) { return r * (g * s - v * r * along); };
+  lane_map(d, dscale, into_dscale, dscale, dy, x);
+  lane_map(d, dx, into_dx, dy, scale, x);
 }
 
 // Rotates the pairs (x[i], x[i + D/2]) by the angles of a table's row, which holds scale*cos (D/2) and scale*sin (D/2);

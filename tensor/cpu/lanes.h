@@ -1,8 +1,8 @@
-// Sums over a row in a fixed set of lanes: vectorised without -ffast-math, and with the same bits wherever the row lies
-// in memory (Eigen's own reductions begin at the next aligned element, so their order of adding depends on the
-// address).
+// Work along a row in lanes of a fixed width: vectorised without -ffast-math, with the same bits wherever the row lies
+// in memory. (Eigen's own loops begin at the next aligned element: how they round depends on the address.)
 #pragma once
 #include <Eigen/Core>
+#include <algorithm>
 #include <cstdint>
 
 namespace rondo::cpu {
@@ -12,16 +12,53 @@ template <class T>
 inline constexpr int64_t kLanes = 128 / int64_t(sizeof(T));
 template <class T>
 using Lanes = Eigen::Array<T, int(kLanes<T>), 1>;
+template <class T>
+using LanesAt = Eigen::Map<const Lanes<T>>;
 
-// The n values f(p[0]...), f(p[1]...), ... added up. f is generic: it gets Lanes, and numbers for what is left.
+// The first n < kLanes numbers at p, the rest zeros.
+template <class T>
+Lanes<T> some_lanes(const T* p, int64_t n) {
+  Lanes<T> lanes = Lanes<T>::Zero();
+  std::copy(p, p + n, lanes.data());
+  return lanes;
+}
+
+// f(p[0]...) + ... + f(p[n-1]...), where f takes and gives Lanes, or an expression of its arguments.
 template <class T, class F, class... P>
 T lane_sum(int64_t n, const F& f, const P*... p) {
   Lanes<T> sums = Lanes<T>::Zero();
   int64_t i = 0;
-  for (; i + kLanes<T> <= n; i += kLanes<T>) sums += f(Eigen::Map<const Lanes<T>>(p + i)...);
-  T rest = 0;
-  for (; i < n; ++i) rest += f(p[i]...);
-  return sums.sum() + rest;
+  for (; i + kLanes<T> <= n; i += kLanes<T>) sums += f(LanesAt<T>(p + i)...);
+  if (i < n) {
+    const Lanes<T> last = f(some_lanes(p + i, n - i)...);
+    for (int64_t j = 0; j < n - i; ++j) sums[j] += last[j];
+  }
+  return sums.sum();
+}
+
+// y[i] = f(p[i]...); y may be one of the p.
+template <class T, class F, class... P>
+void lane_map(int64_t n, T* y, const F& f, const P*... p) {
+  int64_t i = 0;
+  for (; i + kLanes<T> <= n; i += kLanes<T>) Eigen::Map<Lanes<T>>(y + i) = f(LanesAt<T>(p + i)...);
+  if (i < n) {
+    const Lanes<T> last = f(some_lanes(p + i, n - i)...);
+    std::copy(last.data(), last.data() + (n - i), y + i);
+  }
+}
+
+inline constexpr auto kSelf = [](const auto& x) { return x; };
+inline constexpr auto kSum = [](const auto&... x) { return (x + ...); };
+inline constexpr auto kProduct = [](const auto&... x) { return (x * ...); };
+
+// exp(x) for x <= 0, with 0 for denormal results: Eigen gives one even for -infinity, and they are slow to add.
+template <class T, class X>
+Lanes<T> exp_lanes(const X& x) {
+  constexpr T kLowest = sizeof(T) == 4 ? T(-87) : T(-708);
+  const Lanes<T> at = x;
+  Lanes<T> y = at.exp();
+  for (int64_t j = 0; j < kLanes<T>; ++j) y[j] = at[j] < kLowest ? T(0) : y[j];
+  return y;
 }
 
 }  // namespace rondo::cpu

@@ -1,0 +1,29 @@
+// Checks of arguments that many ops share. Private to autograd.
+#pragma once
+#include "tensor/tensor.h"
+
+namespace rondo {
+
+inline void check_float(const char* op, const char* name, const Tensor& x) {
+  check(bool(x), op, ": ", name, " is missing");
+  check(x.dtype() == DType::f32 || x.dtype() == DType::f64, op, ": ", name, " is ", x.dtype(),
+        ", but the op computes in f32 or f64");
+}
+
+// That t has the dtype and the device of x.
+inline void check_alike(const char* op, const char* name, const Tensor& t, const char* x_name, const Tensor& x) {
+  check(bool(t), op, ": ", name, " is missing");
+  check(t.dtype() == x.dtype(), op, ": ", name, " is ", t.dtype(), ", but ", x_name, " is ", x.dtype());
+  check(t.device() == x.device(), op, ": ", name, " is on ", t.device(), ", but ", x_name, " is on ", x.device());
+}
+
+// That `indices` are i64 and on the device of x.
+inline void check_indices(const char* op, const char* name, const Tensor& indices, const char* x_name,
+                          const Tensor& x) {
+  check(bool(indices), op, ": ", name, " is missing");
+  check(indices.dtype() == DType::i64, op, ": ", name, " is ", indices.dtype(), ", but indices are i64");
+  check(indices.device() == x.device(), op, ": ", name, " is on ", indices.device(), ", but ", x_name, " is on ",
+        x.device());
+}
+
+}  // namespace rondo
