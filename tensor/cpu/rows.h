@@ -1,7 +1,6 @@
 // Tensors seen as Eigen arrays, and the cutting of rows into tiles. Included only by the CPU kernels.
 #pragma once
 #include <Eigen/Core>
-#include <unsupported/Eigen/SpecialFunctions>
 
 #include "tensor/parallel.h"
 #include "tensor/tensor.h"
