@@ -1,4 +1,5 @@
-// The attention half of a layer: sliding-window self-attention, and in a recurrent layer the read of the state beside it.
+// The attention half of a layer: sliding-window self-attention, and in a recurrent layer the read of the state beside
+// it.
 #pragma once
 #include <optional>
 
@@ -20,9 +21,10 @@ struct AttentionBlock {
     Tensor memory;  // (B, w, 2D): keys and values of the last block
     Tensor state;   // (B, S, d), or {} in a layer without state
   };
-  // x (B, n, d) is a whole segment or its beginning; memory (B, m, 2D) and state (B, S, d) come from before it, or are {}.
+  // x (B, n, d) is a whole segment or its beginning; memory (B, m, 2D) and state (B, S, d) come from before it, or are
+  // {}. Unless `carry`, memory and state are not wanted and left out.
   Result operator()(const Tensor& x, const Tensor& memory, const Tensor& state, int64_t block_width,
-                    const Tensor& rotary_table) const;
+                    const Tensor& rotary_table, bool carry) const;
 
   template <class F>
   void each(F&& f) {

@@ -1,4 +1,5 @@
-// The block-recurrent transformer (Hutchins et al. 2022), number by number as block-recurrent-transformer-pytorch 0.3.2.
+// The block-recurrent transformer (Hutchins et al. 2022), number by number as block-recurrent-transformer-pytorch
+// 0.3.2.
 #pragma once
 #include <vector>
 
@@ -30,8 +31,8 @@ struct BlockRecurrentTransformer {
   };
   std::vector<Layer> layers;
   LayerNorm final_norm;
-  Linear head;          // d -> V
-  Tensor rotary;        // the table of positions, a constant
+  Linear head;    // d -> V
+  Tensor rotary;  // the table of positions, a constant
 
   // Fresh parameters, drawn from g.
   BlockRecurrentTransformer(const BlockRecurrentConfig& config, Generator& g, DType dtype = DType::f32);

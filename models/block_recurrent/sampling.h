@@ -7,11 +7,11 @@
 namespace rondo {
 
 struct SamplingOptions {
-  double temperature = 1;   // 0: greedy
-  int64_t top_k = 0;        // keep the k largest logits; 0: all
-  double top_p = 1;         // then keep the fewest whose probabilities reach p
-  double min_p = 0;         // then drop what is less likely than min_p times the likeliest
-  void validate() const;    // throws Error with one clear line
+  double temperature = 1;  // 0: greedy
+  int64_t top_k = 0;       // keep the k largest logits; 0: all
+  double top_p = 1;        // then keep the fewest whose probabilities reach p
+  double min_p = 0;        // then drop what is less likely than min_p times the likeliest
+  void validate() const;   // throws Error with one clear line
 };
 // The reference's filter_thres as a top_k: ceil((1 - threshold) * V).
 int64_t top_k_of_filter_thres(double threshold, int64_t num_tokens);
@@ -22,7 +22,8 @@ int64_t sample(const float* logits, int64_t num_tokens, const SamplingOptions& h
 // Continues each row of prompt [B, P] i64 (P >= 1) by `length` tokens, across the borders of segments: memories and
 // states move on when a segment is full. Calls each_token(row, token) as tokens are made; it returns false to end all.
 // Returns the new tokens [B, <= length].
-Tensor generate(const BlockRecurrentTransformer& model, const Tensor& prompt, int64_t length, const SamplingOptions& how,
-                Generator& g, const std::function<bool(int64_t row, int64_t token)>& each_token = {});
+Tensor generate(const BlockRecurrentTransformer& model, const Tensor& prompt, int64_t length,
+                const SamplingOptions& how, Generator& g,
+                const std::function<bool(int64_t row, int64_t token)>& each_token = {});
 
 }  // namespace rondo

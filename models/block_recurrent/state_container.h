@@ -8,13 +8,13 @@ namespace rondo {
 
 struct StateContainer {
   LayerNorm state_norm;
-  Linear q_to_state, q_from_state;      // d -> H*D: queries of tokens to the state, of the state to tokens
-  Linear state_to_q, state_to_kv;       // d -> H*D, d -> 2D
-  Tensor init_state, state_pos_ids;     // (S, d)
-  Linear to_state_out;                  // 2*H*D -> d
+  Linear q_to_state, q_from_state;   // d -> H*D: queries of tokens to the state, of the state to tokens
+  Linear state_to_q, state_to_kv;    // d -> H*D, d -> 2D
+  Tensor init_state, state_pos_ids;  // (S, d)
+  Linear to_state_out;               // 2*H*D -> d
   Attention to_state_cross_attn, state_self_attn, from_state_cross_attn;
-  Linear state_out_to_gate;             // d -> d, with bias
-  Tensor learned_ema_beta;              // (d)
+  Linear state_out_to_gate;  // d -> d, with bias
+  Tensor learned_ema_beta;   // (d)
 
   StateContainer() = default;
   StateContainer(const BlockRecurrentConfig& c, Generator& g, DType dtype);

@@ -37,6 +37,10 @@ int64_t padded(int64_t n) {
   return (n + Vector<T>::length - 1) / Vector<T>::length * Vector<T>::length;
 }
 template <class T>
+int64_t n_panels(int64_t n) {
+  return (n + kPanel<T> - 1) / kPanel<T>;
+}
+template <class T>
 int64_t panel_width(int64_t n, int64_t panel) {
   return std::min(kPanel<T>, padded<T>(n) - panel * kPanel<T>);
 }
@@ -94,8 +98,8 @@ View<T> gather_rows(int64_t rows, int64_t k, View<T> a, T* to) {
 }  // namespace
 
 template <class T>
-int64_t n_panels(int64_t n) {
-  return (n + kPanel<T> - 1) / kPanel<T>;
+int64_t panel_columns() {
+  return kPanel<T>;
 }
 template <class T>
 int64_t packed_size(int64_t k, int64_t n) {
@@ -156,15 +160,11 @@ void gemm_panels(int64_t m, int64_t n, int64_t k, View<T> a, const T* packed_b, 
   }
 }
 template <class T>
-void gemm_packed(int64_t m, int64_t n, int64_t k, View<T> a, const T* packed_b, T* c, int64_t ldc, bool accumulate) {
-  gemm_panels(m, n, k, a, packed_b, c, ldc, accumulate, 0, n_panels<T>(n));
-}
-template <class T>
 void gemm(int64_t m, int64_t n, int64_t k, View<T> a, View<T> b, T* c, int64_t ldc, bool accumulate) {
   Scratch scratch;
   T* packed = scratch.get<T>(packed_size<T>(k, n));
   pack(k, n, b, packed);
-  gemm_packed(m, n, k, a, packed, c, ldc, accumulate);
+  gemm_panels(m, n, k, a, packed, c, ldc, accumulate, 0, n_panels<T>(n));
 }
 
 }  // namespace cpu
@@ -210,16 +210,18 @@ void gemm(Cpu, const Gemm& g, const Tensor& a, const Tensor& b, const Tensor& c)
 }
 
 namespace cpu {
-template int64_t n_panels<float>(int64_t);
-template int64_t n_panels<double>(int64_t);
+template int64_t panel_columns<float>();
+template int64_t panel_columns<double>();
 template int64_t packed_size<float>(int64_t, int64_t);
 template int64_t packed_size<double>(int64_t, int64_t);
 template void pack(int64_t, int64_t, View<float>, float*);
 template void pack(int64_t, int64_t, View<double>, double*);
-template void gemm_packed(int64_t, int64_t, int64_t, View<float>, const float*, float*, int64_t, bool);
-template void gemm_packed(int64_t, int64_t, int64_t, View<double>, const double*, double*, int64_t, bool);
 template void gemm(int64_t, int64_t, int64_t, View<float>, View<float>, float*, int64_t, bool);
 template void gemm(int64_t, int64_t, int64_t, View<double>, View<double>, double*, int64_t, bool);
+template void gemm_panels(int64_t, int64_t, int64_t, View<float>, const float*, float*, int64_t, bool, int64_t,
+                          int64_t);
+template void gemm_panels(int64_t, int64_t, int64_t, View<double>, const double*, double*, int64_t, bool, int64_t,
+                          int64_t);
 }  // namespace cpu
 
 }  // namespace rondo

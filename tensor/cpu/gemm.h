@@ -13,26 +13,24 @@ struct View {
   int64_t row, col;
 };
 
-// B [k, n] rearranged for the inner loop, once for many products: `pack` fills packed_size(k, n) elements, 64-byte
-// aligned.
+// B [k, n] rearranged for the inner loop, once for many products: panels of panel_columns() columns, the last one zero-
+// padded. `pack` fills packed_size(k, n) elements, 64-byte aligned; pack_panels does some of the panels, so that
+// threads can share the work.
+template <class T>
+int64_t panel_columns();
 template <class T>
 int64_t packed_size(int64_t k, int64_t n);
 template <class T>
 void pack(int64_t k, int64_t n, View<T> b, T* packed);
-// The same for a range of column panels only (see n_panels), so that threads can share the work.
-template <class T>
-int64_t n_panels(int64_t n);
 template <class T>
 void pack_panels(int64_t k, int64_t n, View<T> b, T* packed, int64_t first_panel, int64_t last_panel);
 
 // C [m, n] (rows ldc apart) = A B, or C += A B.
 template <class T>
-void gemm_packed(int64_t m, int64_t n, int64_t k, View<T> a, const T* packed_b, T* c, int64_t ldc, bool accumulate);
-// For columns first_panel..last_panel-1 only, in units of panels; c points to the whole C.
+void gemm(int64_t m, int64_t n, int64_t k, View<T> a, View<T> b, T* c, int64_t ldc, bool accumulate);
+// The same with B packed, for the columns of panels first_panel..last_panel-1 only; c points to the whole C.
 template <class T>
 void gemm_panels(int64_t m, int64_t n, int64_t k, View<T> a, const T* packed_b, T* c, int64_t ldc, bool accumulate,
                  int64_t first_panel, int64_t last_panel);
-template <class T>
-void gemm(int64_t m, int64_t n, int64_t k, View<T> a, View<T> b, T* c, int64_t ldc, bool accumulate);
 
 }  // namespace rondo::cpu

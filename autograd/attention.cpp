@@ -1,0 +1,87 @@
+// Multi-query attention over a sliding window or over groups of keys, with the queries' and keys' norm and rotation
+// fused in.
+#include <cmath>
+
+#include "autograd/ops.h"
+#include "tensor/dispatch.h"
+#include "tensor/kernels.h"
+
+namespace rondo {
+namespace {
+
+void check_inputs(const char* op, const Tensor& q, const Tensor& kv, const QueryKey& how) {
+  check(q.rank() == 3, op, ": q has shape ", q.shape(), ", but must be [batch, tokens, heads * head width]");
+  const int64_t width = kv.dim(-1) / 2;
+  check(kv.dim(-1) % 2 == 0 && width > 0 && q.dim(2) % width == 0, op, ": kv of shape ", kv.shape(),
+        " holds keys and values of ", kv.dim(-1), " / 2 columns, but q has shape ", q.shape());
+  check(bool(how.q_scale) == bool(how.k_scale), op, ": q_scale and k_scale must be given both or not at all");
+  for (const Tensor& scale : {how.q_scale, how.k_scale})
+    check(!scale || scale.shape() == Shape{width}, op, ": a scale has shape ", scale ? scale.shape() : Shape{},
+          ", but the head width is ", width);
+  for (const Tensor& t : {kv, how.q_scale, how.k_scale, how.table})
+    check(!t || (t.dtype() == q.dtype() && t.device() == q.device()), op, ": q is ", q.dtype(), " on ", q.device(),
+          ", but another input is ", t ? t.dtype() : q.dtype(), " on ", t ? t.device() : q.device());
+}
+
+// `how` is complete but for what follows from the inputs.
+Tensor attend(const char* op, AttentionShape how, const Tensor& q, const Tensor& kv, const Tensor& memory,
+              const QueryKey& qk) {
+  how.batch = q.dim(0), how.n = q.dim(1), how.head_width = kv.dim(-1) / 2;
+  how.heads = q.dim(2) / how.head_width;
+  how.factor = qk.factor ? qk.factor : 1 / std::sqrt(double(how.head_width));
+  Tensor y = empty_like(q), lse({how.batch, how.n, how.heads}, q.dtype(), q.device());
+  dispatch(q.device(), [&](auto device) {
+    attention_forward(device, how, {q, kv, memory, qk.q_scale, qk.k_scale, qk.table}, y, lse);
+  });
+  return record(op, {q, kv, memory, qk.q_scale, qk.k_scale}, y, [=](const Tensor& dy) -> Grads {
+    const auto like = [](const Tensor& t) { return t ? empty_like(t) : Tensor(); };
+    Tensor dq = like(q), dkv = like(kv), dmemory = like(memory), dq_scale = like(qk.q_scale),
+           dk_scale = like(qk.k_scale);
+    dispatch(q.device(), [&](auto device) {
+      attention_backward(device, how, {q, kv, memory, qk.q_scale, qk.k_scale, qk.table}, dy, y, lse,
+                         {dq, dkv, dmemory, dq_scale, dk_scale});
+    });
+    return {dq, dkv, dmemory, dq_scale, dk_scale};
+  });
+}
+
+}  // namespace
+
+Tensor window_attention(const Tensor& q, const Tensor& kv, const Tensor& memory, int64_t window, const QueryKey& how) {
+  constexpr const char* op = "window_attention";
+  check(window >= 1, op, ": the window must be at least 1, not ", window);
+  check(kv.rank() == 3 && q.rank() == 3 && kv.dim(0) == q.dim(0) && kv.dim(1) == q.dim(1), op, ": kv has shape ",
+        kv.shape(), ", but q of shape ", q.shape(),
+        " asks for one (key, value) per query: [batch, tokens, 2 * head width]");
+  check_inputs(op, q, kv, how);
+  if (memory) {
+    check(memory.rank() == 3 && memory.dim(0) == kv.dim(0) && memory.dim(2) == kv.dim(2) && memory.dim(1) <= window, op,
+          ": memory has shape ", memory.shape(), ", but kv of shape ", kv.shape(), " asks for at most ", window,
+          " rows of the same batch and width");
+    check(memory.dtype() == q.dtype() && memory.device() == q.device(), op, ": q is ", q.dtype(), " on ", q.device(),
+          ", but memory is ", memory.dtype(), " on ", memory.device());
+  }
+  const Shape table = {2, 2 * window, kv.dim(2) / 2};
+  check(!how.table || how.table.shape() == table, op, ": the table has shape ", how.table ? how.table.shape() : Shape{},
+        ", but window ", window, " and kv of shape ", kv.shape(), " ask for ", table);
+  AttentionShape shape{};
+  shape.width = window, shape.window = true, shape.memory = memory ? memory.dim(1) : 0;
+  return attend(op, shape, q, kv, memory, how);
+}
+
+Tensor group_attention(const Tensor& q, const Tensor& kv, int64_t width, const QueryKey& how) {
+  constexpr const char* op = "group_attention";
+  check(width >= 1, op, ": the width of a group must be at least 1, not ", width);
+  check(q.rank() == 3 && kv.rank() == 4 && kv.dim(0) == q.dim(0) && kv.dim(1) == (q.dim(1) + width - 1) / width &&
+            kv.dim(2) > 0,
+        op, ": kv has shape ", kv.shape(), ", but q of shape ", q.shape(), " in groups of ", width,
+        " asks for [batch, groups, keys, 2 * head width] with ", q.rank() == 3 ? (q.dim(1) + width - 1) / width : 0,
+        " groups");
+  check_inputs(op, q, kv, how);
+  check(!how.table, op, ": positions are for window_attention; the table must be empty");
+  AttentionShape shape{};
+  shape.width = width, shape.keys = kv.dim(2);
+  return attend(op, shape, q, kv, {}, how);
+}
+
+}  // namespace rondo

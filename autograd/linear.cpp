@@ -1,0 +1,95 @@
+// Matrix products: matmul, and linear with its optional bias and residual.
+#include "autograd/ops.h"
+#include "tensor/dispatch.h"
+#include "tensor/kernels.h"
+
+namespace rondo {
+namespace {
+
+void check_alike(const char* op, const char* name, const Tensor& t, const char* other_name, const Tensor& other) {
+  check(t.dtype() == other.dtype(), op, ": ", name, " is ", t.dtype(), ", but ", other_name, " is ", other.dtype());
+  check(t.device() == other.device(), op, ": ", name, " is on ", t.device(), ", but ", other_name, " is on ",
+        other.device());
+}
+
+// c = op(a) op(b) for a batch of matrices that lie one after the other.
+void products(int64_t batch, int64_t m, int64_t n, int64_t k, const Tensor& a, bool ta, const Tensor& b, bool tb,
+              const Tensor& c) {
+  const Gemm how{.m = m,
+                 .n = n,
+                 .k = k,
+                 .transpose_a = ta,
+                 .transpose_b = tb,
+                 .lda = ta ? m : k,
+                 .ldb = tb ? k : n,
+                 .ldc = n,
+                 .batch = batch,
+                 .stride_a = m * k,
+                 .stride_b = k * n,
+                 .stride_c = m * n};
+  dispatch(c.device(), [&](auto device) { gemm(device, how, a, b, c); });
+}
+
+}  // namespace
+
+Tensor matmul(const Tensor& a, const Tensor& b) {
+  check_alike("matmul", "a", a, "b", b);
+  check(a.rank() >= 2 && a.rank() == b.rank(), "matmul: a has shape ", a.shape(), " and b has shape ", b.shape(),
+        ", but both need the same number of dimensions, two or more");
+  const int64_t m = a.dim(-2), k = a.dim(-1), n = b.dim(-1);
+  check(b.shape() == a.shape().with(-2, k).with(-1, n), "matmul: b has shape ", b.shape(), ", but a of shape ",
+        a.shape(), " asks for ", a.shape().with(-2, k).with(-1, n));
+  Shape leading = a.shape();
+  leading.pop_back(), leading.pop_back();
+  const int64_t batch = leading.numel();
+  Tensor y(a.shape().with(-1, n), a.dtype(), a.device());
+  products(batch, m, n, k, a, false, b, false, y);
+  return record("matmul", {a, b}, y, [=](const Tensor& dy) -> Grads {
+    Tensor da = empty_like(a), db = empty_like(b);
+    products(batch, m, k, n, dy, false, b, true, da);
+    products(batch, k, n, m, a, true, dy, false, db);
+    return {da, db};
+  });
+}
+
+Tensor linear(const Tensor& x, const Tensor& weight, const Tensor& bias, const Tensor& residual) {
+  check_alike("linear", "x", x, "weight", weight);
+  check(x.rank() >= 1 && weight.rank() == 2 && weight.dim(1) == x.dim(-1), "linear: weight has shape ", weight.shape(),
+        ", but x of shape ", x.shape(), " asks for [out, ", x.rank() ? x.dim(-1) : 0, "]");
+  const int64_t in = weight.dim(1), out = weight.dim(0), rows = in ? x.numel() / in : 0;
+  Tensor y(x.shape().with(-1, out), x.dtype(), x.device());
+  check(!bias || bias.shape() == Shape{out}, "linear: bias has shape ", bias ? bias.shape() : Shape{},
+        ", but weight of shape ", weight.shape(), " asks for ", Shape{out});
+  check(!residual || residual.shape() == y.shape(), "linear: residual has shape ",
+        residual ? residual.shape() : Shape{}, ", but the result has ", y.shape());
+  if (bias) check_alike("linear", "bias", bias, "weight", weight);
+  if (residual) check_alike("linear", "residual", residual, "x", x);
+
+  dispatch(x.device(), [&](auto device) {
+    if (bias && residual) binary(device, Binary::add, residual, bias, y);
+    if (bias && !residual) copy_strided(device, bias, Shape{0, 1}, y.view({rows, out}));
+    if (residual && !bias) copy(device, residual, y);
+    gemm(device,
+         {.m = rows,
+          .n = out,
+          .k = in,
+          .transpose_b = true,
+          .accumulate = bias || residual,
+          .lda = in,
+          .ldb = in,
+          .ldc = out},
+         x, weight, y);
+  });
+  return record("linear", {x, weight, bias, residual}, y,
+                [=, has_bias = bool(bias), has_residual = bool(residual)](const Tensor& dy) -> Grads {
+                  Tensor dx = empty_like(x), dweight = empty_like(weight);
+                  dispatch(x.device(), [&](auto device) {
+                    gemm(device, {.m = rows, .n = in, .k = out, .lda = out, .ldb = in, .ldc = in}, dy, weight, dx);
+                    gemm(device, {.m = out, .n = in, .k = rows, .transpose_a = true, .lda = out, .ldb = in, .ldc = in},
+                         dy, x, dweight);
+                  });
+                  return {dx, dweight, has_bias ? sum_to(dy, {out}) : Tensor(), has_residual ? dy : Tensor()};
+                });
+}
+
+}  // namespace rondo

@@ -1,0 +1,47 @@
+#include "models/block_recurrent/config.h"
+
+#include <algorithm>
+
+#include "tensor/check.h"
+
+namespace rondo {
+
+bool BlockRecurrentConfig::is_recurrent(int64_t layer) const {
+  const std::vector<int64_t> layers = recurrent();
+  return std::find(layers.begin(), layers.end(), layer) != layers.end();
+}
+
+void BlockRecurrentConfig::validate() const {
+  const auto at_least_one = [](const char* name, int64_t value) {
+    check(value >= 1, name, " = ", value, ", but it must be at least 1");
+  };
+  at_least_one("num_tokens", num_tokens);
+  at_least_one("dim", dim);
+  at_least_one("depth", depth);
+  at_least_one("dim_head", dim_head);
+  at_least_one("heads", heads);
+  at_least_one("ff_mult", ff_mult);
+  at_least_one("block_width", block_width);
+  at_least_one("max_seq_len", max_seq_len);
+  at_least_one("num_state_vectors", n_state_vectors());
+  check(dim_head % 2 == 0, "dim_head = ", dim_head, ", but it must be even (rotary embedding turns pairs)");
+  check(max_seq_len % block_width == 0, "max_seq_len = ", max_seq_len,
+        ", but it must be a multiple of block_width = ", block_width);
+  check(dim * ff_mult * 2 / 3 >= 1, "dim = ", dim, " and ff_mult = ", ff_mult,
+        " leave the feed-forward layer no width");
+  std::vector<int64_t> layers = recurrent();
+  for (int64_t layer : layers)
+    check(layer >= 1 && layer <= depth, "recurrent_layers names layer ", layer, ", but the layers are 1 to ", depth,
+          recurrent_layers ? "" : "; with depth 1, name it: recurrent_layers = [1], or [] for none");
+  std::sort(layers.begin(), layers.end());
+  check(std::adjacent_find(layers.begin(), layers.end()) == layers.end(), "recurrent_layers names a layer twice");
+  check(!recurrent_layers || std::is_sorted(recurrent_layers->begin(), recurrent_layers->end()),
+        "recurrent_layers must be in rising order");
+  check(ignore_index < 0 || ignore_index >= num_tokens, "ignore_index = ", ignore_index,
+        ", but that is a token of the vocabulary 0 to ", num_tokens - 1);
+  check(init == "0.3.2" || init == "0.4", "init = \"", init, "\", but it must be \"0.3.2\" or \"0.4\"");
+  check(qk_norm_scale >= 0, "qk_norm_scale = ", qk_norm_scale, ", but it must be positive, or 0 for 1/sqrt(dim_head)");
+  check(!ema_beta_init || (*ema_beta_init)[1] >= 0, "ema_beta_init has a negative standard deviation");
+}
+
+}  // namespace rondo

@@ -1,0 +1,70 @@
+#include "models/block_recurrent/model.h"
+
+namespace rondo {
+
+Carried detach(const Carried& c) {
+  Carried cut;
+  for (const Tensor& t : c.memories) cut.memories.push_back(t ? detach(t) : t);
+  for (const Tensor& t : c.states) cut.states.push_back(t ? detach(t) : t);
+  return cut;
+}
+
+Tensor to_xl_memory(const Tensor& memory) {
+  const int64_t B = memory.dim(0), w = memory.dim(1), D = memory.dim(2) / 2;
+  return permute(reshape(memory, {B, w, 2, D}), {2, 0, 1, 3});
+}
+Tensor from_xl_memory(const Tensor& m) {
+  check(m.rank() == 4 && m.dim(0) == 2, "a memory has shape ", m.shape(), ", but must be [2, batch, width, dim_head]");
+  return reshape(permute(m, {1, 2, 0, 3}), {m.dim(1), m.dim(2), 2 * m.dim(3)});
+}
+
+namespace {
+// Checked before anything that depends on it is made.
+const BlockRecurrentConfig& valid(const BlockRecurrentConfig& c) {
+  c.validate();
+  return c;
+}
+}  // namespace
+
+BlockRecurrentTransformer::BlockRecurrentTransformer(const BlockRecurrentConfig& c, Generator& g, DType dtype)
+    : config(valid(c)),
+      dtype(dtype),
+      token_emb(c.num_tokens, c.dim, g, dtype),
+      final_norm(c.dim, dtype),
+      head(c.dim, c.num_tokens, false, g, dtype),
+      rotary(rotary_table(c.block_width, c.dim_head, dtype)) {
+  for (int64_t layer = 1; layer <= c.depth; ++layer) {
+    AttentionBlock attention(c, c.is_recurrent(layer), g, dtype);
+    layers.push_back({std::move(attention), FeedForward(c.dim, c.ff_mult, g, dtype)});
+  }
+}
+
+BlockRecurrentTransformer::Result BlockRecurrentTransformer::operator()(const Tensor& tokens, const Carried& carried,
+                                                                        bool return_carried) const {
+  check(tokens.rank() == 2 && tokens.dim(1) >= 1 && tokens.dim(1) <= config.max_seq_len, "model: tokens have shape ",
+        tokens.shape(), ", but must be [batch, 1 to max_seq_len = ", config.max_seq_len, "]");
+  const size_t n_states = config.recurrent().size();
+  check(carried.memories.empty() || carried.memories.size() == layers.size(), "model: ", carried.memories.size(),
+        " memories were given, but there are ", layers.size(), " layers");
+  check(carried.states.empty() || carried.states.size() == n_states, "model: ", carried.states.size(),
+        " states were given, but there are ", n_states, " recurrent layers");
+
+  const bool carry = return_carried || tokens.dim(1) == config.max_seq_len;
+  Result result;
+  Tensor x = token_emb(tokens);  // (B, n, d)
+  size_t state = 0;
+  for (size_t i = 0; i < layers.size(); ++i) {
+    const AttentionBlock& attention = layers[i].attention;
+    const Tensor memory = carried.memories.empty() ? Tensor() : carried.memories[i];
+    const bool recurrent = attention.state_container.has_value();
+    const Tensor before = recurrent && !carried.states.empty() ? carried.states[state++] : Tensor();
+    AttentionBlock::Result r = attention(x, memory, before, config.block_width, rotary, carry);
+    x = layers[i].feed_forward(r.x);
+    if (carry) result.carried.memories.push_back(r.memory);
+    if (carry && recurrent) result.carried.states.push_back(r.state);
+  }
+  result.logits = head(final_norm(x));
+  return result;
+}
+
+}  // namespace rondo
