@@ -10,26 +10,29 @@
 namespace rondo {
 
 struct DataConfig {
-  std::vector<std::string> files;    // read as bytes, plain or gzip, one after the other
-  double validation_fraction = 0.05; // the last part of the text; 0 is legal
+  std::vector<std::string> files;     // read as bytes, plain or gzip, one after the other
+  double validation_fraction = 0.05;  // the last part of the text; 0 is legal
+  bool binary = false;                // take data with zero bytes, which no text has
 };
 
 struct TrainConfig {
   int64_t steps = 1000;
   int64_t batch_size = 8;
   int64_t segments = 2;
-  std::string order = "random";      // "random": every row of a batch starts anywhere; "document": rows walk on
-  int64_t jump_every = 0;            // steps; rows in document order jump to new places (0: never)
+  std::string order = "random";  // "random": every row of a batch starts anywhere; "document": rows walk on
+  int64_t jump_every = 0;        // steps; rows in document order jump to new places (0: never)
   int64_t seed = 0;
-  double clip_grad_norm = 0.5;       // lives here in the file, in OptimizerConfig in the library
+  double clip_grad_norm = 0.5;  // lives here in the file, in OptimizerConfig in the library
   double xl_memories_dropout = 0, state_dropout = 0;
   int64_t checkpoint_every = 500;    // steps; 0: only at the end
+  int64_t keep_checkpoints = 3;      // the last ones; 0: all
   int64_t validate_every = 500;      // steps; 0: only at the end
+  int64_t validation_segments = 64;  // of the validation part, from its beginning; 0: all
   bool check_finite = false;         // report the op that first makes a NaN or infinity (slow)
 };
 
 struct RuntimeConfig {
-  int64_t threads = 0;               // 0: what the machine gives
+  int64_t threads = 0;  // 0: what the machine gives
   std::string device = "cpu";
 };
 
@@ -37,12 +40,12 @@ struct RunConfig {
   BlockRecurrentConfig model;
   DataConfig data;
   TrainConfig train;
-  OptimizerConfig optimizer;         // [optimizer] name ("adam" | "adamw"), learning_rate, beta1, beta2, eps, weight_decay
+  OptimizerConfig optimizer;  // [optimizer] name ("adam" | "adamw"), learning_rate, beta1, beta2, eps, weight_decay
   std::string optimizer_name = "adam";
   RuntimeConfig runtime;
 
-  RunConfig();                       // the program's defaults: the `small` model
-  void validate() const;             // throws Error with one clear line
+  RunConfig();            // the program's defaults: the `small` model
+  void validate() const;  // throws Error with one clear line
 };
 
 // Applies a TOML text on top; `name` stands for the file in messages.

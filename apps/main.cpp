@@ -1,1 +1,91 @@
 // The program `rondo`: a subcommand a file. Exit 0 done, 1 failed, 2 usage; errors are one line on stderr.
+#include <signal.h>
+
+#include <cerrno>
+#include <cstdio>
+#include <cstring>
+#include <iostream>
+#include <new>
+#include <sstream>
+
+#include "apps/commands.h"
+#include "apps/usage.h"
+#include "tensor/parallel.h"
+
+namespace rondo {
+namespace {
+
+std::string version() {
+  std::ostringstream text;
+  text << "rondo " << RONDO_VERSION << "\ncompiler: ";
+#ifdef __clang__
+  text << "clang++ " << __clang_major__ << '.' << __clang_minor__ << '.' << __clang_patchlevel__;
+#else
+  text << "g++ " << __GNUC__ << '.' << __GNUC_MINOR__ << '.' << __GNUC_PATCHLEVEL__;
+#endif
+#if defined(__AVX512F__)
+  const char* vectors = "AVX-512";
+#elif defined(__AVX__)
+  const char* vectors = "AVX";
+#else
+  const char* vectors = "128-bit vectors";
+#endif
+  text << "\nEigen: " << RONDO_EIGEN_VERSION << "\nGEMM: own kernel, " << vectors
+       << "\nCUDA: none\nthreads: " << num_threads();
+  return text.str();
+}
+
+int fail_with(int code, std::string message) {
+  for (char& c : message)
+    if (c == '\n') c = ' ';
+  std::cerr << "rondo: " << message << std::endl;
+  return code;
+}
+
+// The command that was being parsed, for the hint at its help.
+std::string command_name(const CLI::App& app) {
+  const std::vector<CLI::App*> parsed = app.get_subcommands();
+  return "rondo" + (parsed.empty() ? "" : " " + parsed.front()->get_name());
+}
+
+int parse_and_run(CLI::App& app, int argc, char** argv) {
+  try {
+    app.parse(argc, argv);
+    return 0;
+  } catch (const CLI::RuntimeError& e) {  // a command that has said what is wrong
+    return e.get_exit_code();
+  } catch (const CLI::Success& e) {  // --help, --version
+    return app.exit(e);
+  } catch (const CLI::Error& e) {
+    return fail_with(2, std::string(e.what()) + " (see " + command_name(app) + " --help)");
+  } catch (const UsageError& e) {
+    return fail_with(2, e.what());
+  } catch (const std::bad_alloc&) {
+    return fail_with(1, "out of memory");
+  } catch (const std::exception& e) {
+    return fail_with(1, e.what());
+  }
+}
+
+}  // namespace
+}  // namespace rondo
+
+int main(int argc, char** argv) {
+  // A full disk and a closed pipe are errors to handle where they happen, not reasons to die.
+  signal(SIGXFSZ, SIG_IGN);
+  signal(SIGPIPE, SIG_IGN);
+
+  CLI::App app("Block-recurrent transformers: train, evaluate, generate.", "rondo");
+  app.require_subcommand(1);
+  app.set_version_flag("--version", rondo::version);
+  for (const auto add : {rondo::add_train, rondo::add_eval, rondo::add_generate, rondo::add_verify, rondo::add_bench,
+                         rondo::add_info, rondo::add_graph})
+    add(app);
+  int code = rondo::parse_and_run(app, argc, argv);
+
+  errno = 0;
+  std::cout.flush();
+  if ((std::fflush(stdout) != 0 || std::ferror(stdout) || !std::cout) && errno != EPIPE && code == 0)
+    code = rondo::fail_with(1, std::string("cannot write to stdout: ") + std::strerror(errno));
+  return code;
+}

@@ -1,0 +1,170 @@
+#include "apps/checkpoint.h"
+
+#include <algorithm>
+#include <cstdio>
+#include <filesystem>
+#include <nlohmann/json.hpp>
+
+#include "nn/file.h"
+#include "nn/safetensors.h"
+
+namespace rondo {
+namespace {
+
+namespace fs = std::filesystem;
+using Json = nlohmann::ordered_json;
+
+Json json_of(const Generator& g) { return {{"seed", g.seed}, {"stream", g.stream}, {"position", g.position}}; }
+
+Generator generator_of(const Json& j) { return {j.at("seed"), j.at("stream"), j.at("position")}; }
+
+std::string run_json(const RunConfig& config, const RunState& state) {
+  return Json{{"format", 1},
+              {"step", state.step},
+              {"data_generator", json_of(state.batches.generator)},
+              {"dropout_generator", json_of(state.dropout)},
+              {"rows", state.batches.rows},
+              {"text_bytes", state.text.bytes},
+              {"text_hash", state.text.hash},
+              {"config", to_toml(config)}}
+             .dump(1) +
+         "\n";
+}
+
+std::vector<NamedTensor> tensors_of(Adam& optimizer) {
+  std::vector<NamedTensor> all;
+  optimizer.each([&](const std::string& name, Tensor& t, bool) { all.push_back({name, t, false}); });
+  return all;
+}
+
+std::vector<NamedTensor> tensors_of(const Carried& carried) {
+  std::vector<NamedTensor> all;
+  const auto add = [&](const char* name, const std::vector<Tensor>& tensors) {
+    for (size_t i = 0; i < tensors.size(); ++i) all.push_back({name + std::to_string(i), tensors[i], false});
+  };
+  add("memories.", carried.memories);
+  add("states.", carried.states);
+  return all;
+}
+
+// Keeps the newest `n` checkpoints up to this step. What cannot be removed is no reason to stop a run.
+void remove_old(const fs::path& checkpoints, const std::string& newest, int64_t n) {
+  std::vector<fs::path> old;
+  std::error_code ignored;
+  for (const auto& entry : fs::directory_iterator(checkpoints, ignored)) {
+    const std::string name = entry.path().filename();
+    if (name.starts_with("step-") && name < newest) old.push_back(entry.path());
+  }
+  std::sort(old.begin(), old.end());
+  for (int64_t i = 0; i + n <= int64_t(old.size()); ++i) fs::remove_all(old[size_t(i)], ignored);
+}
+
+void write_files(const fs::path& directory, const RunConfig& config, const RunState& state,
+                 const BlockRecurrentTransformer& model, Adam& optimizer) {
+  std::error_code error;
+  fs::create_directories(directory, error);
+  check(!error, "cannot create ", directory.string(), ": ", error.message());
+  write_safetensors(directory / "model.safetensors", named_tensors(model));
+  write_safetensors(directory / "optimizer.safetensors", tensors_of(optimizer));
+  if (!state.carried.memories.empty()) write_safetensors(directory / "carried.safetensors", tensors_of(state.carried));
+  write_file(directory / "run.json", run_json(config, state));
+  sync_directory(directory);
+}
+
+Tensor take(const SafetensorsFile& file, const std::string& name, const Shape& shape, const std::string& path) {
+  const auto found = file.tensors.find(name);
+  check(found != file.tensors.end(), path, ": ", name, " is missing");
+  const Tensor& t = found->second;
+  check(t.shape() == shape && t.dtype() == DType::f32, path, ": ", name, " is ", t.dtype(), " ", t.shape(),
+        ", but this run needs f32 ", shape);
+  return t;
+}
+
+Carried read_carried(const std::string& path, const RunConfig& config) {
+  const SafetensorsFile file = read_safetensors(path);
+  const BlockRecurrentConfig& m = config.model;
+  const int64_t batch = config.train.batch_size;
+  Carried carried;
+  for (int64_t i = 0; i < m.depth; ++i)
+    carried.memories.push_back(
+        take(file, "memories." + std::to_string(i), {batch, m.block_width, 2 * m.dim_head}, path));
+  for (size_t i = 0; i < m.recurrent().size(); ++i)
+    carried.states.push_back(take(file, "states." + std::to_string(i), {batch, m.n_state_vectors(), m.dim}, path));
+  return carried;
+}
+
+}  // namespace
+
+std::string save_checkpoint(const std::string& run, const RunConfig& config, const RunState& state,
+                            const BlockRecurrentTransformer& model, Adam& optimizer) {
+  char name[32];
+  std::snprintf(name, sizeof name, "step-%08lld", static_cast<long long>(state.step));
+  const fs::path checkpoints = fs::path(run) / "checkpoints", target = checkpoints / name;
+  const fs::path part = checkpoints / ("." + std::string(name) + ".part");
+  std::error_code error;
+  fs::remove_all(part, error);
+  try {
+    write_files(part, config, state, model, optimizer);
+    fs::remove_all(target, error);  // left by a crash before `latest` named it
+    fs::rename(part, target, error);
+    check(!error, "cannot rename ", part.string(), ": ", error.message());
+  } catch (...) {
+    fs::remove_all(part, error);
+    throw;
+  }
+  sync_directory(checkpoints);
+  write_file(checkpoints / "latest", std::string(name) + "\n");
+  if (config.train.keep_checkpoints > 0) remove_old(checkpoints, name, config.train.keep_checkpoints);
+  return target;
+}
+
+std::string latest_checkpoint(const std::string& run) {
+  const fs::path checkpoints = fs::path(run) / "checkpoints", latest = checkpoints / "latest";
+  std::error_code ignored;
+  if (!fs::exists(latest, ignored)) return "";
+  std::string name = read_file(latest);
+  while (!name.empty() && name.back() == '\n') name.pop_back();
+  const bool sound = name.starts_with("step-") && name.find('/') == name.npos;
+  check(sound && fs::is_directory(checkpoints / name, ignored), latest.string(), " names no checkpoint that is there");
+  return checkpoints / name;
+}
+
+CheckpointInfo read_checkpoint_info(const std::string& checkpoint) {
+  const std::string path = fs::path(checkpoint) / "run.json", text = read_file(path);
+  CheckpointInfo info;
+  std::string config;
+  try {
+    const Json j = Json::parse(text);
+    check(j.at("format") == 1, path, ": format ", j.at("format").dump(), " is not known to this program");
+    info.state.step = j.at("step");
+    info.state.batches = {generator_of(j.at("data_generator")), j.at("rows")};
+    info.state.dropout = generator_of(j.at("dropout_generator"));
+    info.state.text = {j.at("text_bytes"), j.at("text_hash")};
+    config = j.at("config");
+  } catch (const Json::exception& e) {
+    fail(path, ": not the state of a run: ", e.what());
+  }
+  apply_toml(info.config, config, path + " (config)");
+  info.config.validate();
+  const auto& rows = info.state.batches.rows;
+  check(int64_t(rows.size()) == info.config.train.batch_size, path, ": ", rows.size(),
+        " rows, but train.batch_size is ", info.config.train.batch_size);
+  for (const int64_t row : rows)
+    check(row >= 0 && row < info.state.text.bytes, path, ": row position ", row, " is outside the text of ",
+          info.state.text.bytes, " bytes");
+  return info;
+}
+
+void load_checkpoint(const std::string& checkpoint, const RunConfig& config, BlockRecurrentTransformer& model,
+                     Adam& optimizer, RunState& state) {
+  const auto load = [&](const char* name, const std::vector<NamedTensor>& into) {
+    const std::string path = fs::path(checkpoint) / name;
+    load_tensors(read_safetensors(path), into, true, path);
+  };
+  load("model.safetensors", named_tensors(model));
+  load("optimizer.safetensors", tensors_of(optimizer));
+  const std::string carried = fs::path(checkpoint) / "carried.safetensors";
+  state.carried = fs::exists(carried) ? read_carried(carried, config) : Carried();
+}
+
+}  // namespace rondo

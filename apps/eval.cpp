@@ -1,0 +1,81 @@
+// rondo eval: bits per byte over a contiguous text, states and memories carried or dropped.
+#include <cmath>
+#include <cstdio>
+#include <nlohmann/json.hpp>
+
+#include "apps/checkpoint.h"
+#include "apps/commands.h"
+#include "apps/corpus.h"
+#include "apps/evaluate.h"
+#include "apps/run.h"
+#include "apps/usage.h"
+#include "tensor/parallel.h"
+
+namespace rondo {
+namespace {
+
+struct Options {
+  std::string path;
+  std::vector<std::string> files;
+  int64_t bytes = 0;
+  bool no_state = false, no_memory = false, binary = false, json = false;
+  int threads = 0;
+};
+
+// The text to evaluate: the files given, or what the run kept to validate on.
+std::string text_of(const Options& options, const LoadedModel& loaded) {
+  const RunConfig& config = loaded.config;
+  if (!options.files.empty())
+    return read_checked_text(options.files, config.model.num_tokens, options.binary || config.data.binary);
+  if (config.data.files.empty() || config.data.validation_fraction == 0)
+    throw UsageError("this run kept nothing to validate on: give --data FILE");
+  const Corpus corpus = read_corpus(config);
+  check(fingerprint_of(corpus.text) == read_checkpoint_info(loaded.checkpoint).state.text,
+        "the text of this run has changed since; give --data FILE");
+  return std::string(corpus.validation());
+}
+
+void print_json(const Options& options, const LoadedModel& loaded, const Evaluation& e) {
+  const nlohmann::ordered_json j{{"bits_per_byte", e.bits_per_byte()},
+                                 {"tokens", e.tokens},
+                                 {"segments", e.segments},
+                                 {"states", !options.no_state},
+                                 {"memories", !options.no_memory},
+                                 {"checkpoint", loaded.checkpoint},
+                                 {"step", loaded.step},
+                                 {"seconds", e.seconds},
+                                 {"tokens_per_s", double(e.tokens) / e.seconds}};
+  std::printf("%s\n", j.dump(-1, ' ', false, nlohmann::json::error_handler_t::replace).c_str());
+}
+
+void run(const Options& options) {
+  if (options.threads > 0) set_num_threads(options.threads);
+  const LoadedModel loaded = load_model(options.path);
+  const std::string text = text_of(options, loaded);
+  const Evaluation e = evaluate(loaded.model, text, {options.bytes, !options.no_state, !options.no_memory});
+  check(std::isfinite(e.nats), loaded.checkpoint, ": the loss of this model is not finite");
+  if (options.json) return print_json(options, loaded, e);
+  std::printf("%.4f bits per byte over %lld bytes (step %lld; states %s, memories %s)\n", e.bits_per_byte(),
+              static_cast<long long>(e.tokens), static_cast<long long>(loaded.step),
+              options.no_state ? "dropped" : "carried", options.no_memory ? "dropped" : "carried");
+}
+
+}  // namespace
+
+void add_eval(CLI::App& app) {
+  auto options = std::make_shared<Options>();
+  CLI::App* command = app.add_subcommand("eval", "Bits per byte over a contiguous text, segment by segment");
+  command->add_option("RUN_OR_CHECKPOINT", options->path, "A run (its latest checkpoint) or a checkpoint")->required();
+  command->add_option("--data", options->files, "Text, plain or gzip (default: what the run kept to validate on)");
+  command->add_option("--bytes", options->bytes, "Predict the first N bytes only; 0: all")
+      ->check(CLI::NonNegativeNumber);
+  command->add_flag("--no-state", options->no_state, "Drop the recurrent states after every segment");
+  command->add_flag("--no-memory", options->no_memory, "Drop the last block's keys and values after every segment");
+  command->add_flag("--binary", options->binary, "Take data with zero bytes");
+  command->add_flag("--json", options->json, "Print one JSON object");
+  command->add_option("--threads", options->threads, "Threads (default: what the machine gives)")
+      ->check(CLI::Range(0, 1024));
+  command->callback([options] { run(*options); });
+}
+
+}  // namespace rondo

@@ -1,0 +1,37 @@
+#include "apps/evaluate.h"
+
+#include <algorithm>
+#include <chrono>
+#include <numbers>
+
+#include "autograd/ops.h"
+#include "nn/text.h"
+
+namespace rondo {
+
+double Evaluation::bits_per_byte() const { return nats / double(tokens) / std::numbers::ln2; }
+
+Evaluation evaluate(const BlockRecurrentTransformer& model, std::string_view text, const EvaluateOptions& how) {
+  check(text.size() >= 2, "the text to evaluate has ", text.size(), text.size() == 1 ? " byte" : " bytes",
+        ", but predicting needs at least 2");
+  const auto start = std::chrono::steady_clock::now();
+  const int64_t all = int64_t(text.size()) - 1, n = model.config.max_seq_len;
+  const int64_t total = how.max_tokens > 0 ? std::min(all, how.max_tokens) : all;
+  Evaluation result;
+  Carried carried;
+  for (int64_t begin = 0; begin < total; begin += n) {
+    const int64_t width = std::min(n, total - begin);
+    auto [logits, next] = model(tokens_of(text, begin, width), carried);
+    // No label is to be ignored here, not even a byte that happens to be the model's ignore_index.
+    result.nats += cross_entropy(logits, tokens_of(text, begin + 1, width), -1).item() * double(width);
+    result.tokens += width;
+    ++result.segments;
+    carried = std::move(next);
+    if (!how.states) carried.states.clear();
+    if (!how.memories) carried.memories.clear();
+  }
+  result.seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
+  return result;
+}
+
+}  // namespace rondo

@@ -1,0 +1,25 @@
+// Bits per byte over a contiguous text, read segment by segment with states and memories carried.
+#pragma once
+#include <string_view>
+
+#include "models/block_recurrent/model.h"
+
+namespace rondo {
+
+struct EvaluateOptions {
+  int64_t max_tokens = 0;  // predict this many bytes; 0: all after the first
+  bool states = true;      // carry states from segment to segment
+  bool memories = true;    // carry the last block's keys and values
+};
+
+struct Evaluation {
+  double nats = 0;  // sum over tokens
+  int64_t tokens = 0, segments = 0;
+  double seconds = 0;
+  double bits_per_byte() const;
+};
+
+// Throws where the text has fewer than two bytes.
+Evaluation evaluate(const BlockRecurrentTransformer& model, std::string_view text, const EvaluateOptions& how);
+
+}  // namespace rondo

@@ -1,0 +1,15 @@
+// Ctrl-C and SIGTERM while training: the first one asks to stop after the step, the second one quits at once.
+#pragma once
+
+namespace rondo {
+
+class Interrupt {
+ public:
+  Interrupt();
+  ~Interrupt();  // the signals do again what they did before
+  Interrupt(const Interrupt&) = delete;
+  Interrupt& operator=(const Interrupt&) = delete;
+  bool requested() const;
+};
+
+}  // namespace rondo

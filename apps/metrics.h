@@ -1,0 +1,36 @@
+// metrics.jsonl: one line a step, one a validation. Equal runs write equal files, but for `tokens_per_s` and `seconds`.
+#pragma once
+#include <cstdint>
+#include <string>
+
+#include "apps/evaluate.h"
+
+namespace rondo {
+
+struct StepRecord {
+  int64_t step = 0;
+  double loss = 0, learning_rate = 0, grad_norm = 0;  // loss in nats
+  double tokens_per_s = 0, seconds = 0;               // seconds since this process began to train
+  double bits_per_byte() const;
+};
+
+class Metrics {
+ public:
+  // Appends to the file. What it says of steps after `step` is dropped first, and so are validations that are made only
+  // at the end of a run (not every `validate_every` steps): a resumed run writes what an uninterrupted one would have.
+  Metrics(std::string path, int64_t step, int64_t validate_every);
+  ~Metrics();
+  Metrics(const Metrics&) = delete;
+  Metrics& operator=(const Metrics&) = delete;
+
+  void add(const StepRecord& record);
+  void add(int64_t step, const Evaluation& validation);
+  void sync();
+
+ private:
+  void write(const std::string& line);
+  std::string path_;
+  int file_ = -1;
+};
+
+}  // namespace rondo

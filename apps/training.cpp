@@ -1,0 +1,174 @@
+#include "apps/training.h"
+
+#include <chrono>
+#include <cmath>
+#include <filesystem>
+#include <sstream>
+
+#include "apps/checkpoint.h"
+#include "apps/evaluate.h"
+#include "apps/interrupt.h"
+#include "apps/metrics.h"
+#include "apps/progress.h"
+#include "apps/streams.h"
+#include "models/block_recurrent/trainer.h"
+#include "nn/file.h"
+#include "tensor/parallel.h"
+
+namespace rondo {
+namespace {
+
+namespace fs = std::filesystem;
+
+double seconds_since(std::chrono::steady_clock::time_point start) {
+  return std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
+}
+
+BlockRecurrentTransformer fresh_model(const RunConfig& config) {
+  Generator g{uint64_t(config.train.seed), stream::init, 0};
+  return BlockRecurrentTransformer(config.model, g);
+}
+
+OptimizerConfig optimizer_config(const RunConfig& config) {
+  OptimizerConfig optimizer = config.optimizer;
+  optimizer.clip_grad_norm = config.train.clip_grad_norm;
+  return optimizer;
+}
+
+class Training {
+ public:
+  explicit Training(const TrainingOptions& options);
+  void run();
+
+ private:
+  void restore(const std::string& checkpoint);
+  void say_start() const;
+  StepRecord step();
+  void validate(Metrics& metrics, Progress& progress);
+  void save(Metrics& metrics);
+  bool due(int64_t every) const { return state_.step == config_.train.steps || (every && state_.step % every == 0); }
+
+  const RunConfig config_;
+  const std::string out_;
+  const Corpus corpus_;
+  Batches batches_;
+  BlockRecurrentTransformer model_;
+  Adam optimizer_;
+  RunState state_;
+  Gradients grads_;
+  std::string saved_;        // the last whole checkpoint
+  int64_t saved_step_ = -1;  // and its step
+};
+
+Training::Training(const TrainingOptions& options)
+    : config_(options.config),
+      out_(options.out),
+      corpus_(read_corpus(config_)),
+      batches_(corpus_.train(), config_),
+      model_(fresh_model(config_)),
+      optimizer_(parameters(model_), optimizer_config(config_)),
+      saved_(options.checkpoint) {
+  check(corpus_.validation().size() != 1,
+        "the text to validate on has 1 byte, but predicting needs at least 2; give more "
+        "text, or set data.validation_fraction = 0");
+  state_.dropout = {uint64_t(config_.train.seed), stream::dropout, 0};
+  state_.text = fingerprint_of(corpus_.text);
+  if (!saved_.empty()) restore(saved_);
+}
+
+void Training::restore(const std::string& checkpoint) {
+  RunState state = read_checkpoint_info(checkpoint).state;
+  check(state.text == state_.text, "the text is not the one this run was started on: it had ", state.text.bytes,
+        " bytes, this one has ", state_.text.bytes, state.text.bytes == state_.text.bytes ? " others; " : "; ",
+        "resume with the same --data");
+  load_checkpoint(checkpoint, config_, model_, optimizer_, state);
+  batches_.state() = state.batches;
+  state_ = std::move(state);
+  saved_step_ = state_.step;
+}
+
+void Training::say_start() const {
+  int64_t n = 0;
+  for (const NamedTensor& p : optimizer_.parameters()) n += p.tensor.numel();
+  std::ostringstream text;
+  text << n << " parameters, " << num_threads() << (num_threads() == 1 ? " thread, " : " threads, ") << corpus_.n_train
+       << " bytes to train on, " << corpus_.validation().size() << " to validate on";
+  if (state_.step > 0) text << "; going on after step " << state_.step;
+  Progress(0, 0).line(text.str());
+}
+
+StepRecord Training::step() {
+  const auto start = std::chrono::steady_clock::now();
+  const auto [tokens, continues] = batches_.next(state_.step);
+  const auto [inputs, labels] = inputs_and_labels(tokens);
+  if (!continues) state_.carried = {};
+  grads_.clear();
+  const RecurrentTrainer trainer{
+      model_, config_.train.xl_memories_dropout, config_.train.state_dropout, {config_.train.check_finite}};
+  RecurrentTrainer::Result result = trainer(inputs, labels, state_.carried, state_.dropout, grads_);
+  const double norm = std::isfinite(result.loss) ? optimizer_.step(grads_) : 0;
+  const std::string kept = saved_.empty() ? "no checkpoint yet" : "the last checkpoint is " + saved_;
+  check(std::isfinite(result.loss) && std::isfinite(norm), "training diverged: the ",
+        std::isfinite(result.loss) ? "gradient's norm" : "loss", " is not finite at step ", state_.step + 1, " (", kept,
+        "); try a lower optimizer.learning_rate, or train.check_finite = true to find the op");
+  if (config_.train.order == "document") state_.carried = std::move(result.carried);
+  ++state_.step;
+  const double rate = double(inputs.numel()) / seconds_since(start);
+  return {state_.step, result.loss, optimizer_.config().learning_rate, norm, rate, 0};
+}
+
+void Training::validate(Metrics& metrics, Progress& progress) {
+  if (corpus_.validation().empty()) return;
+  const Evaluation e = evaluate(model_, corpus_.validation(),
+                                {.max_tokens = config_.train.validation_segments * config_.model.max_seq_len});
+  check(std::isfinite(e.nats), "training diverged: the validation loss is not finite at step ", state_.step);
+  metrics.add(state_.step, e);
+  std::ostringstream text;
+  text.precision(5);
+  text << "step " << state_.step << ": validation " << e.bits_per_byte() << " bits/byte over " << e.tokens << " bytes";
+  progress.line(text.str());
+}
+
+void Training::save(Metrics& metrics) {
+  metrics.sync();
+  state_.batches = batches_.state();
+  try {
+    saved_ = save_checkpoint(out_, config_, state_, model_, optimizer_);
+    saved_step_ = state_.step;
+  } catch (const Error& e) {
+    fail(e.what(), saved_.empty() ? " (no checkpoint yet)" : " (the last checkpoint is " + saved_ + ")");
+  }
+}
+
+void Training::run() {
+  if (saved_step_ >= config_.train.steps)
+    return Progress(0, 0).line("nothing to do: " + saved_ + " is at the last step; a larger --steps goes on from there");
+  std::error_code error;
+  fs::create_directories(out_, error);
+  check(!error, "cannot create ", out_, ": ", error.message());
+  write_file(fs::path(out_) / "config.toml", to_toml(config_));
+  say_start();
+  Metrics metrics(fs::path(out_) / "metrics.jsonl", state_.step, config_.train.validate_every);
+  Progress progress(state_.step, config_.train.steps);
+  const Interrupt interrupt;
+  const auto start = std::chrono::steady_clock::now();
+  while (state_.step < config_.train.steps && !interrupt.requested()) {
+    StepRecord record = step();
+    record.seconds = seconds_since(start);
+    metrics.add(record);
+    progress.step(record);
+    if (due(config_.train.validate_every)) validate(metrics, progress);
+    if (due(config_.train.checkpoint_every)) save(metrics);
+  }
+  if (saved_step_ != state_.step) save(metrics);
+  const bool stopped = state_.step < config_.train.steps;
+  progress.line((stopped ? "stopped after step " : "done: step ") + std::to_string(state_.step) + " of " +
+                std::to_string(config_.train.steps) + ", saved in " + saved_);
+  if (stopped) progress.line("go on with: rondo train --out " + out_ + " --resume");
+}
+
+}  // namespace
+
+void train(const TrainingOptions& options) { Training(options).run(); }
+
+}  // namespace rondo
