@@ -1,0 +1,112 @@
+// rondo bench: tokens per second of training and of decoding, on fixed work that the PyTorch reference can be timed on
+// too: Adam at 1e-4, clipping at 0.5, no dropout, the same random tokens at every step.
+#include <sys/resource.h>
+
+#include <chrono>
+#include <algorithm>
+#include <cmath>
+#include <cstdio>
+#include <nlohmann/json.hpp>
+
+#include "apps/commands.h"
+#include "apps/config.h"
+#include "models/block_recurrent/sampling.h"
+#include "models/block_recurrent/trainer.h"
+#include "tensor/parallel.h"
+
+namespace rondo {
+namespace {
+
+using Json = nlohmann::ordered_json;
+using Clock = std::chrono::steady_clock;
+
+struct Options {
+  std::string what, size = "readme", dtype = "f32";
+  int threads = 0;
+  int64_t steps = 5, context = 128, tokens = 32;
+};
+
+double seconds_since(Clock::time_point start) { return std::chrono::duration<double>(Clock::now() - start).count(); }
+
+Tensor random_tokens(const Shape& shape, int64_t num_tokens, Generator& g) {
+  Tensor tokens(shape, DType::i64);
+  for (int64_t i = 0; i < tokens.numel(); ++i) tokens.data<int64_t>()[i] = g.below(num_tokens);
+  return tokens;
+}
+
+Json bench_train(const Options& options) {
+  const RunConfig config = named_size(options.size);
+  Generator g;
+  const BlockRecurrentTransformer model(config.model, g);
+  Adam adam(parameters(model), {.learning_rate = 1e-4, .clip_grad_norm = 0.5});
+  const int64_t length = config.train.segments * config.model.max_seq_len;
+  const auto [tokens, labels] =
+      inputs_and_labels(random_tokens({config.train.batch_size, length + 1}, config.model.num_tokens, g));
+  const RecurrentTrainer trainer{.model = model};
+  Gradients grads;
+  std::vector<double> seconds;
+  double loss = 0;
+  for (int64_t i = 0; i <= options.steps; ++i) {  // the first step warms up
+    const auto start = Clock::now();
+    loss = trainer(tokens, labels, {}, g, grads).loss;
+    adam.step(grads);
+    grads.clear();
+    if (i > 0) seconds.push_back(seconds_since(start));
+  }
+  std::sort(seconds.begin(), seconds.end());
+  const double n = double(config.train.batch_size * length);
+  return {
+      {"tokens_per_s", n / seconds[seconds.size() / 2]}, {"best_tokens_per_s", n / seconds[0]}, {"final_loss", loss}};
+}
+
+Json bench_decode(const Options& options) {
+  const RunConfig config = named_size(options.size);
+  Generator g;
+  const BlockRecurrentTransformer model(config.model, g);
+  const Tensor prompt = random_tokens({1, options.context}, config.model.num_tokens, g);
+  SamplingOptions greedy;
+  greedy.temperature = 0;
+  double total = 0, best = INFINITY;
+  int64_t made = 0;
+  Clock::time_point last;
+  generate(model, prompt, options.tokens + 1, greedy, g, [&](int64_t, int64_t) {
+    const double seconds = seconds_since(last);
+    if (made++ > 0) total += seconds, best = std::min(best, seconds);  // the first token takes the prompt in
+    last = Clock::now();
+    return true;
+  });
+  return {
+      {"tokens_per_s", double(options.tokens) / total}, {"best_tokens_per_s", 1 / best}, {"context", options.context}};
+}
+
+void run(const Options& options) {
+  if (options.threads > 0) set_num_threads(options.threads);
+  Json json = options.what == "train" ? bench_train(options) : bench_decode(options);
+  rusage usage{};
+  getrusage(RUSAGE_SELF, &usage);
+  json["peak_mb"] = usage.ru_maxrss / 1024;
+  json["what"] = options.what;
+  json["size"] = options.size;
+  json["dtype"] = options.dtype;
+  json["threads"] = num_threads();
+  std::printf("%s\n", json.dump().c_str());
+}
+
+}  // namespace
+
+void add_bench(CLI::App& app) {
+  auto options = std::make_shared<Options>();
+  CLI::App* command = app.add_subcommand("bench", "Tokens per second of training or decoding, as one JSON line");
+  command->add_option("WHAT", options->what, "train or decode")->required()->check(CLI::IsMember({"train", "decode"}));
+  command->add_option("--size", options->size, "readme, small or tiny (default: readme)")
+      ->check(CLI::IsMember({"readme", "small", "tiny"}));
+  command->add_option("--dtype", options->dtype, "f32")->check(CLI::IsMember({"f32"}));
+  command->add_option("--threads", options->threads, "Threads; 0: what the machine gives")->check(CLI::Range(0, 1024));
+  command->add_option("--steps", options->steps, "Steps to time (default: 5)")->check(CLI::PositiveNumber);
+  command->add_option("--context", options->context, "Tokens before the first timed one (default: 128)")
+      ->check(CLI::PositiveNumber);
+  command->add_option("--tokens", options->tokens, "Tokens to time (default: 32)")->check(CLI::PositiveNumber);
+  command->callback([options] { run(*options); });
+}
+
+}  // namespace rondo

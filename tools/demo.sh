@@ -1,0 +1,52 @@
+#!/bin/sh
+# The whole path: builds Rondo, trains a small model on the King James Bible for about three minutes, measures it with its
+# states carried and dropped, and lets it write. Every run gets a folder of its own: runs/demo-1, runs/demo-2, ...
+# usage: tools/demo.sh [OPTION OF rondo train]...      such as --steps 100
+set -eu
+cd "$(dirname "$0")/.."
+
+run() {
+  printf '\n$'
+  for word in "$@"; do
+    case $word in
+      *[!A-Za-z0-9_./=:-]*) printf " '%s'" "$word" ;;
+      *) printf ' %s' "$word" ;;
+    esac
+  done
+  printf '\n'
+  "$@"
+}
+
+# The text, and its last part, which training never sees.
+prepare_text() {
+  mkdir -p runs
+  if [ ! -s runs/bible.txt ]; then
+    command -v bible > /dev/null || { echo "tools/demo.sh: please install bible-kjv, the text to train on" >&2; exit 1; }
+    bible gen1:1-rev22:21 > runs/bible.txt.part
+    mv runs/bible.txt.part runs/bible.txt
+  fi
+  tail -c $(($(wc -c < runs/bible.txt) / 20)) runs/bible.txt > runs/bible-unseen.txt
+}
+
+next_run() {
+  n=1
+  while [ -e "runs/demo-$n" ]; do n=$((n + 1)); done
+  echo "runs/demo-$n"
+}
+
+tools/build.sh
+prepare_text
+out=$(next_run)
+
+# Ctrl-C: the training saves itself and says how to go on; the demo ends there.
+trap 'exit 130' INT TERM
+run build/rondo train --data runs/bible.txt --out "$out" --steps 600 \
+    --set 'model.init="0.4"' --set model.qk_norm_scale=8 "$@"
+
+echo
+echo "Bits per byte of unseen text, with the recurrent states carried along and then dropped at each segment:"
+run build/rondo eval "$out" --data runs/bible-unseen.txt
+run build/rondo eval "$out" --data runs/bible-unseen.txt --no-state
+
+run build/rondo generate "$out" --prompt 'And it came to pass' --length 400 --temperature 0.8 --seed 1
+echo

@@ -1,0 +1,10 @@
+#!/bin/sh
+# Builds Rondo and runs all its tests. The last line is "N passed, N failed, N skipped".
+# usage: tools/test.sh [OPTION OF doctest]...      such as -tc='*attention*'; BUILD_DIR=DIR as in tools/build.sh
+set -eu
+cd "$(dirname "$0")/.."
+dir=${BUILD_DIR:-build}
+
+tools/build.sh
+ninja -C "$dir" tests/rondo_tests
+"$dir/tests/rondo_tests" "$@"
