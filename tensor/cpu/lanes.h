@@ -5,6 +5,8 @@
 #include <algorithm>
 #include <cstdint>
 
+#include "tensor/functors.h"
+
 namespace rondo::cpu {
 
 // As many numbers as fill a few vector registers, so that the latency of adding is hidden.
@@ -51,14 +53,11 @@ inline constexpr auto kSelf = [](const auto& x) { return x; };
 inline constexpr auto kSum = [](const auto&... x) { return (x + ...); };
 inline constexpr auto kProduct = [](const auto&... x) { return (x * ...); };
 
-// exp(x) for x <= 0, with 0 for denormal results: Eigen gives one even for -infinity, and they are slow to add.
+// exp of an expression, worked out: the result can be part of a further one.
 template <class T, class X>
 Lanes<T> exp_lanes(const X& x) {
-  constexpr T kLowest = sizeof(T) == 4 ? T(-87) : T(-708);
   const Lanes<T> at = x;
-  Lanes<T> y = at.exp();
-  for (int64_t j = 0; j < kLanes<T>; ++j) y[j] = at[j] < kLowest ? T(0) : y[j];
-  return y;
+  return exponential(at);
 }
 
 }  // namespace rondo::cpu
