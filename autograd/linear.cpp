@@ -1,16 +1,11 @@
 // Matrix products: matmul, and linear with its optional bias and residual.
+#include "autograd/arguments.h"
 #include "autograd/ops.h"
 #include "tensor/dispatch.h"
 #include "tensor/kernels.h"
 
 namespace rondo {
 namespace {
-
-void check_alike(const char* op, const char* name, const Tensor& t, const char* other_name, const Tensor& other) {
-  check(t.dtype() == other.dtype(), op, ": ", name, " is ", t.dtype(), ", but ", other_name, " is ", other.dtype());
-  check(t.device() == other.device(), op, ": ", name, " is on ", t.device(), ", but ", other_name, " is on ",
-        other.device());
-}
 
 // c = op(a) op(b) for a batch of matrices that lie one after the other.
 void products(int64_t batch, int64_t m, int64_t n, int64_t k, const Tensor& a, bool ta, const Tensor& b, bool tb,

@@ -1,5 +1,5 @@
-// Fresh parameters, drawn as PyTorch draws them (so that learning curves can be compared). Each draws from g, in the order
-// of the calls.
+// Fresh parameters (marked as such: tapes keep their gradients), drawn as PyTorch draws them (so that learning curves
+// can be compared). Each draws from g, in the order of the calls.
 #pragma once
 #include "tensor/random.h"
 

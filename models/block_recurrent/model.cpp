@@ -19,6 +19,23 @@ Tensor from_xl_memory(const Tensor& m) {
 }
 
 namespace {
+
+void check_carried(const BlockRecurrentConfig& c, int64_t batch, const Carried& carried) {
+  const size_t n_states = c.recurrent().size();
+  check(carried.memories.empty() || int64_t(carried.memories.size()) == c.depth, "model: ", carried.memories.size(),
+        " memories were given, but there are ", c.depth, " layers");
+  check(carried.states.empty() || carried.states.size() == n_states, "model: ", carried.states.size(),
+        " states were given, but there are ", n_states, " recurrent layers");
+  for (const Tensor& m : carried.memories)
+    check(!m || (m.rank() == 3 && m.dim(0) == batch && m.dim(1) <= c.block_width && m.dim(2) == 2 * c.dim_head),
+          "model: a memory has shape ", m ? m.shape() : Shape{}, ", but the model and its tokens ask for (", batch,
+          ", at most ", c.block_width, ", ", 2 * c.dim_head, ")");
+  const Shape state = {batch, c.n_state_vectors(), c.dim};
+  for (const Tensor& t : carried.states)
+    check(!t || t.shape() == state, "model: a state has shape ", t ? t.shape() : Shape{},
+          ", but the model and its tokens ask for ", state);
+}
+
 // Checked before anything that depends on it is made.
 const BlockRecurrentConfig& valid(const BlockRecurrentConfig& c) {
   c.validate();
@@ -43,12 +60,7 @@ BlockRecurrentTransformer::Result BlockRecurrentTransformer::operator()(const Te
                                                                         bool return_carried) const {
   check(tokens.rank() == 2 && tokens.dim(1) >= 1 && tokens.dim(1) <= config.max_seq_len, "model: tokens have shape ",
         tokens.shape(), ", but must be [batch, 1 to max_seq_len = ", config.max_seq_len, "]");
-  const size_t n_states = config.recurrent().size();
-  check(carried.memories.empty() || carried.memories.size() == layers.size(), "model: ", carried.memories.size(),
-        " memories were given, but there are ", layers.size(), " layers");
-  check(carried.states.empty() || carried.states.size() == n_states, "model: ", carried.states.size(),
-        " states were given, but there are ", n_states, " recurrent layers");
-
+  check_carried(config, tokens.dim(0), carried);
   const bool carry = return_carried || tokens.dim(1) == config.max_seq_len;
   Result result;
   Tensor x = token_emb(tokens);  // (B, n, d)

@@ -1,0 +1,124 @@
+// Matrix products against loops in double, over shapes that fit no register block, and their gradients.
+#include "autograd/ops.h"
+#include "tensor/cpu/gemm.h"
+#include "tensor/kernels.h"
+#include "tensor/parallel.h"
+#include "tests/gradcheck.h"
+
+namespace rondo::testing {
+namespace {
+
+// The largest error of C = op(A) op(B) (+ C0), in units of eps * (|A| |B| + |C0|).
+double gemm_error(int64_t m, int64_t n, int64_t k, bool ta, bool tb, bool accumulate, DType dtype) {
+  const Tensor a = randn({m, k}, dtype, 1), b = randn({k, n}, dtype, 2), c = randn({m, n}, dtype, 3);
+  const std::vector<double> before = values(c), x = values(a), y = values(b);
+  const Gemm how{.m = m,
+                 .n = n,
+                 .k = k,
+                 .transpose_a = ta,
+                 .transpose_b = tb,
+                 .accumulate = accumulate,
+                 .lda = ta ? m : k,
+                 .ldb = tb ? k : n,
+                 .ldc = n};
+  gemm(Cpu{}, how, a, b, c);
+  const std::vector<double> after = values(c);
+  const double eps = dtype == DType::f32 ? 6e-8 : 1.1e-16;
+  double worst = 0;
+  for (int64_t i = 0; i < m; ++i)
+    for (int64_t j = 0; j < n; ++j) {
+      double sum = accumulate ? before[size_t(i * n + j)] : 0, size = std::abs(sum);
+      for (int64_t p = 0; p < k; ++p) {
+        const double product = x[size_t(ta ? p * m + i : i * k + p)] * y[size_t(tb ? j * k + p : p * n + j)];
+        sum += product, size += std::abs(product);
+      }
+      const double error = std::abs(sum - after[size_t(i * n + j)]) / (eps * size + 1e-300);
+      worst = error <= worst ? worst : error;
+    }
+  return worst;
+}
+
+TEST_CASE("gemm: odd shapes, transposes, accumulation") {
+  const int64_t sizes[] = {1, 2, 5, 6, 7, 12, 13, 16, 17, 31, 33, 48, 65};
+  Generator g{1, 0, 0};
+  for (int i = 0; i < 300; ++i) {
+    const int64_t m = sizes[g.below(13)], n = sizes[g.below(13)], k = sizes[g.below(13)];
+    const bool ta = g.below(2), tb = g.below(2), accumulate = g.below(2);
+    for (DType dtype : {DType::f32, DType::f64})
+      CHECK_MESSAGE(gemm_error(m, n, k, ta, tb, accumulate, dtype) < double(k) + 2, m, " ", n, " ", k, " ", ta, tb,
+                    accumulate);
+  }
+}
+
+TEST_CASE("gemm: shapes of several tiles and blocks of depth") {
+  for (bool ta : {false, true})
+    for (bool tb : {false, true}) {
+      CHECK(gemm_error(203, 541, 259, ta, tb, false, DType::f32) < 60);
+      CHECK(gemm_error(101, 70, 1025, ta, tb, true, DType::f32) < 120);
+      CHECK(gemm_error(97, 130, 513, ta, tb, true, DType::f64) < 120);
+    }
+}
+
+TEST_CASE("gemm: empty sides") {
+  CHECK(gemm_error(0, 5, 3, false, false, false, DType::f32) == 0);
+  CHECK(gemm_error(5, 0, 3, false, false, false, DType::f32) == 0);
+  CHECK(gemm_error(5, 7, 0, false, false, false, DType::f32) == 0);  // zeros, not garbage
+  CHECK(gemm_error(5, 7, 0, true, true, true, DType::f64) == 0);
+}
+
+TEST_CASE("gemm: the same bits for any number of threads, and for a part of the rows") {
+  const Tensor a = randn({300, 270}, DType::f32, 1), b = randn({270, 200}, DType::f32, 2);
+  const int before = num_threads();
+  set_num_threads(1);
+  const Tensor one = matmul(a, b), part = matmul(narrow(a, 0, 37, 5), b);
+  set_num_threads(4);
+  CHECK(same_bits(one, matmul(a, b)));
+  set_num_threads(before);
+  CHECK(same_bits(part, narrow(one, 0, 37, 5)));
+}
+
+TEST_CASE("matmul: batches and gradients") {
+  gradcheck([](auto& in) { return matmul(in[0], in[1]); }, {randn({3, 4}), randn({4, 5})});
+  gradcheck([](auto& in) { return matmul(in[0], in[1]); }, {randn({2, 3, 1, 7}), randn({2, 3, 7, 2})});
+  gradcheck([](auto& in) { return matmul(in[0], in[1]); }, {randn({0, 4}), randn({4, 5})});
+  const Tensor a = randn({3, 2, 4}), b = randn({3, 4, 5}, DType::f64, 2), y = matmul(a, b);
+  for (int i = 0; i < 3; ++i)
+    CHECK(max_abs_diff(reshape(narrow(y, 0, i, 1), {2, 5}),
+                       matmul(reshape(narrow(a, 0, i, 1), {2, 4}), reshape(narrow(b, 0, i, 1), {4, 5}))) == 0);
+}
+
+TEST_CASE("linear: composed twin and gradients") {
+  const Tensor x = randn({2, 3, 5}), w = randn({4, 5}, DType::f64, 2), bias = randn({4}, DType::f64, 3),
+               residual = randn({2, 3, 4}, DType::f64, 4);
+  const Tensor plain = reshape(matmul(reshape(x, {6, 5}), permute(w, {1, 0})), {2, 3, 4});
+  CHECK(max_abs_diff(linear(x, w), plain) < 1e-14);
+  CHECK(max_abs_diff(linear(x, w, bias), plain + bias) < 1e-14);
+  CHECK(max_abs_diff(linear(x, w, {}, residual), plain + residual) < 1e-14);
+  CHECK(max_abs_diff(linear(x, w, bias, residual), plain + bias + residual) < 1e-14);
+  gradcheck([](auto& in) { return linear(in[0], in[1]); }, {x, w});
+  gradcheck([](auto& in) { return linear(in[0], in[1], in[2]); }, {x, w, bias});
+  gradcheck([](auto& in) { return linear(in[0], in[1], {}, in[2]); }, {x, w, residual});
+  gradcheck([](auto& in) { return linear(in[0], in[1], in[2], in[3]); }, {x, w, bias, residual});
+  gradcheck([](auto& in) { return linear(in[0], in[1], in[2]); }, {randn({33, 17}), randn({19, 17}), randn({19})});
+  gradcheck([](auto& in) { return linear(in[0], in[1], in[2]); }, {randn({5}), randn({3, 5}), randn({3})});
+}
+
+TEST_CASE("products: errors") {
+  const Tensor a = randn({2, 3}), w = randn({4, 3});
+  CHECK(error_of([&] { matmul(a, a); }) == "matmul: b has shape (2, 3), but a of shape (2, 3) asks for (3, 3)");
+  CHECK(error_of([&] { matmul(a, randn({3})); }) ==
+        "matmul: a has shape (2, 3) and b has shape (3), but both need the same number of dimensions, two or more");
+  CHECK(error_of([&] { matmul(a, randn({3, 3}, DType::f32)); }) == "matmul: a is f64, but b is f32");
+  CHECK(error_of([&] {
+          linear(a, randn({4, 5}));
+        }) == "linear: weight has shape (4, 5), but x of shape (2, 3) asks for [out, 3]");
+  CHECK(error_of([&] { linear(a, w, randn({3})); }) ==
+        "linear: bias has shape (3), but weight of shape (4, 3) asks for (4)");
+  CHECK(error_of([&] {
+          linear(a, w, {}, randn({2, 3}));
+        }) == "linear: residual has shape (2, 3), but the result has (2, 4)");
+  CHECK(error_of([&] { linear(a, randn({4, 3}, DType::f32)); }) == "linear: x is f64, but weight is f32");
+}
+
+}  // namespace
+}  // namespace rondo::testing

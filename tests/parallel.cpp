@@ -1,0 +1,90 @@
+// The thread pool: every tile once, nested and concurrent calls, changing sizes. Run under ThreadSanitizer too.
+#include "tensor/parallel.h"
+
+#include <atomic>
+#include <thread>
+#include <vector>
+
+#include "tests/testing.h"
+
+namespace rondo::testing {
+namespace {
+
+// Gives the number of threads back at the end of a test.
+struct Threads {
+  int before = num_threads();
+  explicit Threads(int n) { set_num_threads(n); }
+  ~Threads() { set_num_threads(before); }
+};
+
+TEST_CASE("parallel: every tile runs exactly once") {
+  for (int n_threads : {1, 2, 3, 8}) {
+    const Threads threads(n_threads);
+    for (int64_t n : {0, 1, 2, 7, 100, 1000}) {
+      std::vector<std::atomic<int>> count(static_cast<size_t>(n));
+      parallel_for(n, [&](int64_t i) { ++count[size_t(i)]; });
+      for (auto& c : count) CHECK(c == 1);
+    }
+  }
+}
+
+TEST_CASE("parallel: chunks cover the range and their borders depend on the problem alone") {
+  const Threads threads(3);
+  std::vector<int> seen(1003);
+  parallel_chunks(1003, 100, [&](int64_t begin, int64_t end) {
+    CHECK(begin % 100 == 0);
+    for (int64_t i = begin; i < end; ++i) ++seen[size_t(i)];
+  });
+  for (int s : seen) CHECK(s == 1);
+}
+
+TEST_CASE("parallel: many small jobs after each other") {
+  const Threads threads(4);
+  int64_t total = 0;
+  for (int job = 0; job < 5000; ++job) {
+    std::atomic<int64_t> sum = 0;
+    parallel_for(job % 9, [&](int64_t i) { sum += i + 1; });
+    total += sum;
+  }
+  int64_t expected = 0;
+  for (int job = 0; job < 5000; ++job) expected += (job % 9) * (job % 9 + 1) / 2;
+  CHECK(total == expected);
+}
+
+TEST_CASE("parallel: sleeping workers wake up") {
+  const Threads threads(2);
+  for (int i = 0; i < 3; ++i) {
+    std::this_thread::sleep_for(std::chrono::milliseconds(2));
+    std::atomic<int> n = 0;
+    parallel_for(16, [&](int64_t) { ++n; });
+    CHECK(n == 16);
+  }
+}
+
+TEST_CASE("parallel: nested calls run in place") {
+  const Threads threads(3);
+  std::atomic<int> n = 0;
+  parallel_for(8, [&](int64_t) { parallel_for(8, [&](int64_t) { ++n; }); });
+  CHECK(n == 64);
+}
+
+TEST_CASE("parallel: callers on several threads at once") {
+  const Threads threads(2);
+  std::vector<std::thread> callers;
+  std::atomic<int64_t> n = 0;
+  for (int t = 0; t < 3; ++t)
+    callers.emplace_back([&] {
+      for (int job = 0; job < 300; ++job) parallel_for(5, [&](int64_t) { ++n; });
+    });
+  for (std::thread& t : callers) t.join();
+  CHECK(n == 3 * 300 * 5);
+}
+
+TEST_CASE("parallel: the number of threads") {
+  CHECK(error_of([] { set_num_threads(0); }) == "the number of threads must be 1 to 1024, not 0");
+  const Threads threads(5);
+  CHECK(num_threads() == 5);
+}
+
+}  // namespace
+}  // namespace rondo::testing

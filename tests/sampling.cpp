@@ -1,0 +1,112 @@
+// Sampling and generation.
+#include "models/block_recurrent/sampling.h"
+
+#include <algorithm>
+#include <cmath>
+#include <map>
+
+#include "tests/testing.h"
+
+namespace rondo::testing {
+namespace {
+
+const std::vector<float> kLogits = {1.0f, 3.0f, 2.0f, -5.0f, 3.5f};
+
+std::map<int64_t, int> draws(const SamplingOptions& how, int n = 4000) {
+  Generator g{1, 0, 0};
+  std::map<int64_t, int> counts;
+  for (int i = 0; i < n; ++i) ++counts[sample(kLogits.data(), 5, how, g)];
+  return counts;
+}
+
+TEST_CASE("sample: temperature 0 is greedy") {
+  Generator g;
+  CHECK(sample(kLogits.data(), 5, {.temperature = 0}, g) == 4);
+  CHECK(g.position == 0);
+}
+
+TEST_CASE("sample: frequencies are those of the softmax") {
+  for (double temperature : {1.0, 2.0}) {
+    auto counts = draws({.temperature = temperature}, 40000);
+    double total = 0;
+    for (float x : kLogits) total += std::exp(x / temperature);
+    for (int64_t t = 0; t < 5; ++t)
+      CHECK(counts[t] / 40000.0 ==
+            doctest::Approx(std::exp(kLogits[size_t(t)] / temperature) / total).epsilon(0.05).scale(0.1));
+  }
+}
+
+TEST_CASE("sample: top-k, top-p and min-p keep the likeliest") {
+  CHECK(draws({.top_k = 1}).size() == 1);
+  auto two = draws({.top_k = 2});
+  CHECK(two.size() == 2);
+  CHECK(two.count(4) + two.count(1) == 2);
+  CHECK(draws({.top_k = 50}).size() >= 4);
+  CHECK(draws({.top_p = 0.1}).size() == 1);  // at least one is kept
+  CHECK(draws({.top_p = 0.6}).size() == 2);  // 0.524 + 0.318
+  CHECK(draws({.min_p = 0.5}).size() == 2);  // exp(-0.5) = 0.607, exp(-1.5) = 0.223
+  CHECK(draws({.min_p = 1}).size() == 1);
+  CHECK(top_k_of_filter_thres(0.9, 256) == 26);
+}
+
+TEST_CASE("sample: errors") {
+  CHECK(error_of([] { SamplingOptions{.temperature = -1}.validate(); }) ==
+        "temperature must be 0 (greedy) or more, not -1");
+  CHECK(error_of([] { SamplingOptions{.top_k = -1}.validate(); }) == "top-k must be 0 (all) or more, not -1");
+  CHECK(error_of([] { SamplingOptions{.top_p = 0}.validate(); }) == "top-p must be above 0 and at most 1, not 0");
+  CHECK(error_of([] { SamplingOptions{.min_p = 2}.validate(); }) == "min-p must be 0 to 1, not 2");
+  CHECK(error_of([] { top_k_of_filter_thres(1, 5); }) == "filter_thres must be at least 0 and below 1, not 1");
+}
+
+struct Fixture {
+  Generator g{3, 0, 0};
+  BlockRecurrentTransformer model;
+  Fixture() : model(config(), g) {}
+  static BlockRecurrentConfig config() {
+    BlockRecurrentConfig c;
+    c.num_tokens = 11, c.dim = 12, c.depth = 2, c.dim_head = 4, c.heads = 2;
+    c.max_seq_len = 8, c.block_width = 4, c.num_state_vectors = 3, c.recurrent_layers = {{1}};
+    return c;
+  }
+};
+
+TEST_CASE("generate: greedy text equals that of whole segments, computed anew for each token") {
+  Fixture f;
+  for (int64_t prompt_length : {1, 3, 4, 5, 8, 13}) {
+    std::vector<int64_t> prompt;
+    for (int64_t i = 0; i < prompt_length; ++i) prompt.push_back(i * 5 % 11);
+    const Tensor made = generate(f.model, tensor(prompt, {1, prompt_length}), 20, {.temperature = 0}, f.g);
+    CHECK(made.shape() == Shape{1, 20});
+    std::vector<int64_t> all = prompt;
+    for (int64_t i = 0; i < 20; ++i) {
+      Carried carried;
+      Tensor logits;
+      for (int64_t start = 0; start < int64_t(all.size()); start += 8) {
+        const int64_t n = std::min<int64_t>(8, int64_t(all.size()) - start);
+        const auto r =
+            f.model(tensor(std::vector<int64_t>(all.begin() + start, all.begin() + start + n), {1, n}), carried);
+        carried = r.carried, logits = narrow(r.logits, 1, n - 1, 1);
+      }
+      const std::vector<float> l = logits.to_vector<float>();
+      all.push_back(std::max_element(l.begin(), l.end()) - l.begin());
+      CHECK(made.to_vector<int64_t>()[size_t(i)] == all.back());
+    }
+  }
+}
+
+TEST_CASE("generate: rows of a batch, a seed, and stopping early") {
+  Fixture f;
+  const Tensor prompt = tensor<int64_t>({1, 2, 3, 4, 5, 6}, {2, 3});
+  Generator a{9, 0, 0}, b{9, 0, 0};
+  CHECK(same_bits(generate(f.model, prompt, 12, {}, a), generate(f.model, prompt, 12, {}, b)));
+  const Tensor greedy = generate(f.model, prompt, 9, {.temperature = 0}, a);
+  CHECK(same_bits(narrow(greedy, 0, 1, 1), generate(f.model, narrow(prompt, 0, 1, 1), 9, {.temperature = 0}, a)));
+  int tokens = 0;
+  CHECK(generate(f.model, prompt, 12, {}, a, [&](int64_t, int64_t) { return ++tokens < 6; }).shape() == Shape{2, 3});
+  CHECK(error_of([&] {
+          generate(f.model, zeros({1, 0}, DType::i64), 3, {}, a);
+        }) == "generate: the prompt has shape (1, 0), but must be [batch, 1 or more tokens]");
+}
+
+}  // namespace
+}  // namespace rondo::testing

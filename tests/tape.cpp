@@ -1,0 +1,202 @@
+// The engine itself: what is recorded, how gradients add up, what is freed, and that a warm tape asks malloc for
+// nothing.
+#include "autograd/tape.h"
+
+#include "autograd/ops.h"
+#include "nn/optimizer.h"
+#include "tensor/allocator.h"
+#include "tests/mallocs.h"
+#include "tests/testing.h"
+
+namespace rondo::testing {
+namespace {
+
+Tensor number(double x) { return parameter(full({}, x, DType::f64)); }
+
+TEST_CASE("tape: nothing is recorded without a tape, or without a tracked input") {
+  const Tensor a = number(2);
+  CHECK(Tape::current() == nullptr);
+  CHECK((a * a).item() == 4);
+  Tape tape;
+  const Tensor constant = full({}, 3, DType::f64);
+  CHECK(tape.size() == 0);
+  mul(constant, constant);
+  CHECK(tape.size() == 0);
+  mul(a, constant);
+  CHECK(tape.size() == 1);
+}
+
+TEST_CASE("tape: a value used twice gets both gradients") {
+  const Tensor a = number(3), b = number(5);
+  Tape tape;
+  const Tensor c = a * b;
+  const Gradients grads = tape.backward(c * c + c + a);  // (ab)^2 + ab + a
+  CHECK(grads[a].item() == 2 * 15 * 5 + 5 + 1);
+  CHECK(grads[b].item() == 2 * 15 * 3 + 3);
+}
+
+TEST_CASE("tape: one gradient returned for two inputs is not added into itself") {
+  const Tensor a = parameter(randn({7}));
+  Tape tape;
+  const Gradients grads = tape.backward(sum(add(a, a) + a));
+  for (double g : values(grads[a])) CHECK(g == 3);
+}
+
+TEST_CASE("tape: gradients through views that share a buffer") {
+  const Tensor a = parameter(randn({2, 3}));
+  Tape tape;
+  const Tensor flat = reshape(a, {6});
+  const Gradients grads = tape.backward(sum(flat) + sum(reshape(flat, {3, 2})) + sum(a * a));
+  CHECK(max_abs_diff(grads[a], 2.0 * a + full({2, 3}, 2, DType::f64)) < 1e-15);
+}
+
+TEST_CASE("tape: a new tape is truncated backpropagation through time") {
+  const Tensor a = number(3);
+  Tensor carried;
+  {
+    Tape first;
+    carried = a * a;
+    first.backward(carried);
+  }
+  Tape second;
+  const Gradients grads = second.backward(carried * a);
+  CHECK(grads[a].item() == 9);  // not 27: `carried` counts as a constant
+}
+
+TEST_CASE("tape: can be used again after it was played; old results are constants then") {
+  const Tensor a = number(2);
+  Tape tape;
+  const Tensor b = a * a;
+  CHECK(tape.backward(b)[a].item() == 4);
+  CHECK(tape.size() == 0);
+  CHECK(tape.backward(b * a)[a].item() == 4);
+}
+
+TEST_CASE("tape: an inner tape records for itself") {
+  const Tensor a = number(2);
+  Tape outer;
+  const Tensor b = a * a;
+  {
+    Tape inner;
+    CHECK(inner.backward(b * a)[a].item() == 4);
+  }
+  CHECK(outer.backward(b * a)[a].item() == 12);
+}
+
+TEST_CASE("tape: seed and accumulation into given gradients") {
+  const Tensor a = number(2), b = number(7);
+  Gradients grads;
+  for (int segment = 0; segment < 3; ++segment) {
+    Tape tape;
+    tape.backward(a * b, 0.5, grads);
+  }
+  CHECK(grads[a].item() == 3 * 0.5 * 7);
+  CHECK(grads[b].item() == 3 * 0.5 * 2);
+  grads.clear();
+  CHECK(grads.size() == 0);
+  CHECK(!grads.find(a));
+}
+
+TEST_CASE("tape: gradients of many parameters are found") {
+  std::vector<Tensor> all;
+  for (int i = 0; i < 1000; ++i) all.push_back(number(i));
+  Tape tape;
+  Tensor total = all[0];
+  for (size_t i = 1; i < all.size(); ++i) total = total + all[i] * all[i];
+  const Gradients grads = tape.backward(total);
+  CHECK(grads.size() == 1000);
+  for (size_t i = 1; i < all.size(); ++i) CHECK(grads[all[i]].item() == 2.0 * double(i));
+}
+
+TEST_CASE("tape: what nothing reaches has no gradient") {
+  const Tensor a = number(2), b = number(3);
+  Tape tape;
+  mul(a, b);  // recorded, but does not feed the loss
+  const Gradients grads = tape.backward(scale(a, 1.0));
+  CHECK(!grads.find(b));
+  CHECK(error_of([&] { grads[b]; }) == "Gradients: no gradient reached this tensor of shape ()");
+}
+
+TEST_CASE("tape: a long chain needs no recursion, and is freed as the walk goes by") {
+  const Tensor a = parameter(randn({1000}));
+  const int64_t before = memory_stats().current_bytes;
+  Tape tape;
+  Tensor x = a;
+  for (int i = 0; i < 20000; ++i) x = scale(x, 1.0001);
+  const Tensor loss = sum(x);
+  x = {};
+  tape.backward(loss);
+  CHECK(tape.size() == 0);
+  CHECK(memory_stats().current_bytes - before < 64 * 1024);
+}
+
+TEST_CASE("tape: errors") {
+  const Tensor a = parameter(randn({3}));
+  Tape tape;
+  CHECK(error_of([&] { tape.backward(a * a); }) == "backward: the loss must be one number, but has shape (3)");
+  CHECK(error_of([&] { tape.backward(full({}, 1, DType::f64)); }) ==
+        "backward: the loss does not depend on any parameter recorded on this tape");
+  CHECK(error_of([&] { parameter(Tensor({2}, DType::i64)); }) == "parameter: a tensor of i64 cannot have a gradient");
+  const Tensor y = record("broken", {a}, sum(a), [](const Tensor& dy) -> Grads { return {dy}; });
+  CHECK(error_of([&] { tape.backward(y); }) == "broken: the rule's gradient 0 has shape (), but its input has (3)");
+  const Tensor z = record("broken", {a, a}, sum(a), [a](const Tensor&) -> Grads { return {a}; });
+  CHECK(error_of([&] { tape.backward(z); }) == "broken: the rule gave 1 gradients for 2 inputs");
+  CHECK(error_of([&] { no_gradient("argmax", a); }) ==
+        "argmax: has no backward rule, but its input of shape (3) is tracked; use detach()");
+  CHECK(error_of([&] { no_gradient("argmax", detach(a)); }) == "(no error)");
+}
+
+TEST_CASE("tape: the op that first makes a NaN or an infinity is named") {
+  const Tensor a = parameter(tensor<double>({1, 0, -1}, {3}));
+  Tape tape({.check_finite = true});
+  CHECK(error_of([&] { sum(log(a)); }) ==
+        "log: the result of shape (3) is not finite: element 1 is the first NaN or infinity");
+  const Tensor root = exp(scale(log(a * a + full({3}, 1e-320, DType::f64)), 0.5));
+  CHECK(error_of([&] { tape.backward(sum(root)); }).find("div") == std::string::npos);
+  Tape other({.check_finite = true});
+  const Tensor x = parameter(full({1}, 1e-200, DType::f64));
+  const Tensor y = sum(div(full({1}, 1e-200, DType::f64), x));
+  CHECK(error_of([&] { other.backward(scale(y, 1e200)); }) ==
+        "div: a gradient of shape (1) is not finite: element 0 is the first NaN or infinity");
+}
+
+TEST_CASE("tape: an optimizer refuses to step while a recorded tape is alive") {
+  const Tensor a = number(2);
+  Adam adam({{"a", a, true}}, {});
+  Tape tape;
+  const Tensor b = a * a;
+  CHECK(error_of([&] { adam.step({}); }).find("tape") != std::string::npos);
+  const Gradients grads = tape.backward(b);
+  CHECK(error_of([&] { adam.step(grads); }) == "(no error)");
+}
+
+TEST_CASE("tape: Graphviz") {
+  const Tensor a = parameter(randn({2, 3}));
+  Tape tape;
+  const Tensor y = sum(exp(a));
+  CHECK(tape.to_dot() ==
+        "digraph tape {\n  node [shape=box];\n"
+        "  t0 [label=\"(2, 3)\", style=filled];\n"
+        "  t1 [label=\"exp\\n(2, 3)\"];\n  t0 -> t1;\n"
+        "  t2 [label=\"sum\\n()\"];\n  t1 -> t2;\n}\n");
+}
+
+TEST_CASE("tape: recording and playing on a warm tape calls no malloc") {
+  if (!mallocs_are_counted()) return skip("this build has a malloc of its own");
+  const Tensor a = parameter(randn({16})), b = parameter(randn({16}));
+  Gradients grads;
+  const auto step = [&] {
+    grads.clear();
+    Tape tape;
+    Tensor x = a;
+    for (int i = 0; i < 50; ++i) x = gelu(x * b + a);
+    tape.backward(sum(x), 1, grads);
+  };
+  for (int i = 0; i < 3; ++i) step();
+  const int64_t before = mallocs();
+  for (int i = 0; i < 3; ++i) step();
+  CHECK(mallocs() == before);
+}
+
+}  // namespace
+}  // namespace rondo::testing

@@ -1,0 +1,127 @@
+// Shapes, dtypes, tensors and their memory.
+#include "tensor/tensor.h"
+
+#include <cmath>
+#include <thread>
+
+#include "tensor/allocator.h"
+#include "tests/mallocs.h"
+#include "tests/testing.h"
+
+namespace rondo::testing {
+namespace {
+
+std::string text(const auto& x) {
+  std::ostringstream os;
+  os << x;
+  return os.str();
+}
+
+TEST_CASE("shape") {
+  const Shape s = {2, 3, 4};
+  CHECK(s.rank() == 3);
+  CHECK(s[-1] == 4);
+  CHECK(s.numel() == 24);
+  CHECK(Shape{}.numel() == 1);
+  CHECK(Shape{3, 0}.numel() == 0);
+  CHECK(text(s) == "(2, 3, 4)");
+  CHECK(text(Shape{}) == "()");
+  CHECK(s == Shape{2, 3, 4});
+  CHECK(!(s == Shape{2, 3}));
+  CHECK(s.with(-2, 7) == Shape{2, 7, 4});
+  CHECK(error_of([&] { s[3]; }) == "axis 3 is out of range for shape (2, 3, 4)");
+  CHECK(error_of([&] { s[-4]; }) == "axis -4 is out of range for shape (2, 3, 4)");
+  CHECK(error_of([] { Shape{-1}; }) == "a dimension cannot be -1");
+  CHECK(error_of([] { Shape{1, 1, 1, 1, 1, 1, 1}; }) == "a shape has at most 6 dimensions");
+}
+
+TEST_CASE("bf16 rounds to nearest even and keeps NaN") {
+  CHECK(float(bf16(1.0f)) == 1.0f);
+  CHECK(float(bf16(1.00390625f)) == 1.0f);       // halfway between 1 and 1.0078125: to even
+  CHECK(float(bf16(1.01171875f)) == 1.015625f);  // halfway the other way
+  CHECK(float(bf16(1.005f)) == 1.0078125f);
+  CHECK(std::isinf(float(bf16(3.4e38f))));
+  CHECK(std::isnan(float(bf16(NAN))));
+  CHECK(std::isnan(float(bf16(std::bit_cast<float>(0x7f800001u)))));  // would round to infinity
+  CHECK(std::isnan(float(bf16(std::bit_cast<float>(0xffffffffu)))));  // would wrap to zero
+  CHECK(float(bf16(-0.0f)) == 0.0f);
+}
+
+TEST_CASE("tensor: elements, views, copies, conversions") {
+  const Tensor t = tensor<float>({1, 2, 3, 4, 5, 6}, {2, 3});
+  CHECK(text(t) == "f32(2, 3) {1, 2, 3, 4, 5, 6}");
+  const Tensor v = t.view({3, 2});
+  CHECK(v.bytes() == t.bytes());
+  CHECK(!t.owned_alone());
+  CHECK(detach(t).bytes() == t.bytes());
+  CHECK(detach(t).id() != t.id());
+  const Tensor c = clone(t);
+  CHECK(c.bytes() != t.bytes());
+  CHECK(same_bits(c, t));
+  CHECK(to(t, DType::f64).to_vector<double>()[4] == 5);
+  CHECK(to(to(tensor<double>({1.5, -2}, {2}), DType::i64), DType::f32).to_vector<float>() == std::vector<float>{1, -2});
+  CHECK(full({2}, 7, DType::i64).to_vector<int64_t>() == std::vector<int64_t>{7, 7});
+  CHECK(zeros({0, 5}).numel() == 0);
+  CHECK(Tensor().operator bool() == false);
+  CHECK(uintptr_t(t.bytes()) % 64 == 0);
+}
+
+TEST_CASE("tensor: errors") {
+  const Tensor t = zeros({2, 3});
+  CHECK(error_of([&] { t.data<double>(); }) == "data: asked for f64, but the tensor (2, 3) is f32");
+  CHECK(error_of([&] { t.item(); }) == "item: the tensor must hold one number, but has shape (2, 3)");
+  CHECK(error_of([&] { t.view({4}); }) == "view: (2, 3) has 6 elements, but (4) asks for 4");
+  CHECK(error_of([] { tensor<float>({1}, {2}); }) == "tensor: 1 values were given, but shape (2) asks for 2");
+  CHECK(error_of([] {
+          Tensor({1 << 20, 1 << 20, 1 << 20, 1 << 20});
+        }) == "a tensor of shape (1048576, 1048576, 1048576, 1048576) is larger than any memory");
+  CHECK(error_of([] { Tensor({int64_t{1} << 50}); }) ==
+        "out of memory: a tensor of 4503599627370496 bytes was asked for");
+  CHECK(error_of([&] { to(t, Device::cuda); }) == "this build of Rondo has no cuda backend");
+}
+
+TEST_CASE("allocator: counts, peak, and blocks used again") {
+  if (!mallocs_are_counted()) return skip("this build gives every tensor a malloc of its own");
+  const int64_t before = memory_stats().current_bytes;
+  {
+    const Tensor a({1000}), b({1000});
+    CHECK(memory_stats().current_bytes - before >= 8000);
+    CHECK(memory_stats().current_bytes - before <= 8000 * 9 / 8 + 128);
+    reset_peak_memory();
+  }
+  CHECK(memory_stats().current_bytes == before);
+  CHECK(memory_stats().peak_bytes >= before + 8000);
+  const int64_t requests = memory_stats().system_requests;
+  for (int i = 0; i < 100; ++i) Tensor({1000});
+  CHECK(memory_stats().system_requests == requests);
+  release_cached_memory();
+  CHECK(memory_stats().cached_bytes == 0);
+}
+
+TEST_CASE("allocator: every size fits its block") {
+  for (int64_t n = 1; n < 70000; n += n < 3000 ? 1 : 997) {
+    const Tensor t({n}, DType::u8);
+    std::memset(t.bytes(), 1, size_t(n));
+    CHECK_MESSAGE(uintptr_t(t.bytes()) % 64 == 0, n);
+  }
+}
+
+TEST_CASE("allocator: new memory is poisoned in tests") { CHECK(std::isnan(Tensor({3}).to_vector<float>()[2])); }
+
+TEST_CASE("tensor: many threads make and share tensors") {
+  const Tensor shared = randn({64});
+  std::vector<std::thread> threads;
+  std::atomic<int> wrong = 0;
+  for (int i = 0; i < 4; ++i)
+    threads.emplace_back([&] {
+      for (int k = 0; k < 2000; ++k) {
+        const Tensor mine = shared, copy = clone(mine);
+        if (!same_bits(copy, shared)) ++wrong;
+      }
+    });
+  for (std::thread& t : threads) t.join();
+  CHECK(wrong == 0);
+}
+
+}  // namespace
+}  // namespace rondo::testing

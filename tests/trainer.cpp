@@ -1,0 +1,112 @@
+// Training over segments: gradients add up over tapes, dropouts, labels.
+#include "models/block_recurrent/trainer.h"
+
+#include "nn/optimizer.h"
+#include "tests/testing.h"
+
+namespace rondo::testing {
+namespace {
+
+BlockRecurrentConfig small() {
+  BlockRecurrentConfig c;
+  c.num_tokens = 11, c.dim = 12, c.depth = 2, c.dim_head = 4, c.heads = 2;
+  c.max_seq_len = 8, c.block_width = 4, c.num_state_vectors = 3, c.recurrent_layers = {{1}};
+  return c;
+}
+
+struct Fixture {
+  Generator g{3, 0, 0};
+  BlockRecurrentTransformer model{small(), g, DType::f64};
+  Tensor tokens, labels;
+  Fixture() {
+    std::vector<int64_t> t;
+    for (int i = 0; i < 2 * 25; ++i) t.push_back(g.below(11));
+    std::tie(tokens, labels) = inputs_and_labels(tensor(t, {2, 25}));
+  }
+};
+
+TEST_CASE("trainer: labels are the tokens that follow") {
+  const auto [inputs, labels] = inputs_and_labels(tensor<int64_t>({1, 2, 3, 4, 5, 6}, {2, 3}));
+  CHECK(inputs.to_vector<int64_t>() == std::vector<int64_t>{1, 2, 4, 5});
+  CHECK(labels.to_vector<int64_t>() == std::vector<int64_t>{2, 3, 5, 6});
+  CHECK(error_of([] {
+          inputs_and_labels(zeros({2, 1}, DType::i64));
+        }) == "inputs_and_labels: tokens have shape (2, 1), but must be [batch, 2 or more]");
+}
+
+TEST_CASE("trainer: the loss is the mean over segments; gradients are those of that mean") {
+  Fixture f;
+  const RecurrentTrainer trainer{f.model};
+  Gradients grads, by_hand;
+  const RecurrentTrainer::Result r = trainer(f.tokens, f.labels, {}, f.g, grads);
+  Carried carried;
+  double loss = 0;
+  for (int64_t s = 0; s < 3; ++s) {
+    Tape tape;
+    const auto out = f.model(narrow(f.tokens, 1, s * 8, 8), carried);
+    const Tensor l = cross_entropy(out.logits, narrow(f.labels, 1, s * 8, 8));
+    loss += l.item() / 3;
+    carried = detach(out.carried);
+    tape.backward(l, 1.0 / 3, by_hand);
+  }
+  CHECK(r.loss == doctest::Approx(loss).epsilon(1e-14));
+  for (const NamedTensor& p : parameters(f.model))
+    CHECK_MESSAGE(max_abs_diff(grads[p.tensor], by_hand[p.tensor]) < 1e-15, p.name);
+  CHECK(max_abs_diff(r.carried.states[0], carried.states[0]) == 0);
+}
+
+TEST_CASE("trainer: dropped memories and states") {
+  Fixture f;
+  Gradients grads;
+  const double kept = RecurrentTrainer{f.model}(f.tokens, f.labels, {}, f.g, grads).loss;
+  const double no_memory = RecurrentTrainer{f.model, 1, 0}(f.tokens, f.labels, {}, f.g, grads).loss;
+  const double no_state = RecurrentTrainer{f.model, 0, 1}(f.tokens, f.labels, {}, f.g, grads).loss;
+  CHECK(std::abs(kept - no_memory) > 1e-6);
+  CHECK(std::abs(kept - no_state) > 1e-9);
+  CHECK(std::abs(no_memory - no_state) > 1e-9);
+}
+
+TEST_CASE("trainer: with W = N the state's write gets no gradient, and the optimizer leaves it alone") {
+  BlockRecurrentConfig c = small();
+  c.block_width = 8;
+  Generator g{3, 0, 0};
+  const BlockRecurrentTransformer model(c, g, DType::f64);
+  Fixture f;
+  Gradients grads;
+  RecurrentTrainer{model}(f.tokens, f.labels, {}, g, grads);
+  const StateContainer& s = *model.layers[0].attention.state_container;
+  CHECK(!grads.find(s.learned_ema_beta));
+  CHECK(grads.find(s.init_state));
+  const Tensor before = clone(s.learned_ema_beta);
+  Adam adam(parameters(model), {});
+  adam.step(grads);
+  CHECK(same_bits(before, s.learned_ema_beta));
+}
+
+TEST_CASE("trainer: a model learns a repeated text") {
+  Fixture f;
+  std::vector<int64_t> text;
+  for (int i = 0; i < 50; ++i) text.push_back(i % 25 % 7);
+  const auto [tokens, labels] = inputs_and_labels(tensor(text, {2, 25}));
+  Adam adam(parameters(f.model), {.learning_rate = 1e-2, .clip_grad_norm = 0.5});
+  const RecurrentTrainer trainer{f.model};
+  Gradients grads;
+  double loss = 0;
+  for (int step = 0; step < 60; ++step) {
+    grads.clear();
+    loss = trainer(tokens, labels, {}, f.g, grads).loss;
+    adam.step(grads);
+  }
+  CHECK(loss < 0.1);
+}
+
+TEST_CASE("trainer: errors") {
+  Fixture f;
+  Gradients grads;
+  const RecurrentTrainer trainer{f.model};
+  CHECK(error_of([&] { trainer(f.tokens, narrow(f.labels, 1, 0, 3), {}, f.g, grads); }) ==
+        "trainer: tokens have shape (2, 24) and labels (2, 3), but both must be [batch, tokens]");
+}
+
+}  // namespace
+}  // namespace rondo::testing
