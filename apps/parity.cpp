@@ -32,7 +32,14 @@ Tensor columns(const GoldenCase& c, const Tensor& rows, int64_t begin, int64_t n
 BlockRecurrentTransformer model_of(const GoldenCase& c) {
   Generator g;
   BlockRecurrentTransformer model(c.model, g);
-  load_tensors(c.weights, named_tensors(model), true, c.path + "/weights.safetensors");
+  const std::string file = c.path + "/weights.safetensors";
+  load_tensors(c.weights, named_tensors(model), true, file);
+  for (const NamedTensor& t : named_tensors(model)) {
+    if (t.is_parameter) continue;
+    const std::vector<float> buffer = t.tensor.to_vector<float>();
+    const bool zero = std::all_of(buffer.begin(), buffer.end(), [](float v) { return v == 0; });
+    check(zero, file, ": ", t.name, " is not zero, which it always is in the reference");
+  }
   return model;
 }
 

@@ -1,0 +1,88 @@
+// rondo verify: exit codes, messages, the dump, JSON.
+#include <nlohmann/json.hpp>
+
+#include "nn/safetensors.h"
+#include "tests/program.h"
+
+namespace rondo::testing {
+namespace {
+
+std::string golden(const std::string& name) { return std::string(RONDO_GOLDENS "/") + name; }
+
+// A copy of a case that a test may change.
+struct CaseCopy {
+  Temporary directory;
+  explicit CaseCopy(const std::string& name) {
+    for (const char* file : {"config.json", "weights.safetensors", "expected.safetensors"})
+      write_file(directory / file, read_file(golden(name) + "/" + file));
+  }
+  std::string path() const { return directory / "."; }
+  void replace(const std::string& file, const std::string& from, const std::string& to) const {
+    std::string text = read_file(directory / file);
+    text.replace(text.find(from), from.size(), to);
+    write_file(directory / file, text);
+  }
+  // Adds to the first element of a tensor.
+  void add(const std::string& file, const std::string& name, float amount) const {
+    const SafetensorsFile old = read_safetensors(directory / file);
+    old.tensors.at(name).data<float>()[0] += amount;
+    std::vector<NamedTensor> tensors;
+    for (const auto& [key, tensor] : old.tensors) tensors.push_back({key, tensor, false});
+    write_safetensors(directory / file, tensors);
+  }
+};
+
+}  // namespace
+
+TEST_CASE("verify: the program holds, dumps everything, and tells in JSON") {
+  const Temporary directory;
+  const Outcome o = run_program({"verify", golden("in_a_row"), "--dump", directory / "dump.safetensors", "--json"});
+  CHECK(o.code == 0);
+  CHECK(o.err == "");
+  const auto json = nlohmann::json::parse(o.out);
+  CHECK(json["holds"] == true);
+  CHECK(json["groups"]["grad"]["failed"] == 0);
+  const auto dump = read_safetensors(directory / "dump.safetensors").tensors;
+  const auto expected = read_safetensors(golden("in_a_row") + "/expected.safetensors").tensors;
+  CHECK(dump.size() == expected.size());
+  for (const auto& [name, tensor] : expected) {
+    REQUIRE_MESSAGE(dump.contains(name), name);
+    CHECK(dump.at(name).shape() == tensor.shape());
+    CHECK(dump.at(name).dtype() == tensor.dtype());
+  }
+}
+
+TEST_CASE("verify: the program says which tensors differ") {
+  const CaseCopy copy("odd_heads");
+  copy.add("expected.safetensors", "grad.layers.1.0.state_container.init_state", 0.01f);
+  const std::string expected = "1 rondo: " + copy.path() + ": 1 of ";
+  const std::string found = complaint({"verify", copy.path()});
+  CHECK(found.substr(0, expected.size()) == expected);
+  CHECK(found.ends_with(" tensors are beyond their bounds: grad.layers.1.0.state_container.init_state\n"));
+  CHECK(
+      run_program({"verify", copy.path()}).out.find("\nFAILED grad.layers.1.0.state_container.init_state: error 1.0") !=
+      std::string::npos);
+  const CaseCopy weight("odd_heads");
+  weight.add("weights.safetensors", "to_logits.1.weight", 0.05f);
+  const Outcome o = run_program({"verify", weight.path()});
+  CHECK(o.code == 1);
+  CHECK(o.err.find("logits.0") != std::string::npos);
+}
+
+TEST_CASE("verify: cases that cannot be compared") {
+  const CaseCopy other("odd_heads");
+  other.replace("config.json", "pytorch 0.3.2", "pytorch 0.4.4");
+  CHECK(complaint({"verify", other.path()}) ==
+        "1 rondo: " + other.path() +
+            "/config.json: the case follows block-recurrent-transformer-pytorch 0.4.4, but Rondo follows "
+            "block-recurrent-transformer-pytorch 0.3.2\n");
+  const CaseCopy argument("odd_heads");
+  argument.replace("config.json", "\"heads\"", "\"haeds\"");
+  CHECK(complaint({"verify", argument.path()}) ==
+        "1 rondo: " + argument.path() + "/config.json: unknown model argument haeds\n");
+  const CaseCopy truncated("odd_heads");
+  write_file(truncated.directory / "config.json", "{");
+  CHECK(complaint({"verify", truncated.path()}).starts_with("1 rondo: " + truncated.path() + "/config.json: "));
+}
+
+}  // namespace rondo::testing
