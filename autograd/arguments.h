@@ -17,6 +17,12 @@ inline void check_alike(const char* op, const char* name, const Tensor& t, const
   check(t.device() == x.device(), op, ": ", name, " is on ", t.device(), ", but ", x_name, " is on ", x.device());
 }
 
+// The index of an axis of x, where -1 is the last one.
+inline int axis_of(const char* op, const char* name, int axis, const char* x_name, const Tensor& x) {
+  check(axis >= -x.rank() && axis < x.rank(), op, ": ", name, " is ", axis, ", but ", x_name, " has shape ", x.shape());
+  return axis < 0 ? axis + x.rank() : axis;
+}
+
 // That `indices` are i64 and on the device of x.
 inline void check_indices(const char* op, const char* name, const Tensor& indices, const char* x_name,
                           const Tensor& x) {

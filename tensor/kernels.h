@@ -24,13 +24,15 @@ struct Rows {
   int64_t offset, stride;
 };
 void copy_rows(Cpu, const Tensor& x, Rows from, const Tensor& y, Rows to, int64_t n_rows, int64_t width);
-// y[i0, i1, ...] = x[i0 * strides[0] + i1 * strides[1] + ...], for all indices of y. strides has y's rank.
+// (tensor/cpu/strided.cpp) y[i0, i1, ...] = x[i0 * strides[0] + i1 * strides[1] + ...], for all indices of y. strides
+// has y's rank.
 void copy_strided(Cpu, const Tensor& x, const Shape& strides, const Tensor& y);
 
 // ---- elementwise (tensor/cpu/elementwise.cpp) ----
 void unary(Cpu, const Unary& f, const Tensor& x, const Tensor& y);
 void unary_backward(Cpu, const Unary& f, const Tensor& dy, const Tensor& x, const Tensor& y, const Tensor& dx);
 void binary(Cpu, Binary f, const Tensor& a, const Tensor& b, const Tensor& y);  // a and b broadcast to y
+// ---- gates (tensor/cpu/gates.cpp) ----
 // x [rows, 2F] = (a, gate), y [rows, F] = gelu(gate) * a
 void geglu_forward(Cpu, const Tensor& x, const Tensor& y);
 void geglu_backward(Cpu, const Tensor& dy, const Tensor& x, const Tensor& dx);

@@ -1,25 +1,34 @@
-// Runs all test cases. The last line is "N passed, N failed, N skipped"; the exit code is 1 when anything failed.
+// Runs the test cases (doctest's options choose which). The last line is "N passed, N failed, N skipped"; the exit code
+// is 1 when anything failed, or when nothing ran though nothing was filtered out.
 #define DOCTEST_CONFIG_IMPLEMENT
-#include "tests/testing.h"
-
 #include <cstdio>
 
 #include "tensor/allocator.h"
+#include "tests/testing.h"
 
 namespace rondo::testing {
 namespace {
 
-struct Skipped {};
-bool skipped_now = false;
 int passed = 0, failed = 0, skipped = 0;
+bool queried = false;  // doctest was asked for its help, its version or a list: no test is run
+std::string case_name, skip_reason;
 
+// Counts test cases as doctest runs them; doctest's own reporter prints what fails.
 struct Counter : doctest::IReporter {
   explicit Counter(const doctest::ContextOptions&) {}
-  void test_case_start(const doctest::TestCaseData&) override { skipped_now = false; }
-  void test_case_end(const doctest::CurrentTestCaseStats& s) override {
-    ++(s.failure_flags ? failed : skipped_now ? skipped : passed);
+  void test_case_start(const doctest::TestCaseData& test) override {
+    case_name = test.m_name;
+    skip_reason.clear();
   }
-  void report_query(const doctest::QueryData&) override {}
+  void test_case_end(const doctest::CurrentTestCaseStats& stats) override {
+    if (stats.failure_flags != 0)
+      ++failed;
+    else if (!skip_reason.empty())
+      ++skipped;
+    else
+      ++passed;
+  }
+  void report_query(const doctest::QueryData&) override { queried = true; }
   void test_run_start() override {}
   void test_run_end(const doctest::TestRunStats&) override {}
   void test_case_reenter(const doctest::TestCaseData&) override {}
@@ -34,18 +43,21 @@ struct Counter : doctest::IReporter {
 }  // namespace
 
 void skip(const std::string& reason) {
-  skipped_now = true;
-  std::printf("skipped: %s: %s\n", doctest::detail::g_cs ? "" : "", reason.c_str());
+  skip_reason = reason.empty() ? "(no reason given)" : reason;
+  std::printf("SKIPPED %s: %s\n", case_name.c_str(), skip_reason.c_str());
 }
 
 }  // namespace rondo::testing
 
 int main(int argc, char** argv) {
+  using namespace rondo::testing;
   rondo::poison_new_memory(true);
-  doctest::registerReporter<rondo::testing::Counter>("counter", 0, false);
+  doctest::registerReporter<Counter>("counter", 0, false);
   doctest::Context context(argc, argv);
   context.setOption("no-intro", true);
   const int code = context.run();
-  std::printf("%d passed, %d failed, %d skipped\n", rondo::testing::passed, rondo::testing::failed, rondo::testing::skipped);
-  return code;
+  if (queried) return code;
+  std::printf("%d passed, %d failed, %d skipped\n", passed, failed, skipped);
+  const bool nothing_ran = argc == 1 && passed + failed + skipped == 0;
+  return code != 0 || failed > 0 || nothing_ran ? 1 : 0;
 }

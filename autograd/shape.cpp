@@ -1,0 +1,156 @@
+// Ops that only move elements; they take any dtype.
+#include <array>
+#include <string>
+
+#include "autograd/arguments.h"
+#include "autograd/broadcast.h"
+#include "autograd/ops.h"
+
+namespace rondo {
+namespace {
+
+// A tensor around an axis, as rows: those before the axis times those from it on.
+struct Around {
+  int64_t n_rows = 1, step = 1;  // step: elements per index of the axis
+
+  Around(const Shape& shape, int axis) {
+    for (int i = 0; i < axis; ++i) n_rows *= shape[i];
+    for (int i = axis + 1; i < shape.rank(); ++i) step *= shape[i];
+  }
+};
+
+// Copies `part` to where it lies in `whole`, from index `start` of the axis on (into), or from there.
+void copy_slice(const Tensor& part, const Tensor& whole, int axis, int64_t start, bool into) {
+  const Around at(whole.shape(), axis);
+  const int64_t width = part.dim(axis) * at.step;
+  const Rows of_part{0, width}, of_whole{start * at.step, whole.dim(axis) * at.step};
+  dispatch(whole.device(), [&](auto device) {
+    if (into)
+      copy_rows(device, part, of_part, whole, of_whole, at.n_rows, width);
+    else
+      copy_rows(device, whole, of_whole, part, of_part, at.n_rows, width);
+  });
+}
+
+Tensor slice(const Tensor& x, int axis, int64_t start, int64_t length) {
+  Tensor y(x.shape().with(axis, length), x.dtype(), x.device());
+  copy_slice(y, x, axis, start, false);
+  return y;
+}
+
+// axes are the dimensions 0..rank-1 in any order.
+Tensor permuted(const Tensor& x, const Shape& axes) {
+  Shape shape, strides;
+  for (int64_t a : axes) {
+    shape.push_back(x.dim(int(a)));
+    strides.push_back(Around(x.shape(), int(a)).step);
+  }
+  Tensor y(shape, x.dtype(), x.device());
+  dispatch(x.device(), [&](auto device) { copy_strided(device, x, strides, y); });
+  return y;
+}
+
+void check_parts(const std::vector<Tensor>& parts, int axis) {
+  const Tensor& first = parts[0];
+  for (size_t k = 1; k < parts.size(); ++k) {
+    const std::string name = "parts[" + std::to_string(k) + "]";
+    check_alike("concat", name.c_str(), parts[k], "parts[0]", first);
+    bool fits = parts[k].rank() == first.rank();
+    for (int i = 0; fits && i < first.rank(); ++i) fits = i == axis || parts[k].dim(i) == first.dim(i);
+    check(fits, "concat: ", name, " has shape ", parts[k].shape(), ", but parts[0] has shape ", first.shape(),
+          ", and they may differ along axis ", axis, " only");
+  }
+}
+
+Tensor joined(const std::vector<Tensor>& parts, int axis) {
+  struct Part {
+    int64_t length = 0;
+    bool wanted = false;
+  };
+  std::array<Part, kMaxInputs> kept;
+  int64_t length = 0;
+  for (size_t k = 0; k < parts.size(); ++k) {
+    kept[k] = {parts[k].dim(axis), wants_gradient(parts[k])};
+    length += kept[k].length;
+  }
+  Tensor y(parts[0].shape().with(axis, length), parts[0].dtype(), parts[0].device());
+  int64_t start = 0;
+  for (const Tensor& p : parts) {
+    copy_slice(p, y, axis, start, true);
+    start += p.dim(axis);
+  }
+  return record("concat", Inputs(parts), y, [kept, axis, n = parts.size()](const Tensor& dy) {
+    Grads grads{};
+    int64_t at = 0;
+    for (size_t k = 0; k < n; at += kept[k++].length)
+      grads.push_back(kept[k].wanted ? slice(dy, axis, at, kept[k].length) : Tensor());
+    return grads;
+  });
+}
+
+}  // namespace
+
+Tensor reshape(const Tensor& x, const Shape& shape) {
+  check(bool(x), "reshape: x is missing");
+  check(shape.numel() == x.numel(), "reshape: x has shape ", x.shape(), " with ", x.numel(), " elements, but shape is ",
+        shape, " with ", shape.numel());
+  return record("reshape", {x}, x.view(shape),
+                [from = x.shape()](const Tensor& dy) -> Grads { return {dy.view(from)}; });
+}
+
+Tensor permute(const Tensor& x, const std::vector<int>& axes) {
+  check(bool(x), "permute: x is missing");
+  std::ostringstream given;
+  for (size_t i = 0; i < axes.size(); ++i) given << (i ? ", " : "") << axes[i];
+  const bool right_number = int(axes.size()) == x.rank();
+  check(right_number, "permute: x has shape ", x.shape(), ", but axes are {", given.str(), "}");
+  Shape forward, back = x.shape();
+  bool used[Shape::kMaxRank] = {};
+  for (int i = 0; i < x.rank(); ++i) {
+    const int a = axis_of("permute", "axes", axes[size_t(i)], "x", x);
+    check(!used[a], "permute: axes are {", given.str(), "}, but each axis of x ", x.shape(), " may be named once");
+    used[a] = true;
+    forward.push_back(a);
+    back[a] = i;
+  }
+  return record("permute", {x}, permuted(x, forward),
+                [back](const Tensor& dy) -> Grads { return {permuted(dy, back)}; });
+}
+
+Tensor narrow(const Tensor& x, int axis, int64_t start, int64_t length) {
+  check(bool(x), "narrow: x is missing");
+  const int a = axis_of("narrow", "axis", axis, "x", x);
+  check(start >= 0 && length >= 0 && length <= x.dim(a) - start, "narrow: axis ", axis, " of x ", x.shape(), " has ",
+        x.dim(a), " elements, but ", length, " from ", start, " on were asked for");
+  return record("narrow", {x}, slice(x, a, start, length), [from = x.shape(), a, start](const Tensor& dy) -> Grads {
+    Tensor dx = zeros(from, dy.dtype(), dy.device());
+    copy_slice(dy, dx, a, start, true);
+    return {dx};
+  });
+}
+
+// An op has at most kMaxInputs inputs: more parts are joined in groups, and these again.
+Tensor concat(const std::vector<Tensor>& parts, int axis) {
+  check(!parts.empty(), "concat: there are no parts, but at least one is needed");
+  check(bool(parts[0]), "concat: parts[0] is missing");
+  const int a = axis_of("concat", "axis", axis, "parts[0]", parts[0]);
+  check_parts(parts, a);
+  std::vector<Tensor> todo = parts;
+  while (todo.size() > kMaxInputs) {
+    std::vector<Tensor> groups;
+    for (size_t k = 0; k < todo.size(); k += kMaxInputs)
+      groups.push_back(
+          joined({todo.begin() + int64_t(k), todo.begin() + int64_t(std::min(k + kMaxInputs, todo.size()))}, a));
+    todo = std::move(groups);
+  }
+  return joined(todo, a);
+}
+
+Tensor broadcast_to(const Tensor& x, const Shape& shape) {
+  check(bool(x), "broadcast_to: x is missing");
+  check(broadcasts(x.shape(), shape), "broadcast_to: x has shape ", x.shape(), ", which does not broadcast to ", shape);
+  return record("broadcast_to", {x}, repeated_to(x, shape),
+                [from = x.shape()](const Tensor& dy) -> Grads { return {summed_to(dy, from)}; });
+}
+
+}  // namespace rondo

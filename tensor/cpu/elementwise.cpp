@@ -1,0 +1,84 @@
+// Elementwise kernels. Curves go by lanes of a fixed width, so that a number's bits do not depend on its neighbours or
+// on its address; sums and products are exact operations and leave the loop to Eigen.
+#include <functional>
+
+#include "tensor/cpu/lanes.h"
+#include "tensor/cpu/strided.h"
+#include "tensor/kernels.h"
+
+namespace rondo {
+namespace {
+
+using namespace cpu;
+
+template <class F, class T>
+void binary_piece(const F& f, const T* a, bool a_walks, const T* b, bool b_walks, T* y, int64_t n) {
+  auto to = flat(y, n);
+  if (a_walks && b_walks)
+    to = f(flat(a, n), flat(b, n));
+  else if (a_walks)
+    to = f(flat(a, n), *b);
+  else if (b_walks)
+    to = f(*a, flat(b, n));
+  else
+    to.setConstant(f(*a, *b));
+}
+
+template <class F>
+void binary_with(const F& f, const Tensor& a, const Tensor& b, const Tensor& y) {
+  dispatch_float(y.dtype(), [&]<class T>() {
+    const T *as = a.data<T>(), *bs = b.data<T>();
+    T* ys = y.data<T>();
+    const Walk<2> walk(y.shape(), {broadcast_strides(a.shape(), y.shape()), broadcast_strides(b.shape(), y.shape())});
+    walk.for_pieces([&](std::array<int64_t, 2> at, int64_t y_at, int64_t n) {
+      binary_piece(f, as + at[0], walk.inner()[0] != 0, bs + at[1], walk.inner()[1] != 0, ys + y_at, n);
+    });
+  });
+}
+
+}  // namespace
+
+void unary(Cpu, const Unary& how, const Tensor& x, const Tensor& y) {
+  dispatch_float(x.dtype(), [&]<class T>() {
+    const T* xs = x.data<T>();
+    T* ys = y.data<T>();
+    std::visit(
+        [&](const auto& f) {
+          const auto value = [&](const auto& v) -> Lanes<T> { return f.value(v); };
+          parallel_chunks(x.numel(), kTile,
+                          [&](int64_t begin, int64_t end) { lane_map(end - begin, ys + begin, value, xs + begin); });
+        },
+        how);
+  });
+}
+
+void unary_backward(Cpu, const Unary& how, const Tensor& dy, const Tensor& x, const Tensor& y, const Tensor& dx) {
+  dispatch_float(dy.dtype(), [&]<class T>() {
+    const T *dys = dy.data<T>(), *xs = x.data<T>(), *ys = y.data<T>();
+    T* dxs = dx.data<T>();
+    std::visit(
+        [&](const auto& f) {
+          const auto chain = [&](const auto& d, const auto& v, const auto& w) -> Lanes<T> { return d * f.slope(v, w); };
+          parallel_chunks(dy.numel(), kTile, [&](int64_t begin, int64_t end) {
+            lane_map(end - begin, dxs + begin, chain, dys + begin, xs + begin, ys + begin);
+          });
+        },
+        how);
+  });
+}
+
+void binary(Cpu, Binary how, const Tensor& a, const Tensor& b, const Tensor& y) {
+  if (y.numel() == 0) return;
+  switch (how) {
+    case Binary::add:
+      return binary_with(std::plus<>(), a, b, y);
+    case Binary::sub:
+      return binary_with(std::minus<>(), a, b, y);
+    case Binary::mul:
+      return binary_with(std::multiplies<>(), a, b, y);
+    case Binary::div:
+      return binary_with(std::divides<>(), a, b, y);
+  }
+}
+
+}  // namespace rondo

@@ -1,0 +1,107 @@
+// Filling, copying, and the two updates in place that the tape and the optimizers need.
+#include <atomic>
+#include <cmath>
+#include <cstring>
+
+#include "tensor/cpu/rows.h"
+#include "tensor/kernels.h"
+
+namespace rondo {
+namespace {
+
+using namespace cpu;
+
+// bf16 becomes another number by way of f32, everything else directly.
+template <class To, class From>
+To converted(From x) {
+  if constexpr (std::is_same_v<From, To>)
+    return x;
+  else if constexpr (std::is_same_v<From, bf16>)
+    return converted<To>(float(x));
+  else if constexpr (std::is_same_v<To, bf16>)
+    return bf16(float(x));
+  else
+    return To(x);
+}
+
+template <class T>
+int64_t first_non_finite(const T* x, int64_t begin, int64_t end) {
+  if constexpr (!std::is_same_v<T, bf16>)
+    if ((flat(x + begin, end - begin) * T(0)).sum() == T(0)) return -1;  // infinity * 0 is NaN
+  for (int64_t i = begin; i < end; ++i)
+    if (!std::isfinite(converted<double>(x[i]))) return i;
+  return -1;
+}
+
+}  // namespace
+
+void fill(Cpu, double value, const Tensor& y) {
+  dispatch_any(y.dtype(), [&]<class T>() {
+    T* ys = y.data<T>();
+    parallel_chunks(y.numel(), kTile,
+                    [&, v = converted<T>(value)](int64_t begin, int64_t end) { std::fill(ys + begin, ys + end, v); });
+  });
+}
+
+void copy(Cpu, const Tensor& x, const Tensor& y) {
+  dispatch_any(x.dtype(), [&]<class From>() {
+    dispatch_any(y.dtype(), [&]<class To>() {
+      const From* xs = x.data<From>();
+      To* ys = y.data<To>();
+      parallel_chunks(x.numel(), kTile, [&](int64_t begin, int64_t end) {
+        for (int64_t i = begin; i < end; ++i) ys[i] = converted<To>(xs[i]);
+      });
+    });
+  });
+}
+
+void add_into(Cpu, const Tensor& x, const Tensor& y) {
+  dispatch_float(y.dtype(), [&]<class T>() {
+    const T* xs = x.data<T>();
+    T* ys = y.data<T>();
+    parallel_chunks(y.numel(), kTile, [&](int64_t begin, int64_t end) {
+      flat(ys + begin, end - begin) += flat(xs + begin, end - begin);
+    });
+  });
+}
+
+void scale_into(Cpu, double factor, const Tensor& y) {
+  dispatch_float(y.dtype(), [&]<class T>() {
+    T* ys = y.data<T>();
+    parallel_chunks(y.numel(), kTile, [&](int64_t begin, int64_t end) { flat(ys + begin, end - begin) *= T(factor); });
+  });
+}
+
+int64_t first_non_finite(Cpu, const Tensor& x) {
+  if (!is_float(x.dtype())) return -1;
+  std::atomic<int64_t> first = x.numel();
+  dispatch_any(x.dtype(), [&]<class T>() {
+    if constexpr (is_float(dtype_of<T>)) {
+      const T* xs = x.data<T>();
+      parallel_chunks(x.numel(), kTile, [&](int64_t begin, int64_t end) {
+        const int64_t here = first_non_finite(xs, begin, end);
+        int64_t seen = first;
+        while (here >= 0 && here < seen && !first.compare_exchange_weak(seen, here)) {
+        }
+      });
+    }
+  });
+  return first == x.numel() ? -1 : first.load();
+}
+
+void copy_rows(Cpu, const Tensor& x, Rows from, const Tensor& y, Rows to, int64_t n_rows, int64_t width) {
+  const size_t size = size_of(x.dtype());
+  const char* xs = static_cast<const char*>(x.bytes()) + size_t(from.offset) * size;
+  char* ys = static_cast<char*>(y.bytes()) + size_t(to.offset) * size;
+  // A piece of one row: rows may be few and long (an outermost axis) or many and short.
+  const int64_t pieces = (width + kTile - 1) / kTile;
+  parallel_chunks(n_rows * pieces, rows_per_tile(width), [&](int64_t begin, int64_t end) {
+    for (int64_t i = begin; i < end; ++i) {
+      const int64_t row = i / pieces, at = i % pieces * kTile;
+      std::memcpy(ys + size_t(row * to.stride + at) * size, xs + size_t(row * from.stride + at) * size,
+                  size_t(std::min(kTile, width - at)) * size);
+    }
+  });
+}
+
+}  // namespace rondo
