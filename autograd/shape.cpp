@@ -50,6 +50,14 @@ Tensor permuted(const Tensor& x, const Shape& axes) {
   return y;
 }
 
+struct Listed {
+  const std::vector<int>& axes;
+  friend std::ostream& operator<<(std::ostream& os, const Listed& l) {
+    for (size_t i = 0; i < l.axes.size(); ++i) os << (i ? ", " : "{") << l.axes[i];
+    return os << (l.axes.empty() ? "{}" : "}");
+  }
+};
+
 void check_parts(const std::vector<Tensor>& parts, int axis) {
   const Tensor& first = parts[0];
   for (size_t k = 1; k < parts.size(); ++k) {
@@ -100,15 +108,12 @@ Tensor reshape(const Tensor& x, const Shape& shape) {
 
 Tensor permute(const Tensor& x, const std::vector<int>& axes) {
   check(bool(x), "permute: x is missing");
-  std::ostringstream given;
-  for (size_t i = 0; i < axes.size(); ++i) given << (i ? ", " : "") << axes[i];
-  const bool right_number = int(axes.size()) == x.rank();
-  check(right_number, "permute: x has shape ", x.shape(), ", but axes are {", given.str(), "}");
+  check(int(axes.size()) == x.rank(), "permute: x has shape ", x.shape(), ", but axes are ", Listed{axes});
   Shape forward, back = x.shape();
   bool used[Shape::kMaxRank] = {};
   for (int i = 0; i < x.rank(); ++i) {
-    const int a = axis_of("permute", "axes", axes[size_t(i)], "x", x);
-    check(!used[a], "permute: axes are {", given.str(), "}, but each axis of x ", x.shape(), " may be named once");
+    const int a = axis_of("permute", ("axes[" + std::to_string(i) + "]").c_str(), axes[size_t(i)], "x", x);
+    check(!used[a], "permute: axes are ", Listed{axes}, ", but each axis of x ", x.shape(), " may be named once");
     used[a] = true;
     forward.push_back(a);
     back[a] = i;
@@ -135,15 +140,13 @@ Tensor concat(const std::vector<Tensor>& parts, int axis) {
   check(bool(parts[0]), "concat: parts[0] is missing");
   const int a = axis_of("concat", "axis", axis, "parts[0]", parts[0]);
   check_parts(parts, a);
-  std::vector<Tensor> todo = parts;
-  while (todo.size() > kMaxInputs) {
-    std::vector<Tensor> groups;
-    for (size_t k = 0; k < todo.size(); k += kMaxInputs)
-      groups.push_back(
-          joined({todo.begin() + int64_t(k), todo.begin() + int64_t(std::min(k + kMaxInputs, todo.size()))}, a));
-    todo = std::move(groups);
+  if (parts.size() <= kMaxInputs) return joined(parts, a);
+  std::vector<Tensor> groups;
+  for (size_t k = 0; k < parts.size(); k += kMaxInputs) {
+    const size_t end = std::min(k + kMaxInputs, parts.size());
+    groups.push_back(joined({parts.begin() + int64_t(k), parts.begin() + int64_t(end)}, a));
   }
-  return joined(todo, a);
+  return concat(groups, a);
 }
 
 Tensor broadcast_to(const Tensor& x, const Shape& shape) {

@@ -1,0 +1,233 @@
+// Elementwise ops against plain loops, differences and closed forms.
+#include <functional>
+#include <limits>
+
+#include "tests/runs.h"
+
+using namespace rondo;
+using namespace rondo::testing;
+
+namespace {
+
+using Two = Tensor (*)(const Tensor&, const Tensor&);
+using One = Tensor (*)(const Tensor&);
+
+struct NamedTwo {
+  const char* name;
+  Two op;
+  std::function<double(double, double)> number;
+};
+const NamedTwo kTwo[] = {{"add", add, std::plus<>()},
+                         {"sub", sub, std::minus<>()},
+                         {"mul", mul, std::multiplies<>()},
+                         {"div", div, std::divides<>()}};
+
+struct NamedOne {
+  const char* name;
+  One op;
+  double (*number)(double);
+};
+const NamedOne kOne[] = {
+    {"exp", exp, [](double x) { return std::exp(x); }},
+    {"log", log, [](double x) { return std::log(x); }},
+    {"tanh", tanh, [](double x) { return std::tanh(x); }},
+    {"sigmoid", sigmoid, [](double x) { return 1 / (1 + std::exp(-x)); }},
+    {"relu", relu, [](double x) { return x > 0 ? x : 0; }},
+    {"gelu", gelu, [](double x) { return x * 0.5 * std::erfc(-x * 0.70710678118654752); }},
+};
+
+// Away from the kink of relu, the poles of div and, where asked, the negative numbers.
+Tensor points(const Shape& shape, uint64_t seed, bool positive = false) {
+  const Tensor t = randn(shape, DType::f64, seed);
+  double* p = t.data<double>();
+  for (int64_t i = 0; i < t.numel(); ++i) {
+    p[i] += p[i] < 0 ? -0.3 : 0.3;
+    if (positive) p[i] = std::abs(p[i]);
+  }
+  return t;
+}
+
+Tensor points_for(const char* name, const Shape& shape, uint64_t seed) {
+  return points(shape, seed, std::string(name) == "log");
+}
+
+struct Pair {
+  Shape a, b, y;
+};
+const Pair kPairs[] = {{{3, 5}, {3, 5}, {3, 5}},
+                       {{}, {}, {}},
+                       {{3, 5}, {5}, {3, 5}},
+                       {{5}, {3, 5}, {3, 5}},
+                       {{3, 1}, {1, 5}, {3, 5}},
+                       {{3, 5}, {}, {3, 5}},
+                       {{1, 1, 7}, {3, 5, 1}, {3, 5, 7}},
+                       {{2, 3, 4, 5}, {3, 1, 5}, {2, 3, 4, 5}},
+                       {{2, 1, 2, 1, 3}, {1, 3, 1, 2, 1}, {2, 3, 2, 2, 3}},
+                       {{1, 2, 1, 2, 1, 2}, {2, 1, 2, 1, 2, 1}, {2, 2, 2, 2, 2, 2}},
+                       {{4, 1}, {4, 0}, {4, 0}},
+                       {{0}, {1}, {0}}};
+
+// The element of t that broadcasting to `shape` puts at a place counted row by row.
+double at(const Tensor& t, const Shape& shape, int64_t place) {
+  int64_t index = 0, stride = 1;
+  for (int i = 1; i <= shape.rank(); ++i) {
+    const int64_t here = place % shape[-i];
+    place /= shape[-i];
+    if (i > t.rank()) continue;
+    index += (t.dim(-i) == 1 ? 0 : here) * stride;
+    stride *= t.dim(-i);
+  }
+  return values(t)[size_t(index)];
+}
+
+}  // namespace
+
+TEST_CASE("binary ops: a loop over the elements, every way of broadcasting") {
+  for (const NamedTwo& op : kTwo)
+    for (const Pair& p : kPairs) {
+      CAPTURE(op.name);
+      const Tensor a = points(p.a, 1), b = points(p.b, 2), y = op.op(a, b);
+      REQUIRE(y.shape() == p.y);
+      for (int64_t i = 0; i < y.numel(); ++i) CHECK(y.data<double>()[i] == op.number(at(a, p.y, i), at(b, p.y, i)));
+      CHECK(max_abs_diff(op.op(to(a, DType::f32), to(b, DType::f32)), y) <= 4e-6);  // of quotients up to 10
+    }
+}
+
+TEST_CASE("binary ops: gradients, also of repeated inputs") {
+  for (const NamedTwo& op : kTwo)
+    for (const Pair& p : kPairs) {
+      CAPTURE(op.name);
+      gradcheck([&](const std::vector<Tensor>& in) { return op.op(in[0], in[1]); }, {points(p.a, 3), points(p.b, 4)},
+                1e-7, 1e-4);
+    }
+}
+
+TEST_CASE("binary ops: an input used twice, and one that is a constant") {
+  const Tensor constant = points({5}, 6);
+  for (const NamedTwo& op : kTwo) {
+    CAPTURE(op.name);
+    gradcheck([&](const std::vector<Tensor>& in) { return op.op(in[0], in[0]); }, {points({3, 5}, 5)});
+    gradcheck([&](const std::vector<Tensor>& in) { return op.op(in[0], constant); }, {points({3, 5}, 5)});
+    gradcheck([&](const std::vector<Tensor>& in) { return op.op(constant, in[0]); }, {points({3, 5}, 5)}, 1e-7, 1e-4);
+  }
+}
+
+TEST_CASE("binary ops: more than one tile, the same bits on any number of threads") {
+  const std::pair<Shape, Shape> pairs[] = {
+      {{50001}, {50001}}, {{40000}, {}}, {{300, 201}, {201}}, {{300, 201}, {300, 1}}, {{2, 40000}, {2, 1}}};
+  for (const NamedTwo& op : kTwo)
+    for (const auto& [a, b] : pairs) {
+      CAPTURE(op.name);
+      const Op f = [&](const std::vector<Tensor>& in) { return op.op(in[0], in[1]); };
+      const Tensor x = points(a, 7), y = points(b, 8), z = f({x, y});
+      for (int64_t i : {int64_t(0), a.numel() / 2, a.numel() - 1})
+        CHECK(z.data<double>()[i] == op.number(at(x, a, i), at(y, a, i)));
+      check_same_bits_on_threads(f, {to(x, DType::f32), to(y, DType::f32)});
+    }
+}
+
+TEST_CASE("curves: the numbers of the standard library") {
+  for (const NamedOne& op : kOne)
+    for (const Shape& shape : {Shape{}, Shape{1}, Shape{33}, Shape{3, 1000}, Shape{0}, Shape{2, 0, 3}}) {
+      CAPTURE(op.name);
+      const Tensor x = points_for(op.name, shape, 9), y = op.op(x);
+      REQUIRE(y.shape() == shape);
+      const Tensor x32 = to(x, DType::f32), y32 = op.op(x32);
+      for (int64_t i = 0; i < x.numel(); ++i) {
+        const double expected = op.number(x.data<double>()[i]), rounded = op.number(x32.data<float>()[i]);
+        CHECK(std::abs(y.data<double>()[i] - expected) <= 1e-15 * std::max(1.0, std::abs(expected)));
+        // 3 units in the last place: one each for the exponential or quotient, the product and the sum.
+        CHECK(std::abs(y32.data<float>()[i] - rounded) <= 3.6e-7 * std::max(1.0, std::abs(rounded)));
+      }
+    }
+}
+
+TEST_CASE("curves: gradients") {
+  for (const NamedOne& op : kOne)
+    for (const Shape& shape : {Shape{}, Shape{7, 5}, Shape{33}, Shape{0}}) {
+      CAPTURE(op.name);
+      const Op f = [&](const std::vector<Tensor>& in) { return op.op(in[0]); };
+      const bool is_log = std::string(op.name) == "log";
+      gradcheck(f, {points_for(op.name, shape, 10)}, 1e-7, is_log ? 1e-4 : 1e-5);
+      check_f32_against_f64(f, {points_for(op.name, {1000}, 11)}, 1e-6);
+      check_same_bits_on_threads(f, {to(points_for(op.name, {50001}, 12), DType::f32)});
+    }
+  gradcheck([](const std::vector<Tensor>& in) { return scale(in[0], -2.5); }, {points({3, 5}, 13)});
+  gradcheck([](const std::vector<Tensor>& in) { return -(0.5 * in[0]); }, {points({33}, 14)});
+}
+
+TEST_CASE_TEMPLATE("curves: values and slopes at the extremes", T, float, double) {
+  const T inf = std::numeric_limits<T>::infinity(), nan = std::numeric_limits<T>::quiet_NaN(), big = T(1e30);
+  const T huge = T(1000);
+  const auto check = [](One op, const std::vector<T>& in, const std::vector<T>& y, const std::vector<T>& slope) {
+    for (size_t times : {1, 9}) {  // alone, and as a whole row of lanes
+      std::vector<T> many;
+      for (size_t k = 0; k < times; ++k) many.insert(many.end(), in.begin(), in.end());
+      const Tensor x = parameter(tensor<T>(many, {int64_t(many.size())}));
+      Tape tape;
+      const Tensor found = op(x);
+      const Gradients grads = tape.backward(sum(found));
+      for (size_t i = 0; i < many.size(); ++i) {
+        const T value = found.data<T>()[i], dx = grads[x].template data<T>()[i];
+        const T expected = y[i % in.size()], expected_dx = slope[i % in.size()];
+        CHECK_MESSAGE((value == expected || (std::isnan(value) && std::isnan(expected))), "x = ", many[i]);
+        CHECK_MESSAGE((dx == expected_dx || (std::isnan(dx) && std::isnan(expected_dx))), "slope at x = ", many[i]);
+      }
+    }
+  };
+  check(exp, {-inf, -huge, 0, huge, inf, nan}, {0, 0, 1, inf, inf, nan}, {0, 0, 1, inf, inf, nan});
+  check(log, {0, 1, inf, nan}, {-inf, 0, inf, nan}, {inf, 1, 0, nan});
+  check(tanh, {-inf, -huge, 0, huge, inf, nan}, {-1, -1, 0, 1, 1, nan}, {0, 0, 1, 0, 0, nan});
+  check(sigmoid, {-inf, -huge, 0, huge, inf, nan}, {0, 0, T(0.5), 1, 1, nan}, {0, 0, T(0.25), 0, 0, nan});
+  check(relu, {-inf, -huge, 0, huge, inf, nan}, {0, 0, 0, huge, inf, nan}, {0, 0, 0, 1, 1, 0});
+  check(gelu, {-big, -huge, 0, huge, big, nan}, {0, 0, 0, huge, big, nan}, {0, 0, T(0.5), 1, 1, nan});
+}
+
+TEST_CASE("gelu: f32 all along, and far out") {
+  std::vector<float> x;
+  for (double v = -12; v <= 12; v += 1.0 / 512) x.push_back(float(v));
+  const Tensor t = parameter(tensor(x, {int64_t(x.size())}));
+  Tape tape;
+  const Tensor y = gelu(t), slope = tape.backward(sum(y))[t];
+  for (size_t i = 0; i < x.size(); ++i) {
+    const double v = x[i], cdf = 0.5 * std::erfc(-v * 0.70710678118654752);
+    const double d = cdf + v * std::exp(-v * v / 2) * 0.39894228040143268;
+    // Phi is good to 2 units in the last place of 1, and the slope has one more term of that size.
+    CHECK(std::abs(y.data<float>()[i] - v * cdf) <= 2.4e-7 * std::abs(v));
+    CHECK(std::abs(slope.data<float>()[i] - d) <= 3.6e-7);
+  }
+}
+
+TEST_CASE("a rule keeps what it needs and no more") {
+  const auto users = [](const Tensor& t) { return int(t.record()->references); };
+  const Tensor x = parameter(points({3}, 15, true)), constant = points({3}, 16);
+  Tape tape;
+  const Tensor product = x * constant;
+  CHECK(users(x) == 2);  // as a leaf of the tape alone: its own elements are not needed
+  CHECK(users(constant) == 2);
+  const Tensor total = x + product, y = exp(total), curved = gelu(y);
+  CHECK(users(total) == 1);
+  CHECK(users(y) == 3);  // kept by exp for its result and by gelu for its argument
+  CHECK(users(curved) == 1);
+  CHECK(users(scale(curved, 2)) == 1);
+  CHECK(users(curved) == 1);
+}
+
+TEST_CASE("elementwise: errors") {
+  const Tensor x({2, 3}), ints({2, 3}, DType::i64), wide({2, 3}, DType::f64), half({2, 3}, DType::bf16);
+  for (const NamedTwo& op : kTwo) {
+    const std::string name = op.name;
+    CHECK(error_of([&] { op.op(x, Tensor({4})); }) ==
+          name + ": a has shape (2, 3), but b has shape (4), and these do not broadcast");
+    CHECK(error_of([&] { op.op(x, wide); }) == name + ": b is f64, but a is f32");
+    CHECK(error_of([&] { op.op(ints, ints); }) == name + ": a is i64, but the op computes in f32 or f64");
+    CHECK(error_of([&] { op.op(x, {}); }) == name + ": b is missing");
+    CHECK(error_of([&] { op.op({}, x); }) == name + ": a is missing");
+  }
+  for (const NamedOne& op : kOne) {
+    const std::string name = op.name;
+    CHECK(error_of([&] { op.op(half); }) == name + ": x is bf16, but the op computes in f32 or f64");
+    CHECK(error_of([&] { op.op({}); }) == name + ": x is missing");
+  }
+  CHECK(error_of([&] { scale(ints, 2); }) == "scale: x is i64, but the op computes in f32 or f64");
+}
