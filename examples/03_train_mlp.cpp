@@ -1,0 +1,62 @@
+// 3. Training: layers are plain structs of tensors. A small network learns two interleaved spirals.
+#include <rondo/rondo.h>
+
+#include <cmath>
+#include <cstdio>
+
+using namespace rondo;
+
+// Two layers and their activation. each() names every tensor: that is how the optimizer and the files find them.
+struct Mlp {
+  Linear hidden, middle, out;
+  explicit Mlp(Generator& g) : hidden(2, 64, true, g), middle(64, 64, true, g), out(64, 2, true, g) {}
+
+  Tensor operator()(const Tensor& x) const { return out(gelu(middle(gelu(hidden(x))))); }
+
+  template <class F>
+  void each(F&& f) {
+    each_in("hidden.", hidden, f);
+    each_in("middle.", middle, f);
+    each_in("out.", out, f);
+  }
+};
+
+// Points on two spirals, and which one each is on.
+std::pair<Tensor, Tensor> spirals(int64_t n, Generator& g) {
+  std::vector<float> points;
+  std::vector<int64_t> labels;
+  for (int64_t i = 0; i < n; ++i) {
+    const int64_t arm = g.below(2);
+    const double t = g.uniform(), angle = 7 * t + 3.14159265 * double(arm);
+    points.push_back(float(t * std::cos(angle) + 0.01 * g.normal()));
+    points.push_back(float(t * std::sin(angle) + 0.01 * g.normal()));
+    labels.push_back(arm);
+  }
+  return {tensor(points, {n, 2}), tensor(labels, {n})};
+}
+
+int main() {
+  Generator g{.seed = 1};
+  const Mlp mlp(g);
+  Adam adam(parameters(mlp), {.learning_rate = 3e-3});
+
+  for (int step = 1; step <= 600; ++step) {
+    const auto [x, labels] = spirals(128, g);
+    Tape tape;
+    const Tensor loss = cross_entropy(mlp(x), labels);
+    adam.step(tape.backward(loss));
+    if (step % 100 == 0) std::printf("step %d  loss %.4f\n", step, loss.item());
+  }
+
+  // No tape alive: inference, nothing is recorded.
+  const auto [x, labels] = spirals(2000, g);
+  const Tensor logits = mlp(x);
+  int right = 0;
+  for (int64_t i = 0; i < 2000; ++i) {
+    const float* row = logits.data<float>() + 2 * i;
+    right += (row[1] > row[0]) == (labels.data<int64_t>()[i] == 1);
+  }
+  std::printf("accuracy on new points: %.3f\n", right / 2000.0);
+
+  return right > 1950 ? 0 : 1;
+}
