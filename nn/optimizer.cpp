@@ -50,6 +50,7 @@ Adam::Adam(std::vector<NamedTensor> parameters, OptimizerConfig config)
   check_config(config_);
   check_parameters(parameters_);
   const Device device = parameters_[0].tensor.device();
+  const DType dtype = parameters_[0].tensor.dtype();
   for (const NamedTensor& p : parameters_) {
     parameter(p.tensor);
     m_.push_back(zeros_like(p.tensor));
@@ -57,9 +58,9 @@ Adam::Adam(std::vector<NamedTensor> parameters, OptimizerConfig config)
     decay_.push_back(config_.decay_all || decays(p) ? config_.weight_decay : 0);
   }
   steps_ = zeros({int64_t(parameters_.size())}, DType::i64, device);
-  learning_rate_ = full({}, config_.learning_rate, DType::f32, device);
-  norm_ = zeros({}, DType::f32, device);
-  factor_ = zeros({}, DType::f32, device);
+  learning_rate_ = full({}, config_.learning_rate, dtype, device);
+  norm_ = zeros({}, dtype, device);
+  factor_ = zeros({}, dtype, device);
 }
 
 double Adam::step(const Gradients& grads) {

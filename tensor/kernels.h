@@ -117,8 +117,8 @@ void attention_backward(Cpu, const AttentionShape& how, const AttentionInputs& i
                         const Tensor& lse, const AttentionGradients& out);
 
 // ---- optimizer (tensor/cpu/optimizer.cpp) ----
-// norm () = the length of all gradients as one vector; factor () = min(1, max_norm / (norm + 1e-6)); f32 each.
-// A norm that is not finite makes the factor NaN.
+// norm () = the length of all gradients as one vector; factor () = min(1, max_norm / (norm + 1e-6)).
+// A norm that is not finite makes the factor NaN. norm and factor have the gradients' dtype.
 void clip_factor(Cpu, std::span<const Tensor> grads, double max_norm, const Tensor& norm, const Tensor& factor);
 struct AdamSlot {
   Tensor weight, grad, m, v;
@@ -130,8 +130,8 @@ struct AdamOptions {
 };
 // Counts steps[index] (i64) up by one, then (Kingma & Ba 2015; Loshchilov & Hutter 2019), with g = factor * grad:
 // w -= lr * decay * w;  m = b1 m + (1 - b1) g;  v = b2 v + (1 - b2) g^2;  w -= lr * m' / (sqrt(v') + eps),
-// where m' = m / (1 - b1^step) and v' = v / (1 - b2^step). learning_rate, factor: () f32. With a factor of NaN
-// nothing is changed.
+// where m' = m / (1 - b1^step) and v' = v / (1 - b2^step). learning_rate, factor: () of the weights' dtype.
+// With a factor of NaN nothing is changed.
 void adam_step(Cpu, std::span<const AdamSlot> slots, const AdamOptions& how, const Tensor& learning_rate,
                const Tensor& factor, const Tensor& steps);
 

@@ -83,8 +83,10 @@ void clip_factor(Cpu, std::span<const Tensor> grads, double max_norm, const Tens
   double sum = 0;
   for (int64_t c = 0; c < chunks.count(); ++c) sum += sums[c];
   const double length = std::sqrt(sum);
-  norm.data<float>()[0] = float(length);
-  factor.data<float>()[0] = std::isfinite(float(length)) ? float(std::min(1.0, max_norm / (length + 1e-6))) : NAN;
+  dispatch_float(norm.dtype(), [&]<class T>() {
+    norm.data<T>()[0] = T(length);
+    factor.data<T>()[0] = std::isfinite(T(length)) ? T(std::min(1.0, max_norm / (length + 1e-6))) : T(NAN);
+  });
 }
 
 void adam_step(Cpu, std::span<const AdamSlot> slots, const AdamOptions& how, const Tensor& learning_rate,
