@@ -24,9 +24,7 @@ static_assert(std::endian::native == std::endian::little, "safetensors data are 
 template <class Read>
 Tensor read_tensor(const SafetensorsEntry& entry, uint64_t data_at, const Read& read, const std::string& file) {
   const SafetensorsType& type = *safetensors_type(entry.dtype);
-  Shape shape;
-  for (const int64_t d : entry.dims) shape.push_back(d);
-  Tensor t(shape, type.dtype);
+  Tensor t(entry.shape, type.dtype);
   const size_t n_bytes = size_t(entry.end - entry.begin);
   if (!type.convert) {
     if (n_bytes) read(data_at + entry.begin, t.bytes(), n_bytes);

@@ -2,8 +2,10 @@
 #include "nn/safetensors_header.h"
 
 #include <algorithm>
+#include <iterator>
 #include <limits>
 #include <nlohmann/json.hpp>
+#include <sstream>
 #include <tuple>
 #include <unordered_set>
 
@@ -14,6 +16,7 @@ namespace rondo {
 namespace {
 
 constexpr const char* kMetadata = "__metadata__";
+constexpr std::string_view kFields[] = {"dtype", "shape", "data_offsets"};  // of a tensor
 
 // Takes the events of nlohmann's parser; `place_` is the object or list that the parser is in.
 class Events {
@@ -50,13 +53,14 @@ class Events {
   bool key(std::string& k) {
     key_ = k;
     if (place_ == Place::tensor) {
-      const int field = k == "dtype" ? 1 : k == "shape" ? 2 : k == "data_offsets" ? 4 : 0;
-      check(field, file_, tensor(), " has an unknown field ", in_quotes(k));
-      check(!(fields_ & field), file_, tensor(), " has two fields ", in_quotes(k));
-      fields_ |= field;
-    } else {
-      const bool is_new = place_ == Place::names ? names_.insert(k).second : !header_.metadata.contains(k);
-      check(is_new, file_, place_ == Place::names ? "the header" : kMetadata, " has the name ", in_quotes(k), " twice");
+      const size_t field = size_t(std::find(std::begin(kFields), std::end(kFields), k) - kFields);
+      if (field == std::size(kFields)) fail(file_, tensor(), " has an unknown field ", in_quotes(k));
+      if (has_[field]) fail(file_, tensor(), " has two fields ", in_quotes(k));
+      has_[field] = true;
+    } else if (place_ == Place::names) {
+      if (!names_.insert(k).second) fail(file_, "the header has the name ", in_quotes(k), " twice");
+    } else if (header_.metadata.contains(k)) {
+      fail(file_, kMetadata, " has the name ", in_quotes(k), " twice");
     }
     return true;
   }
@@ -69,7 +73,8 @@ class Events {
     } else if (place_ == Place::names) {
       place_ = Place::tensor;
       header_.entries.emplace_back().name = key_;
-      fields_ = n_offsets_ = 0;
+      std::fill(std::begin(has_), std::end(has_), false);
+      n_offsets_ = 0;
     } else {
       wrong();
     }
@@ -77,13 +82,9 @@ class Events {
   }
 
   bool end_object() {
-    if (place_ == Place::tensor) {
-      const char* const missing = !(fields_ & 1)   ? "dtype"
-                                  : !(fields_ & 2) ? "shape"
-                                  : !(fields_ & 4) ? "data_offsets"
-                                                   : "";
-      check(!*missing, file_, tensor(), " has no ", missing);
-    }
+    if (place_ == Place::tensor)
+      for (size_t i = 0; i < std::size(kFields); ++i)
+        if (!has_[i]) fail(file_, tensor(), " has no ", kFields[i]);
     place_ = place_ == Place::names ? Place::file : Place::names;
     return true;
   }
@@ -115,7 +116,7 @@ class Events {
 
   static void add_dimension(SafetensorsEntry& entry, uint64_t d) {
     constexpr uint64_t kMax = std::numeric_limits<int64_t>::max();
-    if (entry.rank++ < uint64_t(Shape::kMaxRank)) entry.dims.push_back(int64_t(std::min(d, kMax)));
+    if (entry.rank++ < uint64_t(Shape::kMaxRank)) entry.shape.push_back(int64_t(std::min(d, kMax)));
     if (entry.elements >= 0 && (d > kMax || __builtin_mul_overflow(entry.elements, int64_t(d), &entry.elements)))
       entry.elements = -1;
   }
@@ -143,14 +144,17 @@ class Events {
   const std::string& file_;
   Place place_ = Place::file;
   std::string key_;
-  int fields_ = 0, n_offsets_ = 0;
+  bool has_[std::size(kFields)] = {};
+  int n_offsets_ = 0;
   std::unordered_set<std::string> names_;
 };
 
 std::string shape_text(const SafetensorsEntry& e) {
-  std::string text = "(";
-  for (size_t i = 0; i < e.dims.size(); ++i) text += (i ? ", " : "") + std::to_string(e.dims[i]);
-  return text + (e.rank > e.dims.size() ? ", ...)" : ")");
+  std::ostringstream text;
+  text << e.shape;
+  std::string all = text.str();
+  if (e.rank > uint64_t(Shape::kMaxRank)) all.insert(all.size() - 1, ", ...");
+  return all;
 }
 
 void check_places(const std::vector<SafetensorsEntry>& entries, uint64_t data_size, const std::string& file) {
@@ -177,7 +181,7 @@ void check_places(const std::vector<SafetensorsEntry>& entries, uint64_t data_si
 
 SafetensorsHeader parse_safetensors_header(std::string_view json, uint64_t data_size, const std::string& file) {
   const int64_t not_utf8 = first_not_utf8(json);
-  check(not_utf8 < 0, file, "the header is not UTF-8: error near byte ", not_utf8);
+  check(not_utf8 < 0, file, "the header is not UTF-8: error at byte ", not_utf8);
   check(json.starts_with('{'), file, "the header does not start with {");
   // nlohmann's parser takes a zero byte for the end of its input, and would never see what follows.
   const size_t zero = json.find('\0');
@@ -185,9 +189,11 @@ SafetensorsHeader parse_safetensors_header(std::string_view json, uint64_t data_
   SafetensorsHeader header;
   Events events(header, file);
   nlohmann::json::sax_parse(json.begin(), json.end(), &events);
-  std::sort(header.entries.begin(), header.entries.end(), [](const SafetensorsEntry& a, const SafetensorsEntry& b) {
-    return std::tie(a.begin, a.end, a.name) < std::tie(b.begin, b.end, b.name);
-  });
+  const auto before = [](const SafetensorsEntry& a, const SafetensorsEntry& b) {
+    return std::tie(a.begin, a.end) < std::tie(b.begin, b.end);
+  };
+  if (!std::is_sorted(header.entries.begin(), header.entries.end(), before))
+    std::stable_sort(header.entries.begin(), header.entries.end(), before);
   check_places(header.entries, data_size, file);
   for (const SafetensorsEntry& e : header.entries) {
     const SafetensorsType* const type = safetensors_type(e.dtype);

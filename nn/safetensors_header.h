@@ -14,7 +14,7 @@ inline constexpr uint64_t kMaxHeader = 100'000'000;
 
 struct SafetensorsEntry {
   std::string name, dtype;
-  std::vector<int64_t> dims;  // the first Shape::kMaxRank of them
+  Shape shape;  // its first Shape::kMaxRank dimensions
   uint64_t rank = 0;
   int64_t elements = 1;         // -1: more than an int64_t holds
   uint64_t begin = 0, end = 0;  // bytes of the data
