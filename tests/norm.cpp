@@ -1,4 +1,6 @@
 // Norms of rows and heads, against plain loops, differences and closed forms.
+#include <utility>
+
 #include "tests/runs.h"
 
 using namespace rondo;
@@ -27,6 +29,16 @@ Tensor naive_norm(const Tensor& x, const Tensor& gamma, double eps, bool centred
       y.data<double>()[i + j] = (row[j] - mean) / std::sqrt(var + eps) * gamma.data<double>()[j];
   }
   return y;
+}
+
+// The same from other ops, divided by `divisor`.
+Op composed_norm(bool centred, double eps, double divisor = 1) {
+  return [=](const std::vector<Tensor>& in) {
+    const Shape column = in[0].shape().with(-1, 1);
+    const Tensor c = centred ? in[0] - reshape(mean(in[0], -1), column) : in[0];
+    const Tensor var = reshape(mean(c * c, -1), column) + full({1}, eps, DType::f64);
+    return scale(c * exp(scale(log(var), -0.5)) * in[1], 1 / divisor);
+  };
 }
 
 }  // namespace
@@ -61,6 +73,19 @@ TEST_CASE("norms: the same as one number after the other") {
     // A norm of one head is the norm by the mean of squares over sqrt(D).
     const Tensor unit = scale(naive_norm(in[0], in[1], 0, false), 1 / std::sqrt(double(shape.back())));
     CHECK(max_abs_diff(l2_normalize(in[0], in[1]), unit) < 1e-12);
+  }
+}
+
+TEST_CASE("norms: results and gradients as of other ops") {
+  for (const Shape& shape : {Shape{1500, 48}, Shape{3, 20000}}) {  // several tiles of rows; rows longer than a tile
+    const std::vector<Tensor> in = rows_and_gamma(shape, 8);
+    const std::pair<Op, Op> pairs[] = {{kLayerNorm, composed_norm(true, 1e-5)},
+                                       {kRmsNorm, composed_norm(false, 1e-6)},
+                                       {kL2Normalize, composed_norm(false, 0, std::sqrt(double(shape.back())))}};
+    for (const auto& [op, composed] : pairs) {
+      const std::vector<Tensor> found = run(op, in), expected = run(composed, in);
+      for (size_t i = 0; i < 3; ++i) CHECK(max_abs_diff(found[i], expected[i]) < 1e-11);
+    }
   }
 }
 
