@@ -159,8 +159,9 @@ TEST_CASE("broadcast_to: every element is where its index says") {
                                            {{3, 5}, {3, 5}},       {{2, 1, 3}, {2, 4, 3}},
                                            {{1, 2, 1}, {3, 2, 3}}, {{1}, {0}},
                                            {{2, 1}, {0, 2, 3}},    {{1, 2, 1, 2, 1}, {2, 2, 2, 2, 2}}};
-  for (const auto& [from, shape] : cases) {
-    const Tensor x = randn(from), y = broadcast_to(x, shape);
+  for (const auto& c : cases) {
+    const Shape shape = c.second;
+    const Tensor x = randn(c.first), y = broadcast_to(x, shape);
     REQUIRE(y.shape() == shape);
     for (int64_t i = 0; i < y.numel(); ++i) CHECK(y.data<double>()[i] == at(x, index_of(i, shape)));
     gradcheck([&](const std::vector<Tensor>& in) { return broadcast_to(in[0], shape); }, {x});
