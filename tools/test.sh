@@ -6,5 +6,5 @@ cd "$(dirname "$0")/.."
 dir=${BUILD_DIR:-build}
 
 tools/build.sh
-ninja -C "$dir" tests/rondo_tests
+ninja -C "$dir" everything
 "$dir/tests/rondo_tests" "$@"
