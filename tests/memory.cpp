@@ -64,15 +64,15 @@ TEST_CASE("fill, add_into, scale_into: every element") {
 TEST_CASE("first_non_finite: the first one, wherever it is") {
   for (DType dtype : {DType::f32, DType::f64, DType::bf16})
     for (int64_t n : kSizes) {
-      const Tensor x = full({n}, 3e38, dtype);  // so large that a sum of a few would overflow
-      CHECK(first_non_finite(Cpu(), x) == -1);
-      for (double bad : {NAN, INFINITY, -INFINITY})
-        for (int64_t at : {n - 1, n / 2, int64_t(0)}) {  // the earliest last
+      CHECK(first_non_finite(Cpu(), full({n}, 3e38, dtype)) == -1);  // a sum of these would overflow
+      for (double bad : {NAN, INFINITY, -INFINITY}) {
+        const Tensor x = full({n}, 3e38, dtype), one = full({1}, bad, dtype);
+        for (int64_t at : {n - 1, n / 2, int64_t(0)}) {  // each before the ones that are there
           if (n == 0) continue;
-          const Tensor one = full({1}, bad, dtype);
           copy_rows(Cpu(), one, {0, 1}, x, {at, 1}, 1, 1);
           CHECK(first_non_finite(Cpu(), x) == at);
         }
+      }
     }
   CHECK(first_non_finite(Cpu(), full({3}, 1, DType::i64)) == -1);
 }

@@ -12,15 +12,22 @@ using namespace cpu;
 
 // Phi at the gate gives both the value and the slope of gelu: one rational function and one exponential in all.
 template <class T>
-void geglu_row_backward(int64_t width, const T* dy, const T* a, const T* gate, T* cdf, T* da, T* dgate) {
-  lane_map(
-      width, cdf, [](const auto& g) { return normal_cdf(g); }, gate);
-  lane_map(
-      width, da, [](const auto& d, const auto& g, const auto& c) { return d * (g * c); }, dy, gate, cdf);
-  const auto slope = [](const auto& d, const auto& v, const auto& g, const auto& c) -> Lanes<T> {
-    return d * v * Gelu::slope_at(g, c);
+void geglu_row_backward(int64_t width, const T* dy, const T* a, const T* gate, T* da, T* dgate) {
+  const auto rule = [](const Lanes<T>& d, const Lanes<T>& v, const Lanes<T>& g, auto&& dv, auto&& dg) {
+    const Lanes<T> cdf = normal_cdf(g);
+    dv = d * (g * cdf);
+    dg = d * v * Gelu::slope_at(g, cdf);
   };
-  lane_map(width, dgate, slope, dy, a, gate, cdf);
+  int64_t i = 0;
+  for (; i + kLanes<T> <= width; i += kLanes<T>)
+    rule(LanesAt<T>(dy + i), LanesAt<T>(a + i), LanesAt<T>(gate + i), Eigen::Map<Lanes<T>>(da + i),
+         Eigen::Map<Lanes<T>>(dgate + i));
+  if (i == width) return;
+  const int64_t n = width - i;
+  Lanes<T> last_da, last_dgate;
+  rule(some_lanes(dy + i, n), some_lanes(a + i, n), some_lanes(gate + i, n), last_da, last_dgate);
+  std::copy(last_da.data(), last_da.data() + n, da + i);
+  std::copy(last_dgate.data(), last_dgate.data() + n, dgate + i);
 }
 
 // The weight of the new state, one a column.
@@ -53,12 +60,10 @@ void geglu_backward(Cpu, const Tensor& dy, const Tensor& x, const Tensor& dx) {
     const T *dys = dy.data<T>(), *xs = x.data<T>();
     T* dxs = dx.data<T>();
     parallel_chunks(row_count(dy), rows_per_tile(2 * width), [&](int64_t begin, int64_t end) {
-      Scratch scratch;
-      T* cdf = scratch.get<T>(width);
       for (int64_t i = begin; i < end; ++i) {
         const T* a = xs + 2 * i * width;
         T* da = dxs + 2 * i * width;
-        geglu_row_backward(width, dys + i * width, a, a + width, cdf, da, da + width);
+        geglu_row_backward(width, dys + i * width, a, a + width, da, da + width);
       }
     });
   });

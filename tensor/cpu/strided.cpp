@@ -23,23 +23,35 @@ void copy_pieces(const Walk<1>& walk, const U* x, U* y) {
   });
 }
 
+constexpr int64_t kSide = 16;
+
+// to[i * down + j] = from[i + j * stride], i < n_down, j < n. By way of a square in the cache, so that both sides are
+// touched a whole line at a time: lines whose addresses differ by a power of two push each other out.
+template <class U>
+void transpose_square(const U* from, int64_t stride, U* to, int64_t down, int64_t n_down, int64_t n) {
+  U square[kSide][kSide];
+  for (int64_t j = 0; j < n; ++j) std::copy(from + j * stride, from + j * stride + n_down, square[j]);
+  for (int64_t i = 0; i < n_down; ++i)
+    for (int64_t j = 0; j < n; ++j) to[i * down + j] = square[j][i];
+}
+
 // Where x runs along dimension k of y, one row of y alone would read a cache line for every element: go by squares.
 template <class U>
 void copy_squares(const Walk<1>& walk, int k, const U* x, U* y) {
-  constexpr int64_t kSide = 32;
   const int64_t n = walk.width(), stride = walk.inner()[0], n_down = walk.sizes[k];
   int64_t down = 1, n_above = 1;  // the distance of neighbours along k in y, and the number of planes
   for (int i = walk.rank - 1; i > k; --i) down *= walk.sizes[i];
   for (int i = 0; i < walk.rank - 1; ++i) n_above *= i == k ? 1 : walk.sizes[i];
   const int64_t bands = (n_down + kSide - 1) / kSide, rows_below = down / n;
-  parallel_for(n_above * bands, [&](int64_t unit) {
-    const int64_t plane = unit / bands, first = unit % bands * kSide, rows = std::min(kSide, n_down - first);
-    const int64_t row = (plane / rows_below * n_down + first) * rows_below + plane % rows_below;
-    const U* from = x + walk.begin_of(row)[0];
-    U* to = y + row * n;
-    for (int64_t j = 0; j < n; j += kSide)
-      for (int64_t i = 0; i < rows; ++i)
-        for (int64_t m = j; m < std::min(j + kSide, n); ++m) to[i * down + m] = from[i + m * stride];
+  parallel_chunks(n_above * bands, rows_per_tile(kSide * n), [&](int64_t begin, int64_t end) {
+    for (int64_t unit = begin; unit < end; ++unit) {
+      const int64_t plane = unit / bands, first = unit % bands * kSide;
+      const int64_t row = (plane / rows_below * n_down + first) * rows_below + plane % rows_below;
+      const U* from = x + walk.begin_of(row)[0];
+      for (int64_t j = 0; j < n; j += kSide)
+        transpose_square(from + j * stride, stride, y + row * n + j, down, std::min(kSide, n_down - first),
+                         std::min(kSide, n - j));
+    }
   });
 }
 
