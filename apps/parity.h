@@ -38,7 +38,7 @@ struct Comparison {
   bool holds() const { return note.empty() && error <= tolerance; }
 };
 struct ParityReport {
-  std::vector<Comparison> comparisons;  // one for each name
+  std::vector<Comparison> comparisons;  // one for each name that is no input
   std::vector<std::string> notes;       // what was left out, and why
   std::vector<std::string> failed() const;
 };

@@ -53,6 +53,7 @@ void print_table(const ParityReport& report) {
       std::printf("FAILED %s: %s\n", c.name.c_str(), c.note.c_str());
   }
   for (const std::string& note : report.notes) std::printf("%s\n", note.c_str());
+  if (report.failed().empty()) std::printf("all %zu tensors are within their bounds\n", report.comparisons.size());
 }
 
 void print_json(const GoldenCase& c, const ParityReport& report) {
