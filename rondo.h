@@ -9,6 +9,7 @@
 #include "nn/layers.h"
 #include "nn/optimizer.h"
 #include "nn/safetensors.h"
+#include "nn/text.h"
 #include "tensor/allocator.h"
 #include "tensor/parallel.h"
 #include "tensor/random.h"

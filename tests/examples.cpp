@@ -4,6 +4,7 @@
 #include <cstdio>
 
 #include "tests/mallocs.h"
+#include "tests/temporary.h"
 #include "tests/testing.h"
 
 namespace rondo::testing {
@@ -11,12 +12,20 @@ namespace {
 
 // What an example prints, and its exit code in the last line.
 std::string run(const std::string& command) {
-  std::FILE* pipe = popen((std::string(RONDO_EXAMPLES) + "/" + command + " 2>&1").c_str(), "r");
+  const Temporary directory;  // for what it writes
+  std::FILE* pipe = popen(("cd '" + (directory / "") + "' && '" RONDO_EXAMPLES "/'" + command + " 2>&1").c_str(), "r");
   std::string out;
   char buffer[4096];
   for (size_t n; (n = std::fread(buffer, 1, sizeof buffer, pipe)) > 0;) out.append(buffer, n);
   const int status = pclose(pipe);
   return out + "exit " + std::to_string(WIFEXITED(status) ? WEXITSTATUS(status) : -1);
+}
+
+TEST_CASE("examples: the README's") {
+  const std::string out = run("readme");
+  CHECK(out.find("step 60  loss 0.") != std::string::npos);
+  CHECK(out.find("brown fox jumps over") != std::string::npos);
+  CHECK_MESSAGE(out.ends_with("exit 0"), out);
 }
 
 TEST_CASE("examples: tensors") {

@@ -90,8 +90,12 @@ Inner<T> inner_for(int64_t rows, bool two) {
 // Rows of A whose elements do not lie side by side are copied together first: [k][rows].
 template <class T>
 View<T> gather_rows(int64_t rows, int64_t k, View<T> a, T* to) {
-  for (int64_t p = 0; p < k; ++p)
-    for (int64_t r = 0; r < rows; ++r) to[p * rows + r] = a.data[r * a.row + p * a.col];
+  if (a.row == 1 && rows == kRows) {
+    for (int64_t p = 0; p < k; ++p) std::memcpy(to + p * kRows, a.data + p * a.col, kRows * sizeof(T));
+  } else {
+    for (int64_t p = 0; p < k; ++p)
+      for (int64_t r = 0; r < rows; ++r) to[p * rows + r] = a.data[r * a.row + p * a.col];
+  }
   return {to, 1, rows};
 }
 
