@@ -95,6 +95,14 @@ std::string place_of(const std::string& name, const toml::source_region& source)
   return name + ":" + std::to_string(source.begin.line);
 }
 
+// Such a key takes model.init=0.4 as the text it is.
+bool wants_string(const std::string& section, const std::string& name) {
+  RunConfig config;
+  for (const ConfigKey& key : config_keys(config))
+    if (key.section == section && key.name == name) return std::holds_alternative<std::string*>(key.place);
+  return false;
+}
+
 void fail_unknown_section(const std::string& where, const std::string& name, bool is_table) {
   const std::string known = "the sections are [model], [data], [train], [optimizer] and [runtime]";
   if (is_table) fail(where, ": unknown section [", name, "]; ", known);
@@ -124,15 +132,14 @@ void apply_setting(RunConfig& config, const std::string& setting) {
   const size_t equals = setting.find('='), dot = setting.find('.');
   check(equals != setting.npos && dot < equals, where, ": write it as section.key=value");
   const std::string section = setting.substr(0, dot), name = setting.substr(dot + 1, equals - dot - 1);
+  const std::string text = setting.substr(equals + 1);
   toml::table root;
   try {
-    root = toml::parse("value = " + setting.substr(equals + 1));
+    root = toml::parse("value = " + text);
   } catch (const toml::parse_error&) {
   }
-  if (root.size() != 1) {
-    root.clear();
-    root.insert("value", setting.substr(equals + 1));
-  }
+  if (root.size() != 1 || (wants_string(section, name) && !root.get("value")->is_string()))
+    root = toml::table{{"value", text}};
   apply(config, where, section, name, *root.get("value"));
 }
 

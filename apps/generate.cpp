@@ -35,7 +35,7 @@ bool write_out(std::string_view text) {
     const ssize_t n = ::write(STDOUT_FILENO, text.data(), text.size());
     if (n < 0 && errno == EINTR) continue;
     if (n < 0 && errno == EPIPE) return false;
-    check(n >= 0, "cannot write the text: ", std::strerror(errno));
+    check(n >= 0, "cannot write to stdout: ", std::strerror(errno));
     text.remove_prefix(size_t(n));
   }
   return true;
@@ -96,6 +96,7 @@ void add_generate(CLI::App& app) {
   command->add_option("--stop", options->stops, "End before this text; may be given several times")
       ->check([](const std::string& s) { return s.empty() ? "it is empty" : ""; })
       ->expected(1)
+      ->allow_extra_args(false)
       ->multi_option_policy(CLI::MultiOptionPolicy::TakeAll);
   command->add_option("--threads", options->threads, "Threads (default: what the machine gives)")
       ->check(CLI::Range(0, 1024));

@@ -42,22 +42,26 @@ int fail_with(int code, std::string message) {
   return code;
 }
 
-// The command that was being parsed, for the hint at its help.
-std::string command_name(const CLI::App& app) {
-  const std::vector<CLI::App*> parsed = app.get_subcommands();
-  return "rondo" + (parsed.empty() ? "" : " " + parsed.front()->get_name());
+// What is wrong with the command line, and whose help tells more.
+std::string usage_text(const CLI::App& app, const CLI::Error& e) {
+  if (const auto given = app.get_subcommands(); !given.empty())
+    return std::string(e.what()) + " (see rondo " + given.front()->get_name() + " --help)";
+  const std::vector<std::string> rest = app.remaining();
+  std::string text = rest.empty() ? "no command is given" : "no command is called " + rest.front();
+  const auto all = app.get_subcommands([](const CLI::App*) { return true; });
+  for (size_t i = 0; i < all.size(); ++i)
+    text += (i == 0 ? "; there are " : i + 1 < all.size() ? ", " : " and ") + all[i]->get_name();
+  return text + " (see rondo --help)";
 }
 
 int parse_and_run(CLI::App& app, int argc, char** argv) {
   try {
     app.parse(argc, argv);
     return 0;
-  } catch (const CLI::RuntimeError& e) {  // a command that has said what is wrong
-    return e.get_exit_code();
   } catch (const CLI::Success& e) {  // --help, --version
     return app.exit(e);
   } catch (const CLI::Error& e) {
-    return fail_with(2, std::string(e.what()) + " (see " + command_name(app) + " --help)");
+    return fail_with(2, usage_text(app, e));
   } catch (const UsageError& e) {
     return fail_with(2, e.what());
   } catch (const std::bad_alloc&) {

@@ -94,6 +94,7 @@ void add_train(CLI::App& app) {
   command->add_option("--threads", options->threads, "Threads; 0: what the machine gives")->check(CLI::Range(0, 1024));
   command->add_option("--set", options->settings, "section.key=value, over the configuration file; may be repeated")
       ->expected(1)
+      ->allow_extra_args(false)
       ->multi_option_policy(CLI::MultiOptionPolicy::TakeAll);
   command->callback([options] { run(*options); });
 }

@@ -1,0 +1,135 @@
+// Runs that are stopped and resumed: everything equals an uninterrupted run, to the bit.
+#include "apps/checkpoint.h"
+
+#include <filesystem>
+
+#include "tests/program.h"
+
+namespace rondo::testing {
+namespace {
+
+// Both runs wrote the same last checkpoint and metrics.
+void check_same_runs(const Workplace& work, const std::string& a, const std::string& b, const std::string& step) {
+  for (const char* file : {"model.safetensors", "optimizer.safetensors", "carried.safetensors", "run.json"}) {
+    const std::string left = work.checkpoint(a, step) + "/" + file, right = work.checkpoint(b, step) + "/" + file;
+    REQUIRE_MESSAGE(std::filesystem::exists(left) == std::filesystem::exists(right), file);
+    if (std::filesystem::exists(left)) CHECK_MESSAGE(read_file(left) == read_file(right), file);
+  }
+  CHECK(metrics_of(work / a) == metrics_of(work / b));
+  CHECK(read_file(work / (a + "/config.toml")) == read_file(work / (b + "/config.toml")));
+}
+
+std::string generated(const Workplace& work, const std::string& run) {
+  const Outcome o = run_program({"generate", work / run, "--prompt", "the ", "--length", "100", "--seed", "3"});
+  CHECK(o.code == 0);
+  return o.out;
+}
+
+const Arguments kDropout{"--set", "train.xl_memories_dropout=0.3", "--set", "train.state_dropout=0.3",
+                         "--set", "train.validate_every=4"};
+const Arguments kDocument{"--set", "train.order=document", "--set", "train.jump_every=3"};
+
+}  // namespace
+
+TEST_CASE("a run stopped at any step and resumed equals an uninterrupted one") {
+  for (const Arguments& order : {Arguments{}, kDocument}) {
+    const Workplace work;
+    const Arguments options = kDropout + order;
+    REQUIRE(run_program(work.train("whole", 8, options)).code == 0);
+    for (int stop : {0, 1, 3, 4, 5}) {
+      const std::string run = "stopped" + std::to_string(stop);
+      REQUIRE(run_program(work.train(run, stop, options)).code == 0);
+      const Outcome resumed = run_program(work.resume(run, 8));
+      REQUIRE_MESSAGE(resumed.code == 0, resumed.err);
+      check_same_runs(work, run, "whole", "00000008");
+    }
+    CHECK(generated(work, "stopped3") == generated(work, "whole"));
+  }
+}
+
+TEST_CASE("a run has the same bits with one thread and with two, stopped or not") {
+  const Workplace work;
+  const Arguments one{"--threads", "1"}, two{"--threads", "2"}, options = kDropout + kDocument;
+  REQUIRE(run_program(work.train("one", 6, options + one)).code == 0);
+  REQUIRE(run_program(work.train("mixed", 3, options + two)).code == 0);
+  REQUIRE(run_program(work.resume("mixed", 6, one)).code == 0);
+  check_same_runs(work, "one", "mixed", "00000006");
+  const auto text = [&](const char* threads) {
+    return run_program({"generate", work / "one", "--length", "60", "--seed", "1", "--threads", threads}).out;
+  };
+  CHECK(text("1") == text("2"));
+}
+
+TEST_CASE("SIGINT and SIGTERM save the run and say how to resume it") {
+  const Workplace work;
+  REQUIRE(run_program(work.train("whole", 300, {"--threads", "1"})).code == 0);
+  for (int signal : {SIGINT, SIGTERM}) {
+    const std::string run = "stopped" + std::to_string(signal), out = work / run;
+    const Process process(work.train(run, 300, {"--threads", "1"}));
+    REQUIRE(wait_for_steps(out, 3));
+    process.send(signal);
+    const Outcome stopped = process.wait();
+    CHECK(stopped.code == 0);
+    const std::string saved = latest_checkpoint(out), step = std::to_string(std::stoi(saved.substr(saved.size() - 8)));
+    const std::string expected = "stopped after step " + step + " of 300, saved in " + saved +
+                                 "\ngo on with: rondo train --out " + out + " --resume\n";
+    CHECK(stopped.out.substr(stopped.out.size() - std::min(stopped.out.size(), expected.size())) == expected);
+    REQUIRE(run_program({"train", "--out", out, "--resume"}).code == 0);
+    check_same_runs(work, run, "whole", "00000300");
+  }
+}
+
+TEST_CASE("a run that is killed goes on from its last whole checkpoint") {
+  const Workplace work;
+  const Arguments often{"--set", "train.checkpoint_every=1", "--threads", "1"};
+  REQUIRE(run_program(work.train("whole", 60, often)).code == 0);
+  Arguments start = work.train("killed", 60, often);
+  for (int steps : {3, 8, 20}) {
+    const Process process(start);
+    REQUIRE(wait_for_steps(work / "killed", steps));
+    process.send(SIGKILL);
+    CHECK(process.wait().code == 1000 + SIGKILL);
+    start = work.resume("killed", 60);
+  }
+  REQUIRE(run_program(work.resume("killed", 60)).code == 0);
+  check_same_runs(work, "killed", "whole", "00000060");
+}
+
+TEST_CASE("a run that was killed before its first checkpoint starts again") {
+  const Workplace work;
+  REQUIRE(run_program(work.train("run", 4)).code == 0);
+  REQUIRE(run_program(work.train("whole", 4)).code == 0);
+  std::filesystem::remove_all(work / "run/checkpoints");
+  REQUIRE(run_program(work.resume("run", 4)).code == 0);
+  check_same_runs(work, "run", "whole", "00000004");
+}
+
+TEST_CASE("the last checkpoints are kept") {
+  const Workplace work;
+  REQUIRE(run_program(work.train("run", 9, {"--set", "train.checkpoint_every=2", "--set", "train.keep_checkpoints=2"}))
+              .code == 0);
+  std::vector<std::string> names;
+  for (const auto& entry : std::filesystem::directory_iterator(work / "run/checkpoints"))
+    names.push_back(entry.path().filename().string());
+  std::sort(names.begin(), names.end());
+  CHECK(names == std::vector<std::string>{"latest", "step-00000008", "step-00000009"});
+  CHECK(read_file(work / "run/checkpoints/latest") == "step-00000009\n");
+}
+
+TEST_CASE("a full disk while saving loses nothing") {
+  const Workplace work;
+  REQUIRE(run_program(work.train("whole", 6)).code == 0);
+  REQUIRE(run_program(work.train("run", 3)).code == 0);
+  const std::string before = read_file(work.checkpoint("run", "00000003") + "/model.safetensors");
+  const int64_t limit = int64_t(before.size()) + 1000;  // the model fits, the optimizer does not
+  CHECK(complaint(work.resume("run", 6), {.file_limit = limit}) ==
+        "1 rondo: cannot write " + (work / "run/checkpoints/.step-00000006.part/optimizer.safetensors") +
+            ": File too large (the last checkpoint is " + work.checkpoint("run", "00000003") + ")\n");
+  CHECK(read_file(work / "run/checkpoints/latest") == "step-00000003\n");
+  CHECK(read_file(work.checkpoint("run", "00000003") + "/model.safetensors") == before);
+  CHECK(!std::filesystem::exists(work / "run/checkpoints/.step-00000006.part"));
+  REQUIRE(run_program(work.resume("run", 6)).code == 0);
+  check_same_runs(work, "run", "whole", "00000006");
+}
+
+}  // namespace rondo::testing
