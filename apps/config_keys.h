@@ -8,9 +8,9 @@
 
 namespace rondo {
 
-using ConfigPlace = std::variant<int64_t*, double*, bool*, std::string*, std::vector<std::string>*,
-                                 std::optional<int64_t>*, std::optional<std::vector<int64_t>>*,
-                                 std::optional<std::array<double, 2>>*>;
+using ConfigPlace =
+    std::variant<int64_t*, double*, bool*, std::string*, std::vector<std::string>*, std::optional<int64_t>*,
+                 std::optional<std::vector<int64_t>>*, std::optional<std::array<double, 2>>*>;
 
 struct ConfigKey {
   std::string section, name;

@@ -142,7 +142,8 @@ void Training::save(Metrics& metrics) {
 
 void Training::run() {
   if (saved_step_ >= config_.train.steps)
-    return Progress(0, 0).line("nothing to do: " + saved_ + " is at the last step; a larger --steps goes on from there");
+    return Progress(0, 0).line("nothing to do: " + saved_ +
+                               " is at the last step; a larger --steps goes on from there");
   std::error_code error;
   fs::create_directories(out_, error);
   check(!error, "cannot create ", out_, ": ", error.message());
