@@ -11,6 +11,7 @@ using namespace cpu;
 
 void embedding_forward(Cpu, const Tensor& weight, const Tensor& tokens, const Tensor& y) {
   const size_t row = size_t(row_width(weight)) * size_of(weight.dtype());
+  if (row == 0) return;  // empty tensors have no address to copy from
   const int64_t* token = tokens.data<int64_t>();
   const char* from = static_cast<const char*>(weight.bytes());
   char* to = static_cast<char*>(y.bytes());
