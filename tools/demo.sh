@@ -17,15 +17,13 @@ run() {
   "$@"
 }
 
-# The text, and its last part, which training never sees.
+# The whole text; its last twentieth is kept to measure on.
 prepare_text() {
+  [ ! -s runs/bible.txt ] || return 0
+  command -v bible > /dev/null || { echo "tools/demo.sh: please install bible-kjv, the text to train on" >&2; exit 1; }
   mkdir -p runs
-  if [ ! -s runs/bible.txt ]; then
-    command -v bible > /dev/null || { echo "tools/demo.sh: please install bible-kjv, the text to train on" >&2; exit 1; }
-    bible gen1:1-rev22:21 > runs/bible.txt.part
-    mv runs/bible.txt.part runs/bible.txt
-  fi
-  tail -c $(($(wc -c < runs/bible.txt) / 20)) runs/bible.txt > runs/bible-unseen.txt
+  bible gen1:1-rev22:21 > runs/bible.txt.part
+  mv runs/bible.txt.part runs/bible.txt
 }
 
 next_run() {
@@ -40,13 +38,13 @@ out=$(next_run)
 
 # Ctrl-C: the training saves itself and says how to go on; the demo ends there.
 trap 'exit 130' INT TERM
-run build/rondo train --data runs/bible.txt --out "$out" --steps 600 \
+run build/rondo train --data runs/bible.txt --out "$out" --set train.steps=600 \
     --set 'model.init="0.4"' --set model.qk_norm_scale=8 "$@"
 
 echo
 echo "Bits per byte of unseen text, with the recurrent states carried along and then dropped at each segment:"
-run build/rondo eval "$out" --data runs/bible-unseen.txt
-run build/rondo eval "$out" --data runs/bible-unseen.txt --no-state
+run build/rondo eval "$out"
+run build/rondo eval "$out" --no-state
 
 run build/rondo generate "$out" --prompt 'And it came to pass' --length 400 --temperature 0.8 --seed 1
 echo
