@@ -2,10 +2,11 @@
 // too: Adam at 1e-4, clipping at 0.5, no dropout, the same random tokens at every step.
 #include <sys/resource.h>
 
-#include <chrono>
 #include <algorithm>
+#include <chrono>
 #include <cmath>
 #include <cstdio>
+#include <memory>
 #include <nlohmann/json.hpp>
 
 #include "apps/commands.h"
@@ -22,7 +23,7 @@ using Clock = std::chrono::steady_clock;
 
 struct Options {
   std::string what, size = "readme", dtype = "f32";
-  int threads = 0;
+  int64_t threads = 0;
   int64_t steps = 5, context = 128, tokens = 32;
 };
 
@@ -80,7 +81,7 @@ Json bench_decode(const Options& options) {
 }
 
 void run(const Options& options) {
-  if (options.threads > 0) set_num_threads(options.threads);
+  if (options.threads > 0) set_num_threads(int(options.threads));
   Json json = options.what == "train" ? bench_train(options) : bench_decode(options);
   rusage usage{};
   getrusage(RUSAGE_SELF, &usage);
@@ -94,19 +95,17 @@ void run(const Options& options) {
 
 }  // namespace
 
-void add_bench(CLI::App& app) {
-  auto options = std::make_shared<Options>();
-  CLI::App* command = app.add_subcommand("bench", "Tokens per second of training or decoding, as one JSON line");
-  command->add_option("WHAT", options->what, "train or decode")->required()->check(CLI::IsMember({"train", "decode"}));
-  command->add_option("--size", options->size, "readme, small or tiny (default: readme)")
-      ->check(CLI::IsMember({"readme", "small", "tiny"}));
-  command->add_option("--dtype", options->dtype, "f32")->check(CLI::IsMember({"f32"}));
-  command->add_option("--threads", options->threads, "Threads; 0: what the machine gives")->check(CLI::Range(0, 1024));
-  command->add_option("--steps", options->steps, "Steps to time (default: 5)")->check(CLI::PositiveNumber);
-  command->add_option("--context", options->context, "Tokens before the first timed one (default: 128)")
-      ->check(CLI::PositiveNumber);
-  command->add_option("--tokens", options->tokens, "Tokens to time (default: 32)")->check(CLI::PositiveNumber);
-  command->callback([options] { run(*options); });
+void add_bench(CLI::App& program) {
+  const auto options = std::make_shared<Options>();
+  Command command(program, "bench", "Tokens per second of training or decoding, as one JSON line");
+  command.required("WHAT", options->what, "train or decode", {"train", "decode"});
+  command.text("--size", options->size, "readme, small or tiny (default: readme)", {"readme", "small", "tiny"});
+  command.text("--dtype", options->dtype, "f32", {"f32"});
+  command.number("--threads", options->threads, "Threads; 0: what the machine gives", 0, 1024);
+  command.number("--steps", options->steps, "Steps to time", 1);
+  command.number("--context", options->context, "Tokens before the first timed one", 1);
+  command.number("--tokens", options->tokens, "Tokens to time", 1);
+  command.run([options] { run(*options); });
 }
 
 }  // namespace rondo

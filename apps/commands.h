@@ -1,15 +1,45 @@
-// Each subcommand adds itself, with its options, help and what it does.
+// How a subcommand describes its options: a few verbs over CLI11, which only command.cpp and main.cpp include (it is
+// slow to compile). What an option's value breaks is a usage error that names the option.
 #pragma once
-#include <CLI/CLI.hpp>
+#include <cstdint>
+#include <functional>
+#include <limits>
+#include <string>
+#include <vector>
+
+namespace CLI {
+class App;
+}
 
 namespace rondo {
 
-void add_train(CLI::App& app);
-void add_eval(CLI::App& app);
-void add_generate(CLI::App& app);
-void add_verify(CLI::App& app);
-void add_info(CLI::App& app);
-void add_graph(CLI::App& app);
-void add_bench(CLI::App& app);
+class Command {
+ public:
+  Command(CLI::App& program, const char* name, const char* help);
+
+  using Choices = std::vector<std::string>;
+  // An option ("--out") or argument ("RUN") that must be given; one that may be.
+  void required(const char* name, std::string& value, const char* help, const Choices& choices = {});
+  void text(const char* name, std::string& value, const char* help, const Choices& choices = {});
+  void texts(const char* name, std::vector<std::string>& values, const char* help);     // several after it
+  void repeated(const char* name, std::vector<std::string>& values, const char* help);  // given again for each
+  void number(const char* name, int64_t& value, const char* help, int64_t lowest = 0,
+              int64_t highest = std::numeric_limits<int64_t>::max());
+  void number(const char* name, double& value, const char* help);
+  void flag(const char* name, bool& value, const char* help);
+  // What to do once all options are read.
+  void run(std::function<void()> action);
+
+ private:
+  CLI::App* app_;
+};
+
+void add_train(CLI::App& program);
+void add_eval(CLI::App& program);
+void add_generate(CLI::App& program);
+void add_verify(CLI::App& program);
+void add_info(CLI::App& program);
+void add_graph(CLI::App& program);
+void add_bench(CLI::App& program);
 
 }  // namespace rondo

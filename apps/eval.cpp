@@ -1,6 +1,7 @@
 // rondo eval: bits per byte over a contiguous text, states and memories carried or dropped.
 #include <cmath>
 #include <cstdio>
+#include <memory>
 #include <nlohmann/json.hpp>
 
 #include "apps/checkpoint.h"
@@ -19,7 +20,7 @@ struct Options {
   std::vector<std::string> files;
   int64_t bytes = 0;
   bool no_state = false, no_memory = false, binary = false, json = false;
-  int threads = 0;
+  int64_t threads = 0;
 };
 
 // The text to evaluate: the files given, or what the run kept to validate on.
@@ -49,7 +50,7 @@ void print_json(const Options& options, const LoadedModel& loaded, const Evaluat
 }
 
 void run(const Options& options) {
-  if (options.threads > 0) set_num_threads(options.threads);
+  if (options.threads > 0) set_num_threads(int(options.threads));
   const LoadedModel loaded = load_model(options.path);
   const std::string text = text_of(options, loaded);
   const Evaluation e = evaluate(loaded.model, text, {options.bytes, !options.no_state, !options.no_memory});
@@ -62,20 +63,18 @@ void run(const Options& options) {
 
 }  // namespace
 
-void add_eval(CLI::App& app) {
-  auto options = std::make_shared<Options>();
-  CLI::App* command = app.add_subcommand("eval", "Bits per byte over a contiguous text, segment by segment");
-  command->add_option("RUN_OR_CHECKPOINT", options->path, "A run (its latest checkpoint) or a checkpoint")->required();
-  command->add_option("--data", options->files, "Text, plain or gzip (default: what the run kept to validate on)");
-  command->add_option("--bytes", options->bytes, "Predict the first N bytes only; 0: all")
-      ->check(CLI::NonNegativeNumber);
-  command->add_flag("--no-state", options->no_state, "Drop the recurrent states after every segment");
-  command->add_flag("--no-memory", options->no_memory, "Drop the last block's keys and values after every segment");
-  command->add_flag("--binary", options->binary, "Take data with zero bytes");
-  command->add_flag("--json", options->json, "Print one JSON object");
-  command->add_option("--threads", options->threads, "Threads (default: what the machine gives)")
-      ->check(CLI::Range(0, 1024));
-  command->callback([options] { run(*options); });
+void add_eval(CLI::App& program) {
+  const auto options = std::make_shared<Options>();
+  Command command(program, "eval", "Bits per byte over a contiguous text, segment by segment");
+  command.required("RUN_OR_CHECKPOINT", options->path, "A run (its latest checkpoint) or a checkpoint");
+  command.texts("--data", options->files, "Text, plain or gzip (default: what the run kept to validate on)");
+  command.number("--bytes", options->bytes, "Predict the first N bytes only; 0: all");
+  command.flag("--no-state", options->no_state, "Drop the recurrent states after every segment");
+  command.flag("--no-memory", options->no_memory, "Drop the last block's keys and values after every segment");
+  command.flag("--binary", options->binary, "Take data with zero bytes");
+  command.flag("--json", options->json, "Print one JSON object");
+  command.number("--threads", options->threads, "Threads; 0: what the machine gives", 0, 1024);
+  command.run([options] { run(*options); });
 }
 
 }  // namespace rondo

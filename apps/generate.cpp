@@ -5,6 +5,7 @@
 #include <cstring>
 #include <iostream>
 #include <iterator>
+#include <memory>
 #include <random>
 
 #include "apps/commands.h"
@@ -26,7 +27,7 @@ struct Options {
   SamplingOptions how;
   int64_t seed = -1;
   std::vector<std::string> stops;
-  int threads = 0;
+  int64_t threads = 0;
 };
 
 // False once the reader has gone away.
@@ -51,7 +52,7 @@ std::string prompt_of(const Options& options, int64_t num_tokens) {
 
 void run(const Options& options) {
   as_usage([&] { options.how.validate(); });
-  if (options.threads > 0) set_num_threads(options.threads);
+  if (options.threads > 0) set_num_threads(int(options.threads));
   const LoadedModel loaded = load_model(options.path);
   const std::string prompt = prompt_of(options, loaded.config.model.num_tokens);
   const uint64_t seed = options.seed >= 0 ? uint64_t(options.seed) : std::random_device()();
@@ -77,30 +78,20 @@ void run(const Options& options) {
 
 }  // namespace
 
-void add_generate(CLI::App& app) {
-  auto options = std::make_shared<Options>();
-  CLI::App* command = app.add_subcommand("generate", "Continue a prompt; the new text goes to stdout as it is made");
-  command->add_option("RUN_OR_CHECKPOINT", options->path, "A run (its latest checkpoint) or a checkpoint")->required();
-  command->add_option("--prompt", options->prompt, "Text to continue; - reads it from stdin (default: a line's end)");
-  command->add_option("--length", options->length, "Bytes to make")
-      ->check(CLI::NonNegativeNumber)
-      ->capture_default_str();
-  command->add_option("--temperature", options->how.temperature, "0: always the likeliest")->capture_default_str();
-  command->add_option("--top-k", options->how.top_k, "Keep the K likeliest; 0: all")->capture_default_str();
-  command->add_option("--top-p", options->how.top_p, "Keep the fewest that have probability P together")
-      ->capture_default_str();
-  command->add_option("--min-p", options->how.min_p, "Drop what is less likely than P times the likeliest")
-      ->capture_default_str();
-  command->add_option("--seed", options->seed, "Seed of the draws (default: a random one, told on stderr)")
-      ->check(CLI::NonNegativeNumber);
-  command->add_option("--stop", options->stops, "End before this text; may be given several times")
-      ->check([](const std::string& s) { return s.empty() ? "it is empty" : ""; })
-      ->expected(1)
-      ->allow_extra_args(false)
-      ->multi_option_policy(CLI::MultiOptionPolicy::TakeAll);
-  command->add_option("--threads", options->threads, "Threads (default: what the machine gives)")
-      ->check(CLI::Range(0, 1024));
-  command->callback([options] { run(*options); });
+void add_generate(CLI::App& program) {
+  const auto options = std::make_shared<Options>();
+  Command command(program, "generate", "Continue a prompt; the new text goes to stdout as it is made");
+  command.required("RUN_OR_CHECKPOINT", options->path, "A run (its latest checkpoint) or a checkpoint");
+  command.text("--prompt", options->prompt, "Text to continue; - reads it from stdin (default: a line's end)");
+  command.number("--length", options->length, "Bytes to make");
+  command.number("--temperature", options->how.temperature, "0: always the likeliest");
+  command.number("--top-k", options->how.top_k, "Keep the K likeliest; 0: all");
+  command.number("--top-p", options->how.top_p, "Keep the fewest that have probability P together");
+  command.number("--min-p", options->how.min_p, "Drop what is less likely than P times the likeliest");
+  command.number("--seed", options->seed, "Seed of the draws (default: a random one, told on stderr)");
+  command.repeated("--stop", options->stops, "End before this text; may be given several times");
+  command.number("--threads", options->threads, "Threads; 0: what the machine gives", 0, 1024);
+  command.run([options] { run(*options); });
 }
 
 }  // namespace rondo

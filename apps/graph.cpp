@@ -1,5 +1,6 @@
 // rondo graph: the tape of one forward pass and its loss, as a picture (for Graphviz: rondo graph c.toml | dot -Tsvg).
 #include <cstdio>
+#include <memory>
 
 #include "apps/commands.h"
 #include "apps/inspect.h"
@@ -25,11 +26,11 @@ std::string recorded_tape(const BlockRecurrentTransformer& model) {
 
 }  // namespace
 
-void add_graph(CLI::App& app) {
-  auto path = std::make_shared<std::string>();
-  CLI::App* command = app.add_subcommand("graph", "The recorded tape of one forward pass, in Graphviz's language");
-  command->add_option("CONFIG", *path, "A configuration (TOML), or a run or checkpoint")->required();
-  command->callback([path] { std::fputs(recorded_tape(model_at(*path)).c_str(), stdout); });
+void add_graph(CLI::App& program) {
+  const auto path = std::make_shared<std::string>();
+  Command command(program, "graph", "The recorded tape of one forward pass, in Graphviz's language");
+  command.required("CONFIG", *path, "A configuration (TOML), or a run or checkpoint");
+  command.run([path] { std::fputs(recorded_tape(model_at(*path)).c_str(), stdout); });
 }
 
 }  // namespace rondo

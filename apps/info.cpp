@@ -1,6 +1,7 @@
 // rondo info: how many parameters a model has and where, the shapes of its tensors, and the memory they take.
 #include <algorithm>
 #include <cstdio>
+#include <memory>
 #include <nlohmann/json.hpp>
 #include <sstream>
 
@@ -93,13 +94,12 @@ void run(const Options& options) {
 
 }  // namespace
 
-void add_info(CLI::App& app) {
-  auto options = std::make_shared<Options>();
-  CLI::App* command = app.add_subcommand("info", "Parameters, shapes and memory of a model");
-  command->add_option("RUN_OR_CHECKPOINT|CONFIG", options->path, "A run, a checkpoint, or a configuration (TOML)")
-      ->required();
-  command->add_flag("--json", options->json, "Print one JSON object");
-  command->callback([options] { run(*options); });
+void add_info(CLI::App& program) {
+  const auto options = std::make_shared<Options>();
+  Command command(program, "info", "Parameters, shapes and memory of a model");
+  command.required("RUN_OR_CHECKPOINT|CONFIG", options->path, "A run, a checkpoint, or a configuration (TOML)");
+  command.flag("--json", options->json, "Print one JSON object");
+  command.run([options] { run(*options); });
 }
 
 }  // namespace rondo

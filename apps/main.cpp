@@ -1,6 +1,7 @@
 // The program `rondo`: a subcommand a file. Exit 0 done, 1 failed, 2 usage; errors are one line on stderr.
 #include <signal.h>
 
+#include <CLI/CLI.hpp>
 #include <cerrno>
 #include <cstdio>
 #include <cstring>

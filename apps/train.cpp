@@ -1,5 +1,6 @@
 // rondo train: defaults < TOML file < flags; a new run, or one that goes on.
 #include <filesystem>
+#include <memory>
 
 #include "apps/checkpoint.h"
 #include "apps/commands.h"
@@ -82,21 +83,18 @@ void run(const Options& options) {
 
 }  // namespace
 
-void add_train(CLI::App& app) {
-  auto options = std::make_shared<Options>();
-  CLI::App* command = app.add_subcommand("train", "Train a model on the bytes of text files");
-  command->add_option("CONFIG.toml", options->config, "Configuration ([model] [data] [train] [optimizer] [runtime])");
-  command->add_option("--data", options->files, "Text, plain or gzip; several files are read one after the other");
-  command->add_option("--out", options->out, "The run's directory")->required();
-  command->add_flag("--resume", options->resume, "Go on from the run's last checkpoint, bit for bit");
-  command->add_option("--steps", options->steps, "Steps in all")->check(CLI::NonNegativeNumber);
-  command->add_option("--device", options->device, "cpu");
-  command->add_option("--threads", options->threads, "Threads; 0: what the machine gives")->check(CLI::Range(0, 1024));
-  command->add_option("--set", options->settings, "section.key=value, over the configuration file; may be repeated")
-      ->expected(1)
-      ->allow_extra_args(false)
-      ->multi_option_policy(CLI::MultiOptionPolicy::TakeAll);
-  command->callback([options] { run(*options); });
+void add_train(CLI::App& program) {
+  const auto options = std::make_shared<Options>();
+  Command command(program, "train", "Train a model on the bytes of text files");
+  command.text("CONFIG.toml", options->config, "Configuration ([model] [data] [train] [optimizer] [runtime])");
+  command.texts("--data", options->files, "Text, plain or gzip; several files are read one after the other");
+  command.required("--out", options->out, "The run's directory");
+  command.flag("--resume", options->resume, "Go on from the run's last checkpoint, bit for bit");
+  command.number("--steps", options->steps, "Steps in all");
+  command.text("--device", options->device, "cpu");
+  command.number("--threads", options->threads, "Threads; 0: what the machine gives", 0, 1024);
+  command.repeated("--set", options->settings, "section.key=value, over the configuration file; may be repeated");
+  command.run([options] { run(*options); });
 }
 
 }  // namespace rondo

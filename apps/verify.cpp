@@ -2,6 +2,7 @@
 #include <algorithm>
 #include <cmath>
 #include <cstdio>
+#include <memory>
 #include <nlohmann/json.hpp>
 
 #include "apps/commands.h"
@@ -95,14 +96,13 @@ void run(const Options& options) {
 
 }  // namespace
 
-void add_verify(CLI::App& app) {
-  auto options = std::make_shared<Options>();
-  CLI::App* command = app.add_subcommand("verify", "Compare with what the PyTorch reference computed");
-  command->add_option("CASE_DIR", options->path, "A golden case: config.json, weights and expected.safetensors")
-      ->required();
-  command->add_option("--dump", options->dump, "Write everything computed to this safetensors file");
-  command->add_flag("--json", options->json, "Print one JSON object");
-  command->callback([options] { run(*options); });
+void add_verify(CLI::App& program) {
+  const auto options = std::make_shared<Options>();
+  Command command(program, "verify", "Compare with what the PyTorch reference computed");
+  command.required("CASE_DIR", options->path, "A golden case: config.json, weights and expected.safetensors");
+  command.text("--dump", options->dump, "Write everything computed to this safetensors file");
+  command.flag("--json", options->json, "Print one JSON object");
+  command.run([options] { run(*options); });
 }
 
 }  // namespace rondo

@@ -1,0 +1,48 @@
+#include <CLI/CLI.hpp>
+
+#include "apps/commands.h"
+
+namespace rondo {
+
+Command::Command(CLI::App& program, const char* name, const char* help) : app_(program.add_subcommand(name, help)) {}
+
+void Command::text(const char* name, std::string& value, const char* help, const Choices& choices) {
+  CLI::Option* option = app_->add_option(name, value, help);
+  if (!choices.empty()) option->check(CLI::IsMember(choices));
+}
+
+void Command::required(const char* name, std::string& value, const char* help, const Choices& choices) {
+  text(name, value, help, choices);
+  app_->get_option(name)->required();
+}
+
+void Command::texts(const char* name, std::vector<std::string>& values, const char* help) {
+  app_->add_option(name, values, help);
+}
+
+void Command::repeated(const char* name, std::vector<std::string>& values, const char* help) {
+  app_->add_option(name, values, help)
+      ->check([](const std::string& s) { return s.empty() ? "it is empty" : ""; })
+      ->expected(1)
+      ->allow_extra_args(false)
+      ->multi_option_policy(CLI::MultiOptionPolicy::TakeAll);
+}
+
+void Command::number(const char* name, int64_t& value, const char* help, int64_t lowest, int64_t highest) {
+  CLI::Option* option = app_->add_option(name, value, help);
+  if (highest < std::numeric_limits<int64_t>::max())
+    option->check(CLI::Range(lowest, highest));
+  else
+    option->check(lowest > 0 ? static_cast<const CLI::Validator&>(CLI::PositiveNumber) : CLI::NonNegativeNumber);
+  if (value >= lowest) option->capture_default_str();
+}
+
+void Command::number(const char* name, double& value, const char* help) {
+  app_->add_option(name, value, help)->capture_default_str();
+}
+
+void Command::flag(const char* name, bool& value, const char* help) { app_->add_flag(name, value, help); }
+
+void Command::run(std::function<void()> action) { app_->callback(std::move(action)); }
+
+}  // namespace rondo
