@@ -11,4 +11,4 @@ if [ ! -f "$dir/build.ninja" ]; then
 elif [ $# -gt 0 ]; then
   meson configure "$dir" "$@"
 fi
-ninja -C "$dir"
+ninja -C "$dir" rondo
