@@ -37,16 +37,16 @@ inline Tensor operator-(const Tensor& x) { return scale(x, -1); }
 Tensor geglu(const Tensor& x);
 
 // ---- reductions (autograd/reduce.cpp) ------------------------------------------------------------------------------
-Tensor sum(const Tensor& x);             // of all elements, shape ()
-Tensor sum(const Tensor& x, int axis);   // over one axis, which disappears
+Tensor sum(const Tensor& x);            // of all elements, shape ()
+Tensor sum(const Tensor& x, int axis);  // over one axis, which disappears
 Tensor mean(const Tensor& x);
 Tensor mean(const Tensor& x, int axis);
 // Sums x over the dimensions that broadcasting `shape` to x.shape() repeats: the adjoint of broadcast_to.
 Tensor sum_to(const Tensor& x, const Shape& shape);
 
 // ---- shape (autograd/shape.cpp) ------------------------------------------------------------------------------------
-Tensor reshape(const Tensor& x, const Shape& shape);  // same elements, same order; shares the buffer
-Tensor permute(const Tensor& x, const std::vector<int>& axes);            // dimension i of the result is axes[i] of x
+Tensor reshape(const Tensor& x, const Shape& shape);            // same elements, same order; shares the buffer
+Tensor permute(const Tensor& x, const std::vector<int>& axes);  // dimension i of the result is axes[i] of x
 Tensor narrow(const Tensor& x, int axis, int64_t start, int64_t length);  // elements start..start+length-1 of an axis
 Tensor concat(const std::vector<Tensor>& parts, int axis);                // one after the other along an axis
 Tensor broadcast_to(const Tensor& x, const Shape& shape);
@@ -84,7 +84,8 @@ enum class Rotate { query, key };
 // Rotates each head of x [B, n, H*D]. Row i has position first + i % window; the table is a constant.
 Tensor rotary(const Tensor& x, const Tensor& table, Rotate which, int64_t first, int64_t window);
 
-// What the queries and keys of an attention go through before their product. Each tensor may be empty: the step is skipped.
+// What the queries and keys of an attention go through before their product. Each tensor may be empty: the step is
+// skipped.
 struct QueryKey {
   Tensor q_scale, k_scale;  // [D]: l2_normalize (both or none)
   Tensor table;             // rotary_table (window attention only)
@@ -93,14 +94,15 @@ struct QueryKey {
 // Multi-query attention with one key/value head and a window of W keys: query i of q [B, n, H*D] sees the keys j of
 // memory ++ own with 0 <= i - j < W. kv [B, n, 2D] holds (key, value), memory [B, m, 2D] (m <= W, or {}) what came just
 // before. Positions are local to a block of W: memory W-m..W-1, block W..2W-1.
-Tensor window_attention(const Tensor& q, const Tensor& kv, const Tensor& memory, int64_t window, const QueryKey& how = {});
+Tensor window_attention(const Tensor& q, const Tensor& kv, const Tensor& memory, int64_t window,
+                        const QueryKey& how = {});
 // Unmasked multi-query attention in groups: query i of q [B, n, H*D] sees all keys of group i / width of
 // kv [B, G, S, 2D], where width >= 1 and G = ceil(n / width).
 Tensor group_attention(const Tensor& q, const Tensor& kv, int64_t width, const QueryKey& how = {});
 
 // ---- recurrence (autograd/state_gate.cpp) --------------------------------------------------------------------------
-// The fixed gate of the block-recurrent transformer (Hutchins et al. 2022, section 3.3): sigmoid(beta) * z + (1 - sigmoid(beta)) * c.
-// c, z [..., d], beta [d].
+// The fixed gate of the block-recurrent transformer (Hutchins et al. 2022, section 3.3): sigmoid(beta) * z + (1 -
+// sigmoid(beta)) * c. c, z [..., d], beta [d].
 Tensor state_gate(const Tensor& c, const Tensor& z, const Tensor& beta);
 
 }  // namespace rondo

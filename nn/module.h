@@ -25,7 +25,9 @@ void each_in(const std::string& prefix, Layer& layer, F&& f) {
 template <class Layer>
 std::vector<NamedTensor> named_tensors(const Layer& layer) {
   std::vector<NamedTensor> all;
-  const_cast<Layer&>(layer).each([&](const std::string& name, Tensor& t, bool is_parameter) { all.push_back({name, t, is_parameter}); });
+  const_cast<Layer&>(layer).each([&](const std::string& name, Tensor& t, bool is_parameter) {
+    all.push_back({name, t, is_parameter});
+  });
   return all;
 }
 

@@ -10,9 +10,9 @@ namespace rondo {
 struct OptimizerConfig {
   double learning_rate = 1e-3;
   double beta1 = 0.9, beta2 = 0.999, eps = 1e-8;
-  double weight_decay = 0;       // decoupled (AdamW); 0 is Adam
-  bool decay_all = false;        // false: only tensors of two or more dimensions that are no embedding
-  double clip_grad_norm = 0;     // 0: no clipping
+  double weight_decay = 0;    // decoupled (AdamW); 0 is Adam
+  bool decay_all = false;     // false: only tensors of two or more dimensions that are no embedding
+  double clip_grad_norm = 0;  // 0: no clipping
 };
 
 // Kingma & Ba 2015; Loshchilov & Hutter 2019 (decoupled decay). As PyTorch's, a parameter that no gradient reached is

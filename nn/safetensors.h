@@ -28,8 +28,9 @@ struct LoadReport {
   std::vector<std::string> missing;     // wanted, not in the file
   std::vector<std::string> unexpected;  // in the file, not wanted
 };
-// Copies tensors of the file into those given, by name; dtypes are converted (f32, f64, bf16, f16 to each other), shapes must be equal. `strict`: missing or
-// unexpected names are an error that lists them. A name that is loaded is loaded whole; on an error nothing is changed.
+// Copies tensors of the file into those given, by name; dtypes are converted (f32, f64, bf16, f16 to each other),
+// shapes must be equal. `strict`: missing or unexpected names are an error that lists them. A name that is loaded is
+// loaded whole; on an error nothing is changed.
 LoadReport load_tensors(const SafetensorsFile& file, const std::vector<NamedTensor>& into, bool strict,
                         const std::string& name);
 

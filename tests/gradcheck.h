@@ -1,5 +1,5 @@
-// Compares an op's backward rule with central differences, in f64. The loss is <op(inputs), w> with random w: a plain sum
-// would hide errors (the true gradient of sum(softmax(x)) is zero).
+// Compares an op's backward rule with central differences, in f64. The loss is <op(inputs), w> with random w: a plain
+// sum would hide errors (the true gradient of sum(softmax(x)) is zero).
 #pragma once
 #include <functional>
 
