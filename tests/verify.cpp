@@ -67,8 +67,9 @@ TEST_CASE("verify: every weight counts") {
   c.expected.erase("generate.prime");  // the weights show in the rest too
   c.train_steps = 0;
   const Names missing = compare_golden_case(c, compute_golden_case(c)).failed();
-  for (const auto& [name, weight] : c.weights.tensors) {
-    float& x = weight.data<float>()[0];
+  for (const auto& entry : c.weights.tensors) {
+    const std::string& name = entry.first;
+    float& x = entry.second.data<float>()[0];
     const float before = x;
     x += 0.05f;
     if (name.ends_with(".beta"))
