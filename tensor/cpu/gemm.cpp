@@ -45,9 +45,16 @@ int64_t panel_width(int64_t n, int64_t panel) {
   return std::min(kPanel<T>, padded<T>(n) - panel * kPanel<T>);
 }
 
+// Rows of A as the inner loop reads them: where they lie, `stride` apart, or gathered, [k][R].
+template <class T>
+struct Rows {
+  const T* data;
+  int64_t stride;
+};
+
 // C [R, width] (+)= A [R, k] times a panel of N vectors a row.
-template <class T, int R, int N>
-void inner(int64_t k, View<T> a, const T* b, T* c, int64_t ldc, int64_t width, bool accumulate) {
+template <class T, int R, int N, bool Gathered>
+void inner(int64_t k, Rows<T> a, const T* b, T* c, int64_t ldc, int64_t width, bool accumulate) {
   using V = typename Vector<T>::type;
   using U = typename Vector<T>::unaligned;
   constexpr int64_t length = Vector<T>::length;
@@ -56,7 +63,7 @@ void inner(int64_t k, View<T> a, const T* b, T* c, int64_t ldc, int64_t width, b
     const V* row = reinterpret_cast<const V*>(b + p * N * length);
 #pragma GCC unroll 16
     for (int r = 0; r < R; ++r) {
-      const T x = a.data[r * a.row + p * a.col];
+      const T x = Gathered ? a.data[p * R + r] : a.data[r * a.stride + p];
 #pragma GCC unroll 2
       for (int v = 0; v < N; ++v) sum[r][v] += x * row[v];
     }
@@ -76,27 +83,38 @@ void inner(int64_t k, View<T> a, const T* b, T* c, int64_t ldc, int64_t width, b
   }
 }
 
-template <class T>
-using Inner = void (*)(int64_t, View<T>, const T*, T*, int64_t, int64_t, bool);
-
-// The inner loop for `rows` rows, 1..kRows, and a panel of one or two vectors.
-template <class T, int R = kRows>
-Inner<T> inner_for(int64_t rows, bool two) {
-  if constexpr (R > 1)
-    if (rows < R) return inner_for<T, R - 1>(rows, two);
-  return two ? inner<T, R, 2> : inner<T, R, 1>;
+// The last rows of C, fewer than R.
+template <class T, int R, int N, bool Gathered>
+void remainder(int64_t rows, int64_t k, Rows<T> a, const T* b, T* c, int64_t ldc, int64_t width, bool accumulate) {
+  if constexpr (R > 1) {
+    if (rows == R - 1) return inner<T, R - 1, N, Gathered>(k, a, b, c, ldc, width, accumulate);
+    remainder<T, R - 1, N, Gathered>(rows, k, a, b, c, ldc, width, accumulate);
+  }
 }
 
-// Rows of A whose elements do not lie side by side are copied together first: [k][rows].
+// All rows of C for one panel.
+template <class T, int N, bool Gathered>
+void panel_product(int64_t m, int64_t k, Rows<T> a, const T* b, T* c, int64_t ldc, int64_t width, bool accumulate) {
+  const int64_t step = Gathered ? k : a.stride;  // from row to row
+  int64_t i = 0;
+  for (; i + kRows <= m; i += kRows)
+    inner<T, kRows, N, Gathered>(k, {a.data + i * step, a.stride}, b, c + i * ldc, ldc, width, accumulate);
+  remainder<T, kRows, N, Gathered>(m - i, k, {a.data + i * step, a.stride}, b, c + i * ldc, ldc, width, accumulate);
+}
+
+// Rows of A whose elements do not lie side by side are copied together first: [k][kRows], tile after tile.
 template <class T>
-View<T> gather_rows(int64_t rows, int64_t k, View<T> a, T* to) {
-  if (a.row == 1 && rows == kRows) {
-    for (int64_t p = 0; p < k; ++p) std::memcpy(to + p * kRows, a.data + p * a.col, kRows * sizeof(T));
-  } else {
-    for (int64_t p = 0; p < k; ++p)
-      for (int64_t r = 0; r < rows; ++r) to[p * rows + r] = a.data[r * a.row + p * a.col];
+void gather(int64_t m, int64_t k, View<T> a, T* to) {
+  for (int64_t i = 0; i < m; i += kRows, to += kRows * k) {
+    const int64_t rows = std::min<int64_t>(kRows, m - i);
+    const T* from = a.data + i * a.row;
+    if (a.row == 1 && rows == kRows) {
+      for (int64_t p = 0; p < k; ++p) std::memcpy(to + p * kRows, from + p * a.col, kRows * sizeof(T));
+    } else {
+      for (int64_t p = 0; p < k; ++p)
+        for (int64_t r = 0; r < rows; ++r) to[p * rows + r] = from[r * a.row + p * a.col];
+    }
   }
-  return {to, 1, rows};
 }
 
 }  // namespace
@@ -146,20 +164,14 @@ void gemm_panels(int64_t m, int64_t n, int64_t k, View<T> a, const T* packed_b, 
   T* gathered = a.col == 1 ? nullptr : scratch.get<T>((m + kRows) * kDepth);
   for (int64_t p0 = 0; p0 < k; p0 += kDepth) {
     const int64_t depth = std::min(kDepth, k - p0);
-    if (gathered)
-      for (int64_t i = 0; i < m; i += kRows)
-        gather_rows<T>(std::min<int64_t>(kRows, m - i), depth, {a.data + i * a.row + p0 * a.col, a.row, a.col},
-                       gathered + i * depth);
+    if (gathered) gather<T>(m, depth, {a.data + p0 * a.col, a.row, a.col}, gathered);
+    const Rows<T> rows = {gathered ? gathered : a.data + p0, a.row};
     for (int64_t panel = first_panel; panel < last_panel; ++panel) {
       const int64_t j0 = panel * kPanel<T>, width = std::min(panel_width<T>(n, panel), n - j0);
       const bool two = panel_width<T>(n, panel) == kPanel<T>;
-      const T* b = packed_b + p0 * padded<T>(n) + j0 * depth;
-      for (int64_t i = 0; i < m; i += kRows) {
-        const int64_t rows = std::min<int64_t>(kRows, m - i);
-        const View<T> tile =
-            gathered ? View<T>{gathered + i * depth, 1, rows} : View<T>{a.data + i * a.row + p0, a.row, 1};
-        inner_for<T>(rows, two)(depth, tile, b, c + i * ldc + j0, ldc, width, accumulate || p0 > 0);
-      }
+      const auto product = gathered ? (two ? panel_product<T, 2, true> : panel_product<T, 1, true>)
+                                    : (two ? panel_product<T, 2, false> : panel_product<T, 1, false>);
+      product(m, depth, rows, packed_b + p0 * padded<T>(n) + j0 * depth, c + j0, ldc, width, accumulate || p0 > 0);
     }
   }
 }
