@@ -86,5 +86,5 @@ if fetch_eigen; then
 else
   rm -rf .deps/eigen5.part
   touch .deps/no-eigen5
-  say "no Eigen 5, so the system's 3.4 it is: products are up to 1.6 times slower (to try again: rm .deps/no-eigen5)"
+  say "no Eigen 5, so the system's 3.4 it is: elementwise maths is a little slower (to try again: rm .deps/no-eigen5)"
 fi
