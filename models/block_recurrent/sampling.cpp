@@ -5,6 +5,8 @@
 #include <limits>
 #include <numeric>
 
+#include "models/block_recurrent/decoder.h"
+
 namespace rondo {
 
 void SamplingOptions::validate() const {
@@ -55,59 +57,31 @@ int64_t sample(const float* logits, int64_t n, const SamplingOptions& how, Gener
   return best;
 }
 
-namespace {
-
-// A stream of tokens for B rows, block by block: what is carried, and the tokens of the block that is not yet full.
-class Stream {
- public:
-  explicit Stream(const BlockRecurrentTransformer& model, int64_t batch) : model_(model), pending_(size_t(batch)) {}
-
-  void push(int64_t row, int64_t token) { pending_[size_t(row)].push_back(token); }
-
-  // Logits [B, V] of what follows the tokens so far. A full block moves into what is carried.
-  Tensor next() {
-    const int64_t B = int64_t(pending_.size()), n = int64_t(pending_[0].size());
-    std::vector<int64_t> flat;
-    for (const std::vector<int64_t>& row : pending_) flat.insert(flat.end(), row.begin(), row.end());
-    const bool full = n == model_.config.block_width;
-    const BlockRecurrentTransformer::Result r = model_(tensor(flat, {B, n}), carried_, full);
-    if (full) {
-      carried_ = r.carried;
-      for (std::vector<int64_t>& row : pending_) row.clear();
-    }
-    return reshape(narrow(r.logits, 1, n - 1, 1), {B, r.logits.dim(2)});
-  }
-
-  bool block_is_full() const { return int64_t(pending_[0].size()) == model_.config.block_width; }
-
- private:
-  const BlockRecurrentTransformer& model_;
-  Carried carried_;
-  std::vector<std::vector<int64_t>> pending_;
-};
-
-}  // namespace
-
 Tensor generate(const BlockRecurrentTransformer& model, const Tensor& prompt, int64_t length,
                 const SamplingOptions& how, Generator& g, const std::function<bool(int64_t, int64_t)>& each_token) {
   how.validate();
   check(prompt.rank() == 2 && prompt.numel() > 0, "generate: the prompt has shape ", prompt.shape(),
         ", but must be [batch, 1 or more tokens]");
   check(length >= 0, "generate: the length must be 0 or more, not ", length);
-  const int64_t B = prompt.dim(0), P = prompt.dim(1);
-  Stream stream(model, B);
-  for (int64_t i = 0; i < P; ++i) {
-    for (int64_t row = 0; row < B; ++row) stream.push(row, prompt.data<int64_t>()[row * P + i]);
-    if (stream.block_is_full() && i + 1 < P) stream.next();
-  }
+  const int64_t B = prompt.dim(0), P = prompt.dim(1), V = model.config.num_tokens;
+  Decoder decoder(model, B);
+  std::vector<Tensor> first;
+  for (int64_t row = 0; row < B; ++row)
+    first.push_back(reshape(decoder.prefill(row, reshape(narrow(prompt, 0, row, 1), {P})), {1, V}));
+  Tensor logits = concat(first, 0);
+
   std::vector<std::vector<int64_t>> made(static_cast<size_t>(B));
   bool go_on = true;
   for (int64_t i = 0; i < length && go_on; ++i) {
-    const Tensor logits = to(stream.next(), DType::f32);
+    if (i > 0) {
+      std::vector<int64_t> last;
+      for (const std::vector<int64_t>& row : made) last.push_back(row.back());
+      logits = decoder.step(tensor(last, {B}));
+    }
+    const Tensor scores = to(logits, DType::f32);
     for (int64_t row = 0; row < B; ++row) {
-      const int64_t token = sample(logits.data<float>() + row * logits.dim(1), logits.dim(1), how, g);
+      const int64_t token = sample(scores.data<float>() + row * V, V, how, g);
       made[size_t(row)].push_back(token);
-      stream.push(row, token);
       if (each_token && !each_token(row, token)) go_on = false;
     }
   }

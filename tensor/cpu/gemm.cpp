@@ -187,10 +187,39 @@ void gemm(int64_t m, int64_t n, int64_t k, View<T> a, View<T> b, T* c, int64_t l
 
 namespace {
 
+template <class T>
+T dot(int64_t n, const T* x, const T* y) {
+  using U = const typename cpu::Vector<T>::unaligned;
+  constexpr int64_t length = cpu::Vector<T>::length;
+  typename cpu::Vector<T>::type sums[4] = {};
+  int64_t i = 0;
+  for (; i + 4 * length <= n; i += 4 * length)
+#pragma GCC unroll 4
+    for (int64_t v = 0; v < 4; ++v)
+      sums[v] += *reinterpret_cast<U*>(x + i + v * length) * *reinterpret_cast<U*>(y + i + v * length);
+  const auto total = (sums[0] + sums[1]) + (sums[2] + sums[3]);
+  T sum = 0;
+  for (int64_t v = 0; v < length; ++v) sum += total[v];
+  for (; i < n; ++i) sum += x[i] * y[i];
+  return sum;
+}
+
+// A few rows times a transposed B, as in decoding: B, the weights, is read once where it lies, a row a dot product.
+template <class T>
+void few_rows(int64_t m, int64_t n, int64_t k, cpu::View<T> a, cpu::View<T> b, T* c, int64_t ldc, bool accumulate) {
+  parallel_chunks(n, std::max<int64_t>(1, 65536 / std::max<int64_t>(1, k)), [&](int64_t first, int64_t last) {
+    for (int64_t j = first; j < last; ++j)
+      for (int64_t i = 0; i < m; ++i)
+        c[i * ldc + j] = (accumulate ? c[i * ldc + j] : T(0)) + dot(k, a.data + i * a.row, b.data + j * b.col);
+  });
+}
+
 // One product over all threads: B is packed by panels, then C is cut into tiles of rows and panels.
 template <class T>
 void split(int64_t m, int64_t n, int64_t k, cpu::View<T> a, cpu::View<T> b, T* c, int64_t ldc, bool accumulate) {
   constexpr int64_t kFlopsWorthATile = 200'000;
+  constexpr int64_t kFewRows = 4;
+  if (m <= kFewRows && a.col == 1 && b.row == 1) return few_rows(m, n, k, a, b, c, ldc, accumulate);
   const int64_t flops = 2 * m * n * k, panels = cpu::n_panels<T>(n);
   if (flops < 2 * kFlopsWorthATile) return cpu::gemm(m, n, k, a, b, c, ldc, accumulate);
   cpu::Scratch scratch;
