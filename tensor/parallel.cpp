@@ -7,6 +7,7 @@
 #include <chrono>
 #include <condition_variable>
 #include <fstream>
+#include <memory>
 #include <mutex>
 #include <string>
 #include <thread>
@@ -152,19 +153,18 @@ class Pool {
 std::atomic<int> wanted = 0;  // 0: not asked for yet
 std::mutex pool_mutex;
 
-// The pool of the wanted size; made at the first job, so that a program that never computes starts no thread.
-Pool& pool() {
-  static Pool* current = nullptr;
-  static std::atomic<Pool*> ready = nullptr;
-  Pool* p = ready.load(std::memory_order_acquire);
-  if (p && p->size() == num_threads()) return *p;
+// The pool of the wanted size; made at the first job, so that a program that never computes starts no thread. Shared,
+// because another thread may ask for another size while a job runs; never destroyed at the end of the program, when
+// workers may still be in it.
+std::shared_ptr<Pool> pool() {
+  static auto& current = *new std::shared_ptr<Pool>;
+  std::shared_ptr<Pool> before;  // its threads are waited for after the mutex is free again
   std::lock_guard lock(pool_mutex);
   if (!current || current->size() != num_threads()) {
-    delete current;
-    current = new Pool(num_threads());
-    ready.store(current, std::memory_order_release);
+    before = std::move(current);
+    current = std::make_shared<Pool>(num_threads());
   }
-  return *current;
+  return current;
 }
 
 }  // namespace
@@ -182,7 +182,7 @@ void set_num_threads(int n) {
 
 void run_tiles(int64_t n_tiles, void* context, void (*tile)(void*, int64_t)) {
   check(n_tiles < (int64_t{1} << 32) - 1, "run_tiles: ", n_tiles, " tiles are too many");
-  if (inside || !pool().run(n_tiles, context, tile))
+  if (inside || !pool()->run(n_tiles, context, tile))
     for (int64_t i = 0; i < n_tiles; ++i) tile(context, i);
 }
 
