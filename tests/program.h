@@ -40,8 +40,13 @@ class Process {
  public:
   explicit Process(const Arguments& arguments, const Setting& setting = {}) {
     std::ofstream(files_ / "in") << setting.input;
+    // The child must not allocate: a thread that is not copied into it may hold the allocator's lock.
+    const std::string files[] = {files_ / "in", files_ / "out", files_ / "err"};
+    std::vector<char*> argv{const_cast<char*>(RONDO_PROGRAM)};
+    for (const std::string& a : arguments) argv.push_back(const_cast<char*>(a.c_str()));
+    argv.push_back(nullptr);
     pid_ = fork();
-    if (pid_ == 0) become(arguments, setting);
+    if (pid_ == 0) become(files, argv.data(), setting);
   }
   void send(int signal) const { kill(pid_, signal); }
   Outcome wait() const {
@@ -52,13 +57,9 @@ class Process {
   }
 
  private:
-  [[noreturn]] void become(const Arguments& arguments, const Setting& setting) const {
-    const auto redirect = [&](const char* name, int flags, int to) {
-      dup2(open((files_ / name).c_str(), flags | O_CREAT, 0666), to);
-    };
-    redirect("in", O_RDONLY, STDIN_FILENO);
-    redirect("out", O_WRONLY, STDOUT_FILENO);
-    redirect("err", O_WRONLY, STDERR_FILENO);
+  [[noreturn]] static void become(const std::string files[3], char** argv, const Setting& setting) {
+    for (int i : {STDIN_FILENO, STDOUT_FILENO, STDERR_FILENO})
+      dup2(open(files[i].c_str(), (i == STDIN_FILENO ? O_RDONLY : O_WRONLY) | O_CREAT, 0666), i);
     if (setting.closed_pipe) {
       int ends[2];
       if (pipe(ends) == 0) close(ends[0]), dup2(ends[1], STDOUT_FILENO);
@@ -67,10 +68,7 @@ class Process {
       const rlimit limit{rlim_t(setting.file_limit), rlim_t(setting.file_limit)};
       setrlimit(RLIMIT_FSIZE, &limit);
     }
-    std::vector<char*> argv{const_cast<char*>(RONDO_PROGRAM)};
-    for (const std::string& a : arguments) argv.push_back(const_cast<char*>(a.c_str()));
-    argv.push_back(nullptr);
-    execv(RONDO_PROGRAM, argv.data());
+    execv(RONDO_PROGRAM, argv);
     _exit(127);
   }
 
