@@ -27,7 +27,7 @@ std::string gzip(const std::string& text) {
 // Numbers as text: more than one piece of unpacking.
 std::string long_text() {
   std::string text;
-  for (int i = 0; text.size() < 3'000'000; ++i) text += std::to_string(i * 7919) + " ";
+  for (int i = 0; text.size() < 3'000'000; ++i) text += std::to_string(int64_t{i} * 7919) + " ";
   return text;
 }
 
