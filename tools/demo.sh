@@ -1,6 +1,7 @@
 #!/bin/sh
 # The whole path: builds Rondo, trains a small model on the King James Bible for about three minutes, measures it with its
-# states carried and dropped, and lets it write. Every run gets a folder of its own: runs/demo-1, runs/demo-2, ...
+# states carried and dropped, and lets it write; then teaches a smaller one to recall keys, which is what states are for.
+# Every run gets a folder of its own: runs/demo-1, runs/demo-2, ...
 # usage: tools/demo.sh [OPTION OF rondo train]...      such as --steps 100
 set -eu
 cd "$(dirname "$0")/.."
@@ -48,3 +49,8 @@ run build/rondo eval "$out" --no-state
 
 run build/rondo generate "$out" --prompt 'And it came to pass' --length 400 --temperature 0.8 --seed 1
 echo
+
+echo
+echo "What a recurrent state is for: a key shown once, asked for many blocks later, long after it has left the memories."
+ninja -C build examples/04_block_recurrent > /dev/null
+run build/examples/04_block_recurrent

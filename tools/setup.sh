@@ -15,7 +15,7 @@ missing() {
     command -v "${pair#*:}" > /dev/null || echo "${pair%:*}"
   done
   command -v g++ > /dev/null || { echo libeigen3-dev doctest-dev libcli11-dev libtomlplusplus-dev \
-      nlohmann-json3-dev libfmt-dev zlib1g-dev; return; }
+      nlohmann-json3-dev zlib1g-dev; return; }
   g++ -std=c++20 -E -P -x c++ - << 'HEADERS'
 #if !__has_include(<Eigen/Core>) && !__has_include(<eigen3/Eigen/Core>)
 libeigen3-dev
@@ -31,9 +31,6 @@ libtomlplusplus-dev
 #endif
 #if !__has_include(<nlohmann/json.hpp>)
 nlohmann-json3-dev
-#endif
-#if !__has_include(<fmt/format.h>)
-libfmt-dev
 #endif
 #if !__has_include(<zlib.h>)
 zlib1g-dev
