@@ -157,7 +157,7 @@ void forward(const Geometry<T>& g, const Tensor& y, const Tensor& lse) {
       T* row = scores + r * t.ld;
       const T highest = Eigen::Map<Eigen::Array<T, Eigen::Dynamic, 1>>(row + from, to - from).maxCoeff();
       cpu::lane_map(
-          to - from, row + from, [&](const auto& x) { return cpu::exp_lanes<T>(x - highest); }, row + from);
+          to - from, row + from, [&](const auto& x) { return cpu::exp_lanes(x - highest); }, row + from);
       sums[r] = cpu::lane_sum<T>(to - from, cpu::kSelf, row + from);
       std::fill(row + t.first - t.base, row + from, T(0));
       std::fill(row + to, row + t.last - t.base, T(0));
@@ -210,7 +210,7 @@ void backward_tile(const Geometry<T>& g, const Panels<T>& panels, const Tile<T>&
     const T along = cpu::lane_sum<T>(d, cpu::kProduct, dy + r * d, y + r * d);
     T *pr = p + r * t.ld, *sr = ds + r * t.ld;
     cpu::lane_map(
-        to - from, pr + from, [&](const auto& x) { return cpu::exp_lanes<T>(x - lse[r]); }, pr + from);
+        to - from, pr + from, [&](const auto& x) { return cpu::exp_lanes(x - lse[r]); }, pr + from);
     cpu::lane_map(
         to - from, sr + from, [&](const auto& x, const auto& w) { return w * (x - along); }, sr + from, pr + from);
     for (T* row : {pr, sr}) {

@@ -44,7 +44,7 @@ void unary(Cpu, const Unary& how, const Tensor& x, const Tensor& y) {
     T* ys = y.data<T>();
     std::visit(
         [&](const auto& f) {
-          const auto value = [&](const auto& v) -> Lanes<T> { return f.value(v); };
+          const auto value = [&](const auto& v) -> plain_t<decltype(v)> { return f.value(v); };
           parallel_chunks(x.numel(), kTile,
                           [&](int64_t begin, int64_t end) { lane_map(end - begin, ys + begin, value, xs + begin); });
         },
@@ -58,7 +58,9 @@ void unary_backward(Cpu, const Unary& how, const Tensor& dy, const Tensor& x, co
     T* dxs = dx.data<T>();
     std::visit(
         [&](const auto& f) {
-          const auto chain = [&](const auto& d, const auto& v, const auto& w) -> Lanes<T> { return d * f.slope(v, w); };
+          const auto chain = [&](const auto& d, const auto& v, const auto& w) -> plain_t<decltype(d)> {
+            return d * f.slope(v, w);
+          };
           parallel_chunks(dy.numel(), kTile, [&](int64_t begin, int64_t end) {
             lane_map(end - begin, dxs + begin, chain, dys + begin, xs + begin, ys + begin);
           });

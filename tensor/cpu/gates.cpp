@@ -13,18 +13,20 @@ using namespace cpu;
 // Phi at the gate gives both the value and the slope of gelu: one rational function and one exponential in all.
 template <class T>
 void geglu_row_backward(int64_t width, const T* dy, const T* a, const T* gate, T* da, T* dgate) {
-  const auto rule = [](const Lanes<T>& d, const Lanes<T>& v, const Lanes<T>& g, auto&& dv, auto&& dg) {
-    const Lanes<T> cdf = normal_cdf(g);
+  const auto rule = [](const auto& d, const auto& v, const auto& g, auto&& dv, auto&& dg) {
+    const plain_t<decltype(g)> cdf = normal_cdf(g);
     dv = d * (g * cdf);
     dg = d * v * Gelu::slope_at(g, cdf);
   };
   int64_t i = 0;
-  for (; i + kLanes<T> <= width; i += kLanes<T>)
-    rule(LanesAt<T>(dy + i), LanesAt<T>(a + i), LanesAt<T>(gate + i), Eigen::Map<Lanes<T>>(da + i),
-         Eigen::Map<Lanes<T>>(dgate + i));
-  if (i == width) return;
+  const auto lanes = [&]<int64_t N>(std::integral_constant<int64_t, N>) {
+    for (; i + N <= width; i += N)
+      rule(lanes_at<N>(dy + i), lanes_at<N>(a + i), lanes_at<N>(gate + i), lanes_at<N>(da + i), lanes_at<N>(dgate + i));
+  };
+  lanes(std::integral_constant<int64_t, kLanes<T>>());
+  lanes(std::integral_constant<int64_t, kShort<T>>());
   const int64_t n = width - i;
-  Lanes<T> last_da, last_dgate;
+  LanesOf<T, kShort<T>> last_da, last_dgate;
   rule(some_lanes(dy + i, n), some_lanes(a + i, n), some_lanes(gate + i, n), last_da, last_dgate);
   std::copy(last_da.data(), last_da.data() + n, da + i);
   std::copy(last_dgate.data(), last_dgate.data() + n, dgate + i);
@@ -44,7 +46,7 @@ void geglu_forward(Cpu, const Tensor& x, const Tensor& y) {
     const int64_t width = row_width(y);
     const T* xs = x.data<T>();
     T* ys = y.data<T>();
-    const auto gated = [](const auto& a, const auto& gate) -> Lanes<T> { return a * Gelu().value(gate); };
+    const auto gated = [](const auto& a, const auto& gate) -> plain_t<decltype(a)> { return a * Gelu().value(gate); };
     parallel_chunks(row_count(y), rows_per_tile(2 * width), [&](int64_t begin, int64_t end) {
       for (int64_t i = begin; i < end; ++i) {
         const T* a = xs + 2 * i * width;

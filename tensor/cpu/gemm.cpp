@@ -22,6 +22,7 @@ constexpr int kVectorBytes = 32, kRows = 6;
 constexpr int kVectorBytes = 16, kRows = 4;
 #endif
 constexpr int64_t kDepth = 256;  // k is cut into blocks of this: a panel of B stays in the first-level cache
+constexpr int64_t kPanelsReadInPlace = 4;
 
 template <class T>
 struct Vector {
@@ -45,15 +46,16 @@ int64_t panel_width(int64_t n, int64_t panel) {
   return std::min(kPanel<T>, padded<T>(n) - panel * kPanel<T>);
 }
 
-// Rows of A as the inner loop reads them: where they lie, `stride` apart, or gathered, [k][R].
+// Rows of A as the inner loop reads them: element (r, p) is data[r * stride + p] or, transposed, data[p * stride + r].
+// kRows of them are a group; the next group begins `group` further on.
 template <class T>
 struct Rows {
   const T* data;
-  int64_t stride;
+  int64_t stride, group;
 };
 
 // C [R, width] (+)= A [R, k] times a panel of N vectors a row.
-template <class T, int R, int N, bool Gathered>
+template <class T, int R, int N, bool Transposed>
 void inner(int64_t k, Rows<T> a, const T* b, T* c, int64_t ldc, int64_t width, bool accumulate) {
   using V = typename Vector<T>::type;
   using U = typename Vector<T>::unaligned;
@@ -63,46 +65,49 @@ void inner(int64_t k, Rows<T> a, const T* b, T* c, int64_t ldc, int64_t width, b
     const V* row = reinterpret_cast<const V*>(b + p * N * length);
 #pragma GCC unroll 16
     for (int r = 0; r < R; ++r) {
-      const T x = Gathered ? a.data[p * R + r] : a.data[r * a.stride + p];
+      const T x = Transposed ? a.data[p * a.stride + r] : a.data[r * a.stride + p];
 #pragma GCC unroll 2
       for (int v = 0; v < N; ++v) sum[r][v] += x * row[v];
     }
   }
+  if (width == N * length) {
 #pragma GCC unroll 16
-  for (int r = 0; r < R; ++r) {
-    T* out = c + r * ldc;
+    for (int r = 0; r < R; ++r)
 #pragma GCC unroll 2
-    for (int v = 0; v < N; ++v) {
-      if ((v + 1) * length <= width) {
-        U& y = *reinterpret_cast<U*>(out + v * length);
+      for (int v = 0; v < N; ++v) {
+        U& y = *reinterpret_cast<U*>(c + r * ldc + v * length);
         y = accumulate ? V(y) + sum[r][v] : sum[r][v];
-      } else {
-        for (int64_t j = v * length; j < width; ++j) out[j] = (accumulate ? out[j] : T(0)) + sum[r][v][j - v * length];
       }
-    }
+  } else {  // by way of memory: taking the sums apart in place would keep them out of the registers
+    alignas(kVectorBytes) T lanes[R * N * length];
+#pragma GCC unroll 16
+    for (int r = 0; r < R; ++r)
+#pragma GCC unroll 2
+      for (int v = 0; v < N; ++v) *reinterpret_cast<V*>(lanes + (r * N + v) * length) = sum[r][v];
+    for (int r = 0; r < R; ++r)
+      for (int64_t j = 0; j < width; ++j)
+        c[r * ldc + j] = (accumulate ? c[r * ldc + j] : T(0)) + lanes[r * N * length + j];
   }
 }
 
 // The last rows of C, fewer than R.
-template <class T, int R, int N, bool Gathered>
+template <class T, int R, int N, bool Transposed>
 void remainder(int64_t rows, int64_t k, Rows<T> a, const T* b, T* c, int64_t ldc, int64_t width, bool accumulate) {
   if constexpr (R > 1) {
-    if (rows == R - 1) return inner<T, R - 1, N, Gathered>(k, a, b, c, ldc, width, accumulate);
-    remainder<T, R - 1, N, Gathered>(rows, k, a, b, c, ldc, width, accumulate);
+    if (rows == R - 1) return inner<T, R - 1, N, Transposed>(k, a, b, c, ldc, width, accumulate);
+    remainder<T, R - 1, N, Transposed>(rows, k, a, b, c, ldc, width, accumulate);
   }
 }
 
 // All rows of C for one panel.
-template <class T, int N, bool Gathered>
+template <class T, int N, bool Transposed>
 void panel_product(int64_t m, int64_t k, Rows<T> a, const T* b, T* c, int64_t ldc, int64_t width, bool accumulate) {
-  const int64_t step = Gathered ? k : a.stride;  // from row to row
-  int64_t i = 0;
-  for (; i + kRows <= m; i += kRows)
-    inner<T, kRows, N, Gathered>(k, {a.data + i * step, a.stride}, b, c + i * ldc, ldc, width, accumulate);
-  remainder<T, kRows, N, Gathered>(m - i, k, {a.data + i * step, a.stride}, b, c + i * ldc, ldc, width, accumulate);
+  for (; m >= kRows; m -= kRows, a.data += a.group, c += kRows * ldc)
+    inner<T, kRows, N, Transposed>(k, a, b, c, ldc, width, accumulate);
+  remainder<T, kRows, N, Transposed>(m, k, a, b, c, ldc, width, accumulate);
 }
 
-// Rows of A whose elements do not lie side by side are copied together first: [k][kRows], tile after tile.
+// A [m, k] copied to where each group of rows lies together, transposed: [k][kRows], group after group.
 template <class T>
 void gather(int64_t m, int64_t k, View<T> a, T* to) {
   for (int64_t i = 0; i < m; i += kRows, to += kRows * k) {
@@ -112,7 +117,7 @@ void gather(int64_t m, int64_t k, View<T> a, T* to) {
       for (int64_t p = 0; p < k; ++p) std::memcpy(to + p * kRows, from + p * a.col, kRows * sizeof(T));
     } else {
       for (int64_t p = 0; p < k; ++p)
-        for (int64_t r = 0; r < rows; ++r) to[p * rows + r] = from[r * a.row + p * a.col];
+        for (int64_t r = 0; r < rows; ++r) to[p * kRows + r] = from[r * a.row + p * a.col];
     }
   }
 }
@@ -138,8 +143,10 @@ void pack_panels(int64_t k, int64_t n, View<T> b, T* packed, int64_t first_panel
       const int64_t j0 = panel * kPanel<T>, wide = panel_width<T>(n, panel), width = std::min(wide, n - j0);
       T* to = packed + p0 * padded<T>(n) + j0 * depth;
       const T* from = b.data + p0 * b.row + j0 * b.col;
-      if (b.col == 1) {
-        for (int64_t p = 0; p < depth; ++p) std::memcpy(to + p * wide, from + p * b.row, size_t(width) * sizeof(T));
+      if (b.col == 1 && width == kPanel<T>) {
+        for (int64_t p = 0; p < depth; ++p) std::memcpy(to + p * wide, from + p * b.row, kPanel<T> * sizeof(T));
+      } else if (b.col == 1) {
+        for (int64_t p = 0; p < depth; ++p) std::copy(from + p * b.row, from + p * b.row + width, to + p * wide);
       } else {
         for (int64_t j = 0; j < width; ++j)
           for (int64_t p = 0; p < depth; ++p) to[p * wide + j] = from[p * b.row + j * b.col];
@@ -160,17 +167,22 @@ void gemm_panels(int64_t m, int64_t n, int64_t k, View<T> a, const T* packed_b, 
   if (k == 0 && !accumulate)
     for (int64_t i = 0; i < m; ++i)
       std::fill(c + i * ldc + first_panel * kPanel<T>, c + i * ldc + std::min(n, last_panel * kPanel<T>), T(0));
+  // A transposed A is read where it lies when only a few panels ask for it: copying it together would not pay.
+  const bool in_place = a.col == 1 || (a.row == 1 && last_panel - first_panel <= kPanelsReadInPlace);
   Scratch scratch;
-  T* gathered = a.col == 1 ? nullptr : scratch.get<T>((m + kRows) * kDepth);
+  T* gathered = in_place ? nullptr : scratch.get<T>((m + kRows) * kDepth);
   for (int64_t p0 = 0; p0 < k; p0 += kDepth) {
     const int64_t depth = std::min(kDepth, k - p0);
-    if (gathered) gather<T>(m, depth, {a.data + p0 * a.col, a.row, a.col}, gathered);
-    const Rows<T> rows = {gathered ? gathered : a.data + p0, a.row};
+    const View<T> block = {a.data + p0 * a.col, a.row, a.col};
+    if (gathered) gather<T>(m, depth, block, gathered);
+    const Rows<T> rows = gathered     ? Rows<T>{gathered, kRows, kRows * depth}
+                         : a.col == 1 ? Rows<T>{block.data, a.row, kRows * a.row}
+                                      : Rows<T>{block.data, a.col, kRows};
     for (int64_t panel = first_panel; panel < last_panel; ++panel) {
       const int64_t j0 = panel * kPanel<T>, width = std::min(panel_width<T>(n, panel), n - j0);
       const bool two = panel_width<T>(n, panel) == kPanel<T>;
-      const auto product = gathered ? (two ? panel_product<T, 2, true> : panel_product<T, 1, true>)
-                                    : (two ? panel_product<T, 2, false> : panel_product<T, 1, false>);
+      const auto product = a.col == 1 ? (two ? panel_product<T, 2, false> : panel_product<T, 1, false>)
+                                      : (two ? panel_product<T, 2, true> : panel_product<T, 1, true>);
       product(m, depth, rows, packed_b + p0 * padded<T>(n) + j0 * depth, c + j0, ldc, width, accumulate || p0 > 0);
     }
   }

@@ -50,7 +50,7 @@ void cross_entropy_backward(Cpu, const Tensor& dloss, const Tensor& logits, cons
           continue;
         }
         const T at = lses[i];
-        const auto into_dlogits = [=](const auto& v) -> Lanes<T> { return exp_lanes<T>(v - at) * factor; };
+        const auto into_dlogits = [=](const auto& v) -> plain_t<decltype(v)> { return exp_lanes(v - at) * factor; };
         lane_map(n, out, into_dlogits, xs + i * n);
         out[label[i]] -= factor;
       }

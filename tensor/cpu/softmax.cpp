@@ -39,7 +39,7 @@ void softmax_forward(Cpu, const Tensor& x, const Tensor& y) {
   dispatch_float(x.dtype(), [&]<class T>() {
     for_rows<T>(x, y, [](const T* row, int64_t n, T* out) {
       const T top = flat(row, n).maxCoeff();
-      const auto value = [=](const auto& v) { return exp_lanes<T>(v - top); };
+      const auto value = [=](const auto& v) { return exp_lanes(v - top); };
       lane_map(n, out, value, row);
       const T factor = T(1) / lane_sum<T>(n, kSelf, out);
       const auto normalize = [=](const auto& v) { return v * factor; };
@@ -75,7 +75,9 @@ void log_softmax_backward(Cpu, const Tensor& dy, const Tensor& y, const Tensor& 
   dispatch_float(y.dtype(), [&]<class T>() {
     for_rows<T>(dy, y, dx, [](const T* drow, const T* row, int64_t n, T* out) {
       const T total = lane_sum<T>(n, kSelf, drow);
-      const auto into_dx = [=](const auto& d, const auto& v) -> Lanes<T> { return d - exp_lanes<T>(v) * total; };
+      const auto into_dx = [=](const auto& d, const auto& v) -> plain_t<decltype(v)> {
+        return d - exp_lanes(v) * total;
+      };
       lane_map(n, out, into_dx, drow, row);
     });
   });

@@ -15,7 +15,7 @@ struct LogSumExp {
 template <class T>
 LogSumExp<T> log_sum_exp(const T* x, int64_t n) {
   const T top = flat(x, n).maxCoeff();
-  const auto value = [=](const auto& v) { return exp_lanes<T>(v - top); };
+  const auto value = [=](const auto& v) { return exp_lanes(v - top); };
   return {top, std::log(lane_sum<T>(n, value, x))};
 }
 
