@@ -39,7 +39,7 @@ std::vector<NamedTensor> tensors_of(Adam& optimizer) {
 
 std::vector<NamedTensor> tensors_of(const Carried& carried) {
   std::vector<NamedTensor> all;
-  const auto add = [&](const char* name, const std::vector<Tensor>& tensors) {
+  const auto add = [&](const char* name, const Tensors& tensors) {
     for (size_t i = 0; i < tensors.size(); ++i) all.push_back({name + std::to_string(i), tensors[i], false});
   };
   add("memories.", carried.memories);
@@ -88,7 +88,7 @@ Carried read_carried(const std::string& path, const RunConfig& config) {
   for (int64_t i = 0; i < m.depth; ++i)
     carried.memories.push_back(
         take(file, "memories." + std::to_string(i), {batch, m.block_width, 2 * m.dim_head}, path));
-  for (size_t i = 0; i < m.recurrent().size(); ++i)
+  for (int64_t i = 0; i < m.n_recurrent(); ++i)
     carried.states.push_back(take(file, "states." + std::to_string(i), {batch, m.n_state_vectors(), m.dim}, path));
   return carried;
 }

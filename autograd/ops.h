@@ -4,10 +4,13 @@
 // arguments of one op must have the same dtype and device. A bad argument throws rondo::Error with both sides of the
 // mismatch. Fused ops (attention, geglu, cross_entropy, state_gate) have a composed twin in their test.
 #pragma once
+#include <initializer_list>
+#include <span>
 #include <utility>
 #include <vector>
 
 #include "autograd/tape.h"
+#include "tensor/tensors.h"
 
 namespace rondo {
 
@@ -48,7 +51,10 @@ Tensor sum_to(const Tensor& x, const Shape& shape);
 Tensor reshape(const Tensor& x, const Shape& shape);            // same elements, same order; shares the buffer
 Tensor permute(const Tensor& x, const std::vector<int>& axes);  // dimension i of the result is axes[i] of x
 Tensor narrow(const Tensor& x, int axis, int64_t start, int64_t length);  // elements start..start+length-1 of an axis
-Tensor concat(const std::vector<Tensor>& parts, int axis);                // one after the other along an axis
+Tensor concat(std::span<const Tensor> parts, int axis);                   // one after the other along an axis
+inline Tensor concat(std::initializer_list<Tensor> parts, int axis) {
+  return concat(std::span(parts.begin(), parts.size()), axis);
+}
 Tensor broadcast_to(const Tensor& x, const Shape& shape);
 
 // ---- products (autograd/linear.cpp) --------------------------------------------------------------------------------

@@ -58,7 +58,7 @@ struct Listed {
   }
 };
 
-void check_parts(const std::vector<Tensor>& parts, int axis) {
+void check_parts(std::span<const Tensor> parts, int axis) {
   const Tensor& first = parts[0];
   for (size_t k = 1; k < parts.size(); ++k) {
     const std::string name = "parts[" + std::to_string(k) + "]";
@@ -70,7 +70,7 @@ void check_parts(const std::vector<Tensor>& parts, int axis) {
   }
 }
 
-Tensor joined(const std::vector<Tensor>& parts, int axis) {
+Tensor joined(std::span<const Tensor> parts, int axis) {
   struct Part {
     int64_t length = 0;
     bool wanted = false;
@@ -135,17 +135,15 @@ Tensor narrow(const Tensor& x, int axis, int64_t start, int64_t length) {
 }
 
 // An op has at most kMaxInputs inputs: more parts are joined in groups, and these again.
-Tensor concat(const std::vector<Tensor>& parts, int axis) {
+Tensor concat(std::span<const Tensor> parts, int axis) {
   check(!parts.empty(), "concat: there are no parts, but at least one is needed");
   check(bool(parts[0]), "concat: parts[0] is missing");
   const int a = axis_of("concat", "axis", axis, "parts[0]", parts[0]);
   check_parts(parts, a);
   if (parts.size() <= kMaxInputs) return joined(parts, a);
-  std::vector<Tensor> groups;
-  for (size_t k = 0; k < parts.size(); k += kMaxInputs) {
-    const size_t end = std::min(k + kMaxInputs, parts.size());
-    groups.push_back(joined({parts.begin() + int64_t(k), parts.begin() + int64_t(end)}, a));
-  }
+  Tensors groups;
+  for (size_t k = 0; k < parts.size(); k += kMaxInputs)
+    groups.push_back(joined(parts.subspan(k, std::min<size_t>(kMaxInputs, parts.size() - k)), a));
   return concat(groups, a);
 }
 

@@ -9,6 +9,7 @@
 #include <initializer_list>
 #include <memory>
 #include <new>
+#include <span>
 #include <string>
 #include <vector>
 
@@ -45,7 +46,7 @@ class Inputs {
     check(inputs.size() <= kMaxInputs, "an op has at most ", kMaxInputs, " inputs");
     for (const Tensor& t : inputs) items_[n_++] = &t;
   }
-  explicit Inputs(const std::vector<Tensor>& inputs) {
+  explicit Inputs(std::span<const Tensor> inputs) {
     check(inputs.size() <= kMaxInputs, "an op has at most ", kMaxInputs, " inputs");
     for (const Tensor& t : inputs) items_[n_++] = &t;
   }

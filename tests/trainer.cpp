@@ -1,7 +1,13 @@
 // Training over segments: gradients add up over tapes, dropouts, labels.
 #include "models/block_recurrent/trainer.h"
 
+#include <sys/resource.h>
+
+#include <algorithm>
+
 #include "nn/optimizer.h"
+#include "tensor/parallel.h"
+#include "tests/mallocs.h"
 #include "tests/testing.h"
 
 namespace rondo::testing {
@@ -98,6 +104,48 @@ TEST_CASE("trainer: a model learns a repeated text") {
     adam.step(grads);
   }
   CHECK(loss < 0.1);
+}
+
+int64_t page_faults() {
+  rusage usage{};
+  getrusage(RUSAGE_SELF, &usage);
+  return usage.ru_minflt + usage.ru_majflt;
+}
+
+// The kernel may take pages back at any time, so it is the quietest of some steps that counts.
+TEST_CASE("trainer: a warm training step asks for no memory, neither malloc nor the kernel") {
+  if (!mallocs_are_counted()) return skip("sanitizers have a malloc of their own");
+  BlockRecurrentConfig c;
+  c.num_tokens = 256, c.dim = 64, c.depth = 2, c.dim_head = 16, c.heads = 4;
+  c.max_seq_len = 64, c.block_width = 32, c.recurrent_layers = {{2}};
+  Generator g;
+  const BlockRecurrentTransformer model(c, g);
+  std::vector<int64_t> text;
+  for (int i = 0; i < 4 * 129; ++i) text.push_back(g.below(256));
+  const auto [tokens, labels] = inputs_and_labels(tensor(text, {4, 129}));
+  Adam adam(parameters(model), {.learning_rate = 1e-3, .clip_grad_norm = 0.5});
+  Gradients grads;
+  const auto step = [&] {
+    grads.clear();
+    RecurrentTrainer{.model = model}(tokens, labels, {}, g, grads);
+    adam.step(grads);
+  };
+  const int threads_before = num_threads();
+  for (const int threads : {1, 2}) {
+    CAPTURE(threads);
+    set_num_threads(threads);
+    for (int i = 0; i < 3; ++i) step();
+    int64_t fewest_mallocs = 1 << 30, fewest_faults = 1 << 30;
+    for (int i = 0; i < 5; ++i) {
+      const int64_t calls = mallocs(), faults = page_faults();
+      step();
+      fewest_mallocs = std::min(fewest_mallocs, mallocs() - calls);
+      fewest_faults = std::min(fewest_faults, page_faults() - faults);
+    }
+    CHECK(fewest_mallocs == 0);
+    CHECK(fewest_faults == 0);
+  }
+  set_num_threads(threads_before);
 }
 
 TEST_CASE("trainer: errors") {

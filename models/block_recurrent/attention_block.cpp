@@ -28,7 +28,7 @@ AttentionBlock::Result AttentionBlock::operator()(const Tensor& x, const Tensor&
   if (state_container) {
     const StateContainer& s = *state_container;
     Tensor c = state ? state : s.initial(B);
-    std::vector<Tensor> state_kv;  // of every block, (B, 1, S, 2D)
+    Tensors state_kv;  // of every block, (B, 1, S, 2D)
     for (int64_t block = 0; block < blocks; ++block) {
       const StateContainer::Prepared p = s.prepare(c);
       state_kv.push_back(reshape(p.kv, {B, 1, p.kv.dim(1), p.kv.dim(2)}));

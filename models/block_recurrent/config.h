@@ -29,6 +29,7 @@ struct BlockRecurrentConfig {
 
   int64_t n_state_vectors() const { return num_state_vectors.value_or(block_width); }
   std::vector<int64_t> recurrent() const { return recurrent_layers.value_or(std::vector<int64_t>{depth / 2}); }
+  int64_t n_recurrent() const { return recurrent_layers ? int64_t(recurrent_layers->size()) : 1; }
   bool is_recurrent(int64_t layer) const;  // counted from 1
 
   // Throws Error with one clear line for the first thing that is wrong.

@@ -25,7 +25,7 @@ class Decoder {
   // One sequence. A layer's keys and values are those of the block before (0 or W rows), then those of the block so
   // far.
   struct Row {
-    std::vector<Tensor> before, block;             // per layer, (1, w, 2D); block is (1, W, 2D), filled up to `filled`
+    Tensors before, block;                         // per layer, (1, w, 2D); block is (1, W, 2D), filled up to `filled`
     std::vector<StateContainer::Prepared> states;  // per recurrent layer
     int64_t filled = 0;
   };

@@ -21,10 +21,10 @@ Tensor from_xl_memory(const Tensor& m) {
 namespace {
 
 void check_carried(const BlockRecurrentConfig& c, int64_t batch, const Carried& carried) {
-  const size_t n_states = c.recurrent().size();
+  const int64_t n_states = c.n_recurrent();
   check(carried.memories.empty() || int64_t(carried.memories.size()) == c.depth, "model: ", carried.memories.size(),
         " memories were given, but there are ", c.depth, " layers");
-  check(carried.states.empty() || carried.states.size() == n_states, "model: ", carried.states.size(),
+  check(carried.states.empty() || int64_t(carried.states.size()) == n_states, "model: ", carried.states.size(),
         " states were given, but there are ", n_states, " recurrent layers");
   for (const Tensor& m : carried.memories)
     check(!m || (m.rank() == 3 && m.dim(0) == batch && m.dim(1) <= c.block_width && m.dim(2) == 2 * c.dim_head),

@@ -11,8 +11,8 @@ namespace rondo {
 // What flows from one segment to the next. Empty tensors (or empty vectors) stand for "none": no keys in front, and the
 // learned initial state.
 struct Carried {
-  std::vector<Tensor> memories;  // per layer, (B, w, 2D): keys and values of the last block
-  std::vector<Tensor> states;    // per recurrent layer, (B, S, d)
+  Tensors memories;  // per layer, (B, w, 2D): keys and values of the last block
+  Tensors states;    // per recurrent layer, (B, S, d)
 };
 // Cuts the carried tensors off their tape.
 Carried detach(const Carried& c);
