@@ -2,6 +2,7 @@
 #pragma once
 #include "autograd/ops.h"
 #include "autograd/tape.h"
+#include "models/block_recurrent/continuation.h"
 #include "models/block_recurrent/decoder.h"
 #include "models/block_recurrent/model.h"
 #include "models/block_recurrent/sampling.h"

@@ -19,7 +19,7 @@ struct Options {
   std::string path;
   std::vector<std::string> files;
   int64_t bytes = 0;
-  bool no_state = false, no_memory = false, binary = false, json = false;
+  bool no_state = false, no_memory = false, binary = false, json = false, logprobs = false;
   int64_t threads = 0;
 };
 
@@ -53,9 +53,14 @@ void run(const Options& options) {
   if (options.threads > 0) set_num_threads(int(options.threads));
   const LoadedModel loaded = load_model(options.path);
   const std::string text = text_of(options, loaded);
-  const Evaluation e = evaluate(loaded.model, text, {options.bytes, !options.no_state, !options.no_memory});
+  EvaluateOptions how{options.bytes, !options.no_state, !options.no_memory};
+  if (options.logprobs)
+    how.each = [](int64_t token, double log_probability) {
+      std::printf("%s\n", nlohmann::ordered_json{{"token", token}, {"logprob", log_probability}}.dump().c_str());
+    };
+  const Evaluation e = evaluate(loaded.model, text, how);
   check(std::isfinite(e.nats), loaded.checkpoint, ": the loss of this model is not finite");
-  if (options.json) return print_json(options, loaded, e);
+  if (options.json || options.logprobs) return print_json(options, loaded, e);
   std::printf("%.4f bits per byte over %lld bytes (step %lld; states %s, memories %s)\n", e.bits_per_byte(),
               static_cast<long long>(e.tokens), static_cast<long long>(loaded.step),
               options.no_state ? "dropped" : "carried", options.no_memory ? "dropped" : "carried");
@@ -73,6 +78,7 @@ void add_eval(CLI::App& program) {
   command.flag("--no-memory", options->no_memory, "Drop the last block's keys and values after every segment");
   command.flag("--binary", options->binary, "Take data with zero bytes");
   command.flag("--json", options->json, "Print one JSON object");
+  command.flag("--logprobs", options->logprobs, "Print a JSON line for each byte first: its log probability");
   command.number("--threads", options->threads, "Threads; 0: what the machine gives", 0, 1024);
   command.run([options] { run(*options); });
 }

@@ -56,6 +56,11 @@ struct Gemm {
 };
 void gemm(Cpu, const Gemm& how, const Tensor& a, const Tensor& b, const Tensor& c);
 
+// (tensor/cpu/gemv.cpp) y [m, n] = x [m, k] W^T (+ y), for a few rows x: W [n, k] is read once, where it lies. W is of
+// x's dtype, or bf16 or i8 with x f32; `scale` [n] multiplies its rows, or is empty. A row's bits depend on no other
+// row.
+void gemv(Cpu, const Tensor& x, const Tensor& weight, const Tensor& scale, bool accumulate, const Tensor& y);
+
 // ---- norms (tensor/cpu/norm.cpp); rows of width n, mean and rstd one number a row ----
 void layer_norm_forward(Cpu, const Tensor& x, const Tensor& gamma, double eps, const Tensor& y, const Tensor& mean,
                         const Tensor& rstd);
