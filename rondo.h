@@ -5,6 +5,7 @@
 #include "models/block_recurrent/continuation.h"
 #include "models/block_recurrent/decoder.h"
 #include "models/block_recurrent/model.h"
+#include "models/block_recurrent/precision.h"
 #include "models/block_recurrent/sampling.h"
 #include "models/block_recurrent/trainer.h"
 #include "nn/init.h"

@@ -4,12 +4,9 @@
 #include <memory>
 #include <nlohmann/json.hpp>
 
-#include "apps/checkpoint.h"
 #include "apps/commands.h"
-#include "apps/corpus.h"
 #include "apps/evaluate.h"
 #include "apps/run.h"
-#include "apps/usage.h"
 #include "tensor/parallel.h"
 
 namespace rondo {
@@ -22,19 +19,6 @@ struct Options {
   bool no_state = false, no_memory = false, binary = false, json = false, logprobs = false;
   int64_t threads = 0;
 };
-
-// The text to evaluate: the files given, or what the run kept to validate on.
-std::string text_of(const Options& options, const LoadedModel& loaded) {
-  const RunConfig& config = loaded.config;
-  if (!options.files.empty())
-    return read_checked_text(options.files, config.model.num_tokens, options.binary || config.data.binary);
-  if (config.data.files.empty() || config.data.validation_fraction == 0)
-    throw UsageError("this run kept nothing to validate on: give --data FILE");
-  const Corpus corpus = read_corpus(config);
-  check(fingerprint_of(corpus.text) == read_checkpoint_info(loaded.checkpoint).state.text,
-        "the text of this run has changed since; give --data FILE");
-  return std::string(corpus.validation());
-}
 
 void print_json(const Options& options, const LoadedModel& loaded, const Evaluation& e) {
   const nlohmann::ordered_json j{{"bits_per_byte", e.bits_per_byte()},
@@ -52,7 +36,7 @@ void print_json(const Options& options, const LoadedModel& loaded, const Evaluat
 void run(const Options& options) {
   if (options.threads > 0) set_num_threads(int(options.threads));
   const LoadedModel loaded = load_model(options.path);
-  const std::string text = text_of(options, loaded);
+  const std::string text = evaluation_text(loaded, options.files, options.binary);
   EvaluateOptions how{options.bytes, !options.no_state, !options.no_memory};
   if (options.logprobs)
     how.each = [](int64_t token, double log_probability) {

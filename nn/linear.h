@@ -10,7 +10,7 @@ namespace rondo {
 struct Linear {
   Tensor weight;        // [out, in]
   Tensor bias;          // [out], or {}
-  Tensor weight_scale;  // [out] where the weight is i8 (nn/precision.h), else {}
+  Tensor weight_scale;  // [out] where the weight is i8, else {}
 
   Linear() = default;
   Linear(int64_t in, int64_t out, bool with_bias, Generator& g, DType dtype = DType::f32)
