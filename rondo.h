@@ -2,8 +2,10 @@
 #pragma once
 #include "autograd/ops.h"
 #include "autograd/tape.h"
+#include "models/block_recurrent/continuation.h"
 #include "models/block_recurrent/decoder.h"
 #include "models/block_recurrent/model.h"
+#include "models/block_recurrent/precision.h"
 #include "models/block_recurrent/sampling.h"
 #include "models/block_recurrent/trainer.h"
 #include "nn/init.h"

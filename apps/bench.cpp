@@ -11,6 +11,8 @@
 
 #include "apps/commands.h"
 #include "apps/config.h"
+#include "apps/usage.h"
+#include "models/block_recurrent/precision.h"
 #include "models/block_recurrent/sampling.h"
 #include "models/block_recurrent/trainer.h"
 #include "tensor/parallel.h"
@@ -63,7 +65,8 @@ Json bench_train(const Options& options) {
 Json bench_decode(const Options& options) {
   const RunConfig config = named_size(options.size);
   Generator g;
-  const BlockRecurrentTransformer model(config.model, g);
+  BlockRecurrentTransformer model(config.model, g);
+  convert_weights(model, weights_dtype(options.dtype));
   const Tensor prompt = random_tokens({1, options.context}, config.model.num_tokens, g);
   SamplingOptions greedy;
   greedy.temperature = 0;
@@ -81,6 +84,8 @@ Json bench_decode(const Options& options) {
 }
 
 void run(const Options& options) {
+  if (options.what == "train" && options.dtype != "f32")
+    throw UsageError("--dtype " + options.dtype + " is for bench decode; bench train computes in f32");
   if (options.threads > 0) set_num_threads(int(options.threads));
   Json json = options.what == "train" ? bench_train(options) : bench_decode(options);
   rusage usage{};
@@ -100,7 +105,7 @@ void add_bench(CLI::App& program) {
   Command command(program, "bench", "Tokens per second of training or decoding, as one JSON line");
   command.required("WHAT", options->what, "train or decode", {"train", "decode"});
   command.text("--size", options->size, "readme, small or tiny (default: readme)", {"readme", "small", "tiny"});
-  command.text("--dtype", options->dtype, "f32", {"f32"});
+  command.text("--dtype", options->dtype, "f32, bf16 or int8: of the weights (default: f32)", {"f32", "bf16", "int8"});
   command.number("--threads", options->threads, "Threads; 0: what the machine gives", 0, 1024);
   command.number("--steps", options->steps, "Steps to time", 1);
   command.number("--context", options->context, "Tokens before the first timed one", 1);

@@ -16,6 +16,10 @@ void Command::required(const char* name, std::string& value, const char* help, c
   app_->get_option(name)->required();
 }
 
+void Command::text(const char* name, std::optional<std::string>& value, const char* help) {
+  app_->add_option(name, value, help);
+}
+
 void Command::texts(const char* name, std::vector<std::string>& values, const char* help) {
   app_->add_option(name, values, help);
 }
@@ -39,6 +43,10 @@ void Command::number(const char* name, int64_t& value, const char* help, int64_t
 
 void Command::number(const char* name, double& value, const char* help) {
   app_->add_option(name, value, help)->capture_default_str();
+}
+
+void Command::number(const char* name, std::optional<double>& value, const char* help) {
+  app_->add_option(name, value, help);
 }
 
 void Command::flag(const char* name, bool& value, const char* help) { app_->add_flag(name, value, help); }

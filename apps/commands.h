@@ -4,6 +4,7 @@
 #include <cstdint>
 #include <functional>
 #include <limits>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -21,11 +22,13 @@ class Command {
   // An option ("--out") or argument ("RUN") that must be given; one that may be.
   void required(const char* name, std::string& value, const char* help, const Choices& choices = {});
   void text(const char* name, std::string& value, const char* help, const Choices& choices = {});
+  void text(const char* name, std::optional<std::string>& value, const char* help);
   void texts(const char* name, std::vector<std::string>& values, const char* help);     // several after it
   void repeated(const char* name, std::vector<std::string>& values, const char* help);  // given again for each
   void number(const char* name, int64_t& value, const char* help, int64_t lowest = 0,
               int64_t highest = std::numeric_limits<int64_t>::max());
   void number(const char* name, double& value, const char* help);
+  void number(const char* name, std::optional<double>& value, const char* help);
   void flag(const char* name, bool& value, const char* help);
   // What to do once all options are read.
   void run(std::function<void()> action);
@@ -37,6 +40,8 @@ class Command {
 void add_train(CLI::App& program);
 void add_eval(CLI::App& program);
 void add_generate(CLI::App& program);
+void add_chat(CLI::App& program);
+void add_convert(CLI::App& program);
 void add_verify(CLI::App& program);
 void add_info(CLI::App& program);
 void add_graph(CLI::App& program);

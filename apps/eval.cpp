@@ -4,12 +4,9 @@
 #include <memory>
 #include <nlohmann/json.hpp>
 
-#include "apps/checkpoint.h"
 #include "apps/commands.h"
-#include "apps/corpus.h"
 #include "apps/evaluate.h"
 #include "apps/run.h"
-#include "apps/usage.h"
 #include "tensor/parallel.h"
 
 namespace rondo {
@@ -19,22 +16,9 @@ struct Options {
   std::string path;
   std::vector<std::string> files;
   int64_t bytes = 0;
-  bool no_state = false, no_memory = false, binary = false, json = false;
+  bool no_state = false, no_memory = false, binary = false, json = false, logprobs = false;
   int64_t threads = 0;
 };
-
-// The text to evaluate: the files given, or what the run kept to validate on.
-std::string text_of(const Options& options, const LoadedModel& loaded) {
-  const RunConfig& config = loaded.config;
-  if (!options.files.empty())
-    return read_checked_text(options.files, config.model.num_tokens, options.binary || config.data.binary);
-  if (config.data.files.empty() || config.data.validation_fraction == 0)
-    throw UsageError("this run kept nothing to validate on: give --data FILE");
-  const Corpus corpus = read_corpus(config);
-  check(fingerprint_of(corpus.text) == read_checkpoint_info(loaded.checkpoint).state.text,
-        "the text of this run has changed since; give --data FILE");
-  return std::string(corpus.validation());
-}
 
 void print_json(const Options& options, const LoadedModel& loaded, const Evaluation& e) {
   const nlohmann::ordered_json j{{"bits_per_byte", e.bits_per_byte()},
@@ -52,10 +36,15 @@ void print_json(const Options& options, const LoadedModel& loaded, const Evaluat
 void run(const Options& options) {
   if (options.threads > 0) set_num_threads(int(options.threads));
   const LoadedModel loaded = load_model(options.path);
-  const std::string text = text_of(options, loaded);
-  const Evaluation e = evaluate(loaded.model, text, {options.bytes, !options.no_state, !options.no_memory});
+  const std::string text = evaluation_text(loaded, options.files, options.binary);
+  EvaluateOptions how{options.bytes, !options.no_state, !options.no_memory};
+  if (options.logprobs)
+    how.each = [](int64_t token, double log_probability) {
+      std::printf("%s\n", nlohmann::ordered_json{{"token", token}, {"logprob", log_probability}}.dump().c_str());
+    };
+  const Evaluation e = evaluate(loaded.model, text, how);
   check(std::isfinite(e.nats), loaded.checkpoint, ": the loss of this model is not finite");
-  if (options.json) return print_json(options, loaded, e);
+  if (options.json || options.logprobs) return print_json(options, loaded, e);
   std::printf("%.4f bits per byte over %lld bytes (step %lld; states %s, memories %s)\n", e.bits_per_byte(),
               static_cast<long long>(e.tokens), static_cast<long long>(loaded.step),
               options.no_state ? "dropped" : "carried", options.no_memory ? "dropped" : "carried");
@@ -73,6 +62,7 @@ void add_eval(CLI::App& program) {
   command.flag("--no-memory", options->no_memory, "Drop the last block's keys and values after every segment");
   command.flag("--binary", options->binary, "Take data with zero bytes");
   command.flag("--json", options->json, "Print one JSON object");
+  command.flag("--logprobs", options->logprobs, "Print a JSON line for each byte first: its log probability");
   command.number("--threads", options->threads, "Threads; 0: what the machine gives", 0, 1024);
   command.run([options] { run(*options); });
 }

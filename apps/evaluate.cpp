@@ -8,6 +8,18 @@
 #include "nn/text.h"
 
 namespace rondo {
+namespace {
+
+// Calls how.each for the labels [1, n].
+void score(const EvaluateOptions& how, const Tensor& logits, const Tensor& labels) {
+  const Tensor p = log_softmax(logits);
+  for (int64_t i = 0; i < labels.numel(); ++i) {
+    const int64_t token = labels.data<int64_t>()[i];
+    how.each(token, double(p.data<float>()[i * p.dim(-1) + token]));
+  }
+}
+
+}  // namespace
 
 double Evaluation::bits_per_byte() const { return nats / double(tokens) / std::numbers::ln2; }
 
@@ -22,8 +34,10 @@ Evaluation evaluate(const BlockRecurrentTransformer& model, std::string_view tex
   for (int64_t begin = 0; begin < total; begin += n) {
     const int64_t width = std::min(n, total - begin);
     auto [logits, next] = model(tokens_of(text, begin, width), carried);
+    const Tensor labels = tokens_of(text, begin + 1, width);
+    if (how.each) score(how, logits, labels);
     // No label is to be ignored here, not even a byte that happens to be the model's ignore_index.
-    result.nats += cross_entropy(logits, tokens_of(text, begin + 1, width), -1).item() * double(width);
+    result.nats += cross_entropy(logits, labels, -1).item() * double(width);
     result.tokens += width;
     ++result.segments;
     carried = std::move(next);

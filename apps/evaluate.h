@@ -1,5 +1,6 @@
 // Bits per byte over a contiguous text, read segment by segment with states and memories carried.
 #pragma once
+#include <functional>
 #include <string_view>
 
 #include "models/block_recurrent/model.h"
@@ -10,6 +11,7 @@ struct EvaluateOptions {
   int64_t max_tokens = 0;  // predict this many bytes; 0: all after the first
   bool states = true;      // carry states from segment to segment
   bool memories = true;    // carry the last block's keys and values
+  std::function<void(int64_t token, double log_probability)> each = {};  // called with every token predicted
 };
 
 struct Evaluation {

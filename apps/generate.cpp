@@ -1,79 +1,126 @@
-// rondo generate: continues a prompt, text as it is made.
+// rondo generate: continues a prompt, text as it is made; or a file of prompts, a JSON line each.
 #include <unistd.h>
 
-#include <cerrno>
-#include <cstring>
 #include <iostream>
 #include <iterator>
 #include <memory>
-#include <random>
+#include <nlohmann/json.hpp>
 
-#include "apps/commands.h"
-#include "apps/corpus.h"
-#include "apps/run.h"
-#include "apps/streams.h"
-#include "apps/text_stream.h"
+#include "apps/session.h"
 #include "apps/usage.h"
-#include "models/block_recurrent/sampling.h"
-#include "nn/text.h"
-#include "tensor/parallel.h"
+#include "nn/file.h"
 
 namespace rondo {
 namespace {
 
-struct Options {
-  std::string path, prompt = "\n";
-  int64_t length = 256;
-  SamplingOptions how;
-  int64_t seed = -1;
-  std::vector<std::string> stops;
-  int64_t threads = 0;
+using Json = nlohmann::ordered_json;
+
+struct Options : SessionOptions {
+  std::optional<std::string> prompt;
+  std::string prompt_file, prompts;
+  bool json = false;
 };
 
-// False once the reader has gone away.
-bool write_out(std::string_view text) {
-  while (!text.empty()) {
-    const ssize_t n = ::write(STDOUT_FILENO, text.data(), text.size());
-    if (n < 0 && errno == EINTR) continue;
-    if (n < 0 && errno == EPIPE) return false;
-    check(n >= 0, "cannot write to stdout: ", std::strerror(errno));
-    text.remove_prefix(size_t(n));
-  }
-  return true;
-}
-
-std::string prompt_of(const Options& options, int64_t num_tokens) {
-  std::string prompt = options.prompt;
-  if (prompt == "-") prompt.assign(std::istreambuf_iterator<char>(std::cin), {});
-  if (prompt.empty()) throw UsageError("the prompt is empty; give it at least one byte");
-  check_vocabulary(prompt, num_tokens, "the prompt");
-  return prompt;
-}
-
-void run(const Options& options) {
-  as_usage([&] { options.how.validate(); });
-  if (options.threads > 0) set_num_threads(int(options.threads));
-  const LoadedModel loaded = load_model(options.path);
-  const std::string prompt = prompt_of(options, loaded.config.model.num_tokens);
-  const uint64_t seed = options.seed >= 0 ? uint64_t(options.seed) : std::random_device()();
-  std::cerr << "seed " << seed << std::endl;
-
-  Generator g{seed, stream::sampling, 0};
-  Utf8Stream utf8;
-  StopStream text(options.stops);
-  bool open = true;
-  const auto put = [&](const std::string& bytes) {
-    std::string whole;
-    for (const char c : bytes) whole += utf8.push(static_cast<unsigned char>(c));
-    open = open && write_out(whole);
+void check_consistent(const Options& o) {
+  const auto one_of = [](bool a, bool b, const char* message) {
+    if (a && b) throw UsageError(message);
   };
-  generate(loaded.model, tokens_of(prompt), options.length, options.how, g, [&](int64_t, int64_t token) {
-    put(text.push(token < 256 ? char(token) : '\xFF'));  // 0xFF is in no text: what is no byte shows as U+FFFD
-    return open && !text.stopped();
+  one_of(o.prompt.has_value(), !o.prompt_file.empty(),
+         "--prompt and --prompt-file both say what to continue; give one of them");
+  one_of(!o.prompts.empty(), o.prompt || !o.prompt_file.empty(),
+         "--prompts is a file of prompts; leave --prompt and --prompt-file out");
+  one_of(!o.prompts.empty(), !o.save_state.empty(),
+         "--prompts makes many texts, but --save-state keeps one; leave one of them out");
+  if (o.prompt && o.prompt->empty()) throw UsageError("the prompt is empty; give it at least one byte");
+}
+
+// Once nothing can be wrong with the input any more.
+void tell_seed(uint64_t seed) { std::cerr << "seed " << seed << std::endl; }
+
+std::string file_or_stdin(const std::string& name) {
+  if (name != "-") return read_file(name);
+  return {std::istreambuf_iterator<char>(std::cin), {}};
+}
+
+std::string prompt_of(const Options& o) {
+  if (o.prompt && *o.prompt != "-") return *o.prompt;
+  if (!o.prompt && o.prompt_file.empty()) return o.state.empty() ? "\n" : "";
+  const std::string name = o.prompt ? "-" : o.prompt_file, text = file_or_stdin(name);
+  check(!text.empty(), name == "-" ? "the prompt" : name, " is empty; give it at least one byte");
+  return text;
+}
+
+// One line. Bytes that are no UTF-8 are shown as U+FFFD.
+std::string line_of(const Json& j) { return j.dump(-1, ' ', false, Json::error_handler_t::replace) + "\n"; }
+
+Json summary(const Session::Written& w, const std::string& text, uint64_t seed) {
+  return {{"text", text},         {"tokens", w.tokens}, {"logprob", w.log_probability},
+          {"stopped", w.stopped}, {"seed", seed},       {"tokens_per_s", double(w.tokens) / std::max(w.seconds, 1e-9)}};
+}
+
+void run_one(const Options& o, const LoadedModel& loaded, uint64_t seed) {
+  Session session(loaded, o, seed);
+  session.feed(prompt_of(o), "the prompt");
+  check(session.began(), o.state, ": nothing was fed to this decoding state yet; give --prompt");
+  tell_seed(seed);
+  std::string all;
+  bool open = true;
+  const Session::Written w = session.write([&](const std::string& text, const Continuation::Drawn* drawn) {
+    if (!o.json) return open = write_out(text);
+    all += text;
+    if (drawn) open = write_out(line_of({{"token", drawn->token}, {"logprob", drawn->log_probability}}));
+    return open;
   });
-  put(text.finish());
-  if (open) open = write_out(utf8.finish());
-  if (open && isatty(STDOUT_FILENO)) write_out("\n");
+  session.save();
+  if (open && o.json) {
+    Json last = summary(w, all, seed);
+    if (o.speculate > 0)
+      last["guessed"] = session.speculation().drafted, last["accepted"] = session.speculation().accepted;
+    write_out(line_of(last));
+  } else if (open && isatty(STDOUT_FILENO)) {
+    write_out("\n");
+  }
+  tell_speed(o, w, session.speculation());
+}
+
+// A line a prompt.
+void run_all(const Options& o, const LoadedModel& loaded, uint64_t seed) {
+  const std::string lines = file_or_stdin(o.prompts);
+  Session::Written total;
+  Continuation::Speculation guessed;
+  uint64_t number = 0;
+  bool open = true;
+  for (size_t begin = 0; open && begin < lines.size(); ++number) {
+    const size_t end = std::min(lines.find('\n', begin), lines.size());
+    const std::string prompt = lines.substr(begin, end - begin), name = o.prompts + ":" + std::to_string(number + 1);
+    begin = end + 1;
+    Session session(loaded, o, seed, number);
+    check(!prompt.empty() || session.began(), name, ": the prompt is empty; give it at least one byte");
+    session.feed(prompt, name);
+    if (number == 0) tell_seed(seed);
+    std::string all;
+    const Session::Written w = session.write([&](const std::string& text, const Continuation::Drawn*) {
+      all += text;
+      return true;
+    });
+    Json line{{"prompt", prompt}};
+    line.update(summary(w, all, seed));
+    open = write_out(line_of(line));
+    total.tokens += w.tokens, total.seconds += w.seconds;
+    guessed.drafted += session.speculation().drafted, guessed.accepted += session.speculation().accepted;
+  }
+  check(number > 0, o.prompts, ": no prompts; write one a line");
+  tell_speed(o, total, guessed);
+}
+
+void run(Options& options) {
+  check_consistent(options);
+  const LoadedModel loaded = open_model(options);
+  const uint64_t seed = seed_of(options);
+  if (options.prompts.empty())
+    run_one(options, loaded, seed);
+  else
+    run_all(options, loaded, seed);
 }
 
 }  // namespace
@@ -81,16 +128,11 @@ void run(const Options& options) {
 void add_generate(CLI::App& program) {
   const auto options = std::make_shared<Options>();
   Command command(program, "generate", "Continue a prompt; the new text goes to stdout as it is made");
-  command.required("RUN_OR_CHECKPOINT", options->path, "A run (its latest checkpoint) or a checkpoint");
+  add_session_options(command, *options);
   command.text("--prompt", options->prompt, "Text to continue; - reads it from stdin (default: a line's end)");
-  command.number("--length", options->length, "Bytes to make");
-  command.number("--temperature", options->how.temperature, "0: always the likeliest");
-  command.number("--top-k", options->how.top_k, "Keep the K likeliest; 0: all");
-  command.number("--top-p", options->how.top_p, "Keep the fewest that have probability P together");
-  command.number("--min-p", options->how.min_p, "Drop what is less likely than P times the likeliest");
-  command.number("--seed", options->seed, "Seed of the draws (default: a random one, told on stderr)");
-  command.repeated("--stop", options->stops, "End before this text; may be given several times");
-  command.number("--threads", options->threads, "Threads; 0: what the machine gives", 0, 1024);
+  command.text("--prompt-file", options->prompt_file, "A file to continue; - is stdin");
+  command.text("--prompts", options->prompts, "A file with a prompt in each line; a JSON line for each comes out");
+  command.flag("--json", options->json, "A JSON line for each token, then one for the text");
   command.run([options] { run(*options); });
 }
 

@@ -26,14 +26,14 @@ std::string part_of(const std::string& name) {
 }
 
 struct Counts {
-  int64_t parameters = 0, saved = 0;  // elements that are trained; all, with the buffers
+  int64_t parameters = 0, bytes = 0;  // elements that are trained; bytes of all, with the buffers
   std::vector<std::pair<std::string, int64_t>> parts;
 };
 
 Counts count(const std::vector<NamedTensor>& tensors) {
   Counts counts;
   for (const NamedTensor& t : tensors) {
-    counts.saved += t.tensor.numel();
+    counts.bytes += int64_t(t.tensor.n_bytes());
     if (!t.is_parameter) continue;
     counts.parameters += t.tensor.numel();
     const std::string part = part_of(t.name);
@@ -61,8 +61,8 @@ void print_text(const std::vector<NamedTensor>& tensors, const Counts& counts) {
   std::printf("%lld parameters\n", static_cast<long long>(counts.parameters));
   for (const auto& [part, n] : counts.parts) std::printf("  %-28s %12lld\n", part.c_str(), static_cast<long long>(n));
   const double mib = double(sizeof(float)) / (1 << 20);
-  std::printf("memory: weights %.1f MiB, gradients %.1f MiB, moments of Adam %.1f MiB\n", double(counts.saved) * mib,
-              double(counts.parameters) * mib, 2 * double(counts.parameters) * mib);
+  std::printf("memory: weights %.1f MiB, gradients %.1f MiB, moments of Adam %.1f MiB\n",
+              double(counts.bytes) / (1 << 20), double(counts.parameters) * mib, 2 * double(counts.parameters) * mib);
   std::printf("tensors:\n");
   for (const NamedTensor& t : tensors)
     std::printf("  %-60s %16s %12lld%s\n", t.name.c_str(), shape_text(t.tensor.shape()).c_str(),
@@ -76,7 +76,7 @@ void print_json(const std::vector<NamedTensor>& tensors, const Counts& counts) {
     shapes[t.name] = std::vector<int64_t>(t.tensor.shape().begin(), t.tensor.shape().end());
   const int64_t size = sizeof(float);
   const nlohmann::ordered_json all{{"parameters", counts.parameters},
-                                   {"weights_bytes", counts.saved * size},
+                                   {"weights_bytes", counts.bytes},
                                    {"gradients_bytes", counts.parameters * size},
                                    {"moments_bytes", 2 * counts.parameters * size},
                                    {"parts", parts},

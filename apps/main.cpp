@@ -83,8 +83,8 @@ int main(int argc, char** argv) {
   CLI::App app("Block-recurrent transformers: train, evaluate, generate.", "rondo");
   app.require_subcommand(1);
   app.set_version_flag("--version", rondo::version);
-  for (const auto add : {rondo::add_train, rondo::add_eval, rondo::add_generate, rondo::add_verify, rondo::add_bench,
-                         rondo::add_info, rondo::add_graph})
+  for (const auto add : {rondo::add_train, rondo::add_eval, rondo::add_generate, rondo::add_chat, rondo::add_convert,
+                         rondo::add_verify, rondo::add_bench, rondo::add_info, rondo::add_graph})
     add(app);
   int code = rondo::parse_and_run(app, argc, argv);
 

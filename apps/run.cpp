@@ -3,6 +3,8 @@
 #include <filesystem>
 
 #include "apps/checkpoint.h"
+#include "apps/usage.h"
+#include "models/block_recurrent/precision.h"
 #include "nn/safetensors.h"
 
 namespace rondo {
@@ -25,8 +27,27 @@ LoadedModel load_model(const std::string& path) {
   const CheckpointInfo info = read_checkpoint_info(checkpoint);
   Generator g;  // what it draws is overwritten
   LoadedModel loaded{info.config, checkpoint, info.state.step, BlockRecurrentTransformer(info.config.model, g)};
-  load_tensors(read_safetensors(weights), named_tensors(loaded.model), true, weights);
+  const SafetensorsFile file = read_safetensors(weights);
+  if (const auto dtype = file.metadata.find("weights"); dtype != file.metadata.end()) {  // as `rondo convert` writes it
+    try {
+      convert_weights(loaded.model, weights_dtype(dtype->second));
+    } catch (const Error& e) {
+      fail(weights, ": ", e.what());
+    }
+  }
+  load_tensors(file, named_tensors(loaded.model), true, weights);
   return loaded;
+}
+
+std::string evaluation_text(const LoadedModel& loaded, const std::vector<std::string>& files, bool binary) {
+  const RunConfig& config = loaded.config;
+  if (!files.empty()) return read_checked_text(files, config.model.num_tokens, binary || config.data.binary);
+  if (config.data.files.empty() || config.data.validation_fraction == 0)
+    throw UsageError("this run kept nothing to validate on: give --data FILE");
+  const Corpus corpus = read_corpus(config);
+  check(fingerprint_of(corpus.text) == read_checkpoint_info(loaded.checkpoint).state.text,
+        "the text of this run has changed since; give --data FILE");
+  return std::string(corpus.validation());
 }
 
 }  // namespace rondo

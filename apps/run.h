@@ -16,5 +16,7 @@ struct LoadedModel {
 };
 // `path` is a run directory (its latest checkpoint) or a checkpoint directory. Throws Error with one clear line.
 LoadedModel load_model(const std::string& path);
+// The text to measure a model on: the files given, or what its run kept to validate on.
+std::string evaluation_text(const LoadedModel& loaded, const std::vector<std::string>& files, bool binary);
 
 }  // namespace rondo

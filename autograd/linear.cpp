@@ -25,6 +25,26 @@ void products(int64_t batch, int64_t m, int64_t n, int64_t k, const Tensor& a, b
   dispatch(c.device(), [&](auto device) { gemm(device, how, a, b, c); });
 }
 
+// Up to so many rows the weights are read where they lie; for more it pays to rearrange them.
+constexpr int64_t kFewRows = 16;
+
+void check_weight(const Tensor& x, const Tensor& weight, const Tensor& scale) {
+  check(bool(weight), "linear: weight is missing");
+  if (weight.dtype() != DType::bf16 && weight.dtype() != DType::i8)
+    return check_alike("linear", "x", x, "weight", weight);
+  check(bool(x) && x.dtype() == DType::f32 && !Tape::current(), "linear: weight is ", weight.dtype(),
+        ", which asks for an x of f32 and no tape: it is for inference only");
+  const Shape rows = {weight.dim(0)};
+  check(weight.dtype() == DType::bf16 ? !scale : scale && scale.shape() == rows && scale.dtype() == DType::f32,
+        "linear: weight is ", weight.dtype(), " ", weight.shape(), " and its scale has shape ",
+        scale ? scale.shape() : Shape{}, ", but i8 asks for f32 ", rows, " and bf16 for none");
+}
+
+Tensor widened(const Tensor& weight, const Tensor& scale, DType dtype) {
+  const Tensor w = to(weight, dtype);
+  return scale ? w * reshape(scale, {scale.dim(0), 1}) : w;
+}
+
 }  // namespace
 
 Tensor matmul(const Tensor& a, const Tensor& b) {
@@ -47,8 +67,9 @@ Tensor matmul(const Tensor& a, const Tensor& b) {
   });
 }
 
-Tensor linear(const Tensor& x, const Tensor& weight, const Tensor& bias, const Tensor& residual) {
-  check_alike("linear", "x", x, "weight", weight);
+Tensor linear(const Tensor& x, const Tensor& weight, const Tensor& bias, const Tensor& residual,
+              const Tensor& weight_scale) {
+  check_weight(x, weight, weight_scale);
   check(x.rank() >= 1 && weight.rank() == 2 && weight.dim(1) == x.dim(-1), "linear: weight has shape ", weight.shape(),
         ", but x of shape ", x.shape(), " asks for [out, ", x.rank() ? x.dim(-1) : 0, "]");
   const int64_t in = weight.dim(1), out = weight.dim(0), rows = in ? x.numel() / in : 0;
@@ -57,23 +78,20 @@ Tensor linear(const Tensor& x, const Tensor& weight, const Tensor& bias, const T
         ", but weight of shape ", weight.shape(), " asks for ", Shape{out});
   check(!residual || residual.shape() == y.shape(), "linear: residual has shape ",
         residual ? residual.shape() : Shape{}, ", but the result has ", y.shape());
-  if (bias) check_alike("linear", "bias", bias, "weight", weight);
+  if (bias) check_alike("linear", "bias", bias, "x", x);
   if (residual) check_alike("linear", "residual", residual, "x", x);
 
   dispatch(x.device(), [&](auto device) {
     if (bias && residual) binary(device, Binary::add, residual, bias, y);
     if (bias && !residual) copy_strided(device, bias, Shape{0, 1}, y.view({rows, out}));
     if (residual && !bias) copy(device, residual, y);
-    gemm(device,
-         {.m = rows,
-          .n = out,
-          .k = in,
-          .transpose_b = true,
-          .accumulate = bias || residual,
-          .lda = in,
-          .ldb = in,
-          .ldc = out},
-         x, weight, y);
+    const bool accumulate = bias || residual;
+    if (rows <= kFewRows) return gemv(device, x, weight, weight_scale, accumulate, y);
+    const Tensor wide = weight.dtype() == x.dtype() ? weight : widened(weight, weight_scale, x.dtype());
+    gemm(
+        device,
+        {.m = rows, .n = out, .k = in, .transpose_b = true, .accumulate = accumulate, .lda = in, .ldb = in, .ldc = out},
+        x, wide, y);
   });
   return record("linear", {x, weight, bias, residual}, y,
                 [=, has_bias = bool(bias), has_residual = bool(residual)](const Tensor& dy) -> Grads {

@@ -60,8 +60,10 @@ Tensor broadcast_to(const Tensor& x, const Shape& shape);
 // ---- products (autograd/linear.cpp) --------------------------------------------------------------------------------
 // [..., m, k] x [..., k, n] -> [..., m, n], the leading dimensions equal.
 Tensor matmul(const Tensor& a, const Tensor& b);
-// x W^T + bias + residual: x [..., in], weight [out, in], bias [out] or {}, residual [..., out] or {}.
-Tensor linear(const Tensor& x, const Tensor& weight, const Tensor& bias = {}, const Tensor& residual = {});
+// x W^T + bias + residual: x [..., in], weight [out, in], bias [out] or {}, residual [..., out] or {}. For inference
+// only, the weights of an f32 x may be bf16, or i8 with a scale [out] for each row.
+Tensor linear(const Tensor& x, const Tensor& weight, const Tensor& bias = {}, const Tensor& residual = {},
+              const Tensor& weight_scale = {});
 
 // ---- norms (autograd/norm.cpp) -------------------------------------------------------------------------------------
 // Each row x of width n: (x - mean) / sqrt(var + eps) * gamma, var biased (Ba et al. 2016). gamma [n].

@@ -14,7 +14,7 @@ struct SafetensorsFile {
 };
 
 // Reads a whole file. Every rule of the format is checked; what breaks one is one clear line naming the file.
-// F16 is read as f32, BOOL as u8, I8, I16 and U16 as i32, U32 and U64 as i64 (values that do not fit are an error).
+// F16 is read as f32, BOOL as u8, I16 and U16 as i32, U32 and U64 as i64 (values that do not fit are an error).
 SafetensorsFile read_safetensors(const std::string& path);
 // The same from memory; `name` stands for the file in messages.
 SafetensorsFile parse_safetensors(const char* data, size_t size, const std::string& name);

@@ -9,7 +9,7 @@
 
 namespace rondo {
 
-enum class DType : uint8_t { f32, f64, bf16, i32, i64, u8 };
+enum class DType : uint8_t { f32, f64, bf16, i32, i64, u8, i8 };
 
 // The upper half of an f32. Conversion rounds to nearest even and keeps NaN a NaN.
 struct bf16 {
@@ -37,6 +37,8 @@ template <>
 inline constexpr DType dtype_of<int64_t> = DType::i64;
 template <>
 inline constexpr DType dtype_of<uint8_t> = DType::u8;
+template <>
+inline constexpr DType dtype_of<int8_t> = DType::i8;
 
 constexpr size_t size_of(DType d) {
   switch (d) {
@@ -49,13 +51,14 @@ constexpr size_t size_of(DType d) {
     case DType::bf16:
       return 2;
     case DType::u8:
+    case DType::i8:
       return 1;
   }
   return 0;
 }
 
 constexpr const char* name_of(DType d) {
-  constexpr const char* names[] = {"f32", "f64", "bf16", "i32", "i64", "u8"};
+  constexpr const char* names[] = {"f32", "f64", "bf16", "i32", "i64", "u8", "i8"};
   return names[int(d)];
 }
 inline std::ostream& operator<<(std::ostream& os, DType d) { return os << name_of(d); }
@@ -85,9 +88,11 @@ decltype(auto) dispatch_any(DType d, F&& f) {
     case DType::i64:
       return f.template operator()<int64_t>();
     case DType::u8:
+      return f.template operator()<uint8_t>();
+    case DType::i8:
       break;
   }
-  return f.template operator()<uint8_t>();
+  return f.template operator()<int8_t>();
 }
 
 }  // namespace rondo

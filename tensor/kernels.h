@@ -9,6 +9,7 @@
 #include <span>
 
 #include "tensor/functors.h"
+#include "tensor/key_value_cache.h"
 #include "tensor/tensor.h"
 
 namespace rondo {
@@ -54,6 +55,11 @@ struct Gemm {
   int64_t batch = 1, stride_a = 0, stride_b = 0, stride_c = 0;
 };
 void gemm(Cpu, const Gemm& how, const Tensor& a, const Tensor& b, const Tensor& c);
+
+// (tensor/cpu/gemv.cpp) y [m, n] = x [m, k] W^T (+ y), for a few rows x: W [n, k] is read once, where it lies. W is of
+// x's dtype, or bf16 or i8 with x f32; `scale` [n] multiplies its rows, or is empty. A row's bits depend on no other
+// row.
+void gemv(Cpu, const Tensor& x, const Tensor& weight, const Tensor& scale, bool accumulate, const Tensor& y);
 
 // ---- norms (tensor/cpu/norm.cpp); rows of width n, mean and rstd one number a row ----
 void layer_norm_forward(Cpu, const Tensor& x, const Tensor& gamma, double eps, const Tensor& y, const Tensor& mean,
@@ -115,6 +121,21 @@ struct AttentionGradients {
 void attention_forward(Cpu, const AttentionShape& how, const AttentionInputs& in, const Tensor& y, const Tensor& lse);
 void attention_backward(Cpu, const AttentionShape& how, const AttentionInputs& in, const Tensor& dy, const Tensor& y,
                         const Tensor& lse, const AttentionGradients& out);
+
+// ---- decoding (tensor/cpu/decode.cpp) ----
+// An empty cache with room for `rows` keys of each sequence.
+KeyValueCache key_value_cache(Cpu, int64_t batch, int64_t rows, int64_t head_width, DType dtype);
+// Where a token is: a query sees the rows first..last-1 of its sequence's cache, and its own key is the last of them.
+struct CachePlace {
+  int64_t sequence, first, last;
+};
+// Puts kv [n, 2D], one pair a place, at the rows last-1. Scale and table may be empty; positions are the rows.
+void cache_keys(Cpu, std::span<const CachePlace> places, const Tensor& kv, const Tensor& k_scale, const Tensor& table,
+                const KeyValueCache& cache);
+// q [n, H*D], one a place -> the columns column..column+H*D-1 of y [n, ...]. A row's bits depend on no other row.
+void attention_decode(Cpu, std::span<const CachePlace> places, int64_t heads, double factor, const Tensor& q,
+                      const Tensor& q_scale, const Tensor& table, const KeyValueCache& cache, const Tensor& y,
+                      int64_t column);
 
 // ---- optimizer (tensor/cpu/optimizer.cpp) ----
 // norm () = the length of all gradients as one vector; factor () = min(1, max_norm / (norm + 1e-6)).

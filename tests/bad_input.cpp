@@ -197,12 +197,14 @@ TEST_CASE("output that cannot be written") {
 TEST_CASE("usage") {
   const Workplace work;
   CHECK(complaint({}) ==
-        "2 rondo: no command is given; there are train, eval, generate, verify, bench, info and graph (see rondo "
+        "2 rondo: no command is given; there are train, eval, generate, chat, convert, verify, bench, info and graph "
+        "(see rondo "
         "--help)\n");
-  CHECK(
-      complaint({"trian"}) ==
-      "2 rondo: no command is called trian; there are train, eval, generate, verify, bench, info and graph (see rondo "
-      "--help)\n");
+  CHECK(complaint({"trian"}) ==
+        "2 rondo: no command is called trian; there are train, eval, generate, chat, convert, verify, bench, info and "
+        "graph "
+        "(see rondo "
+        "--help)\n");
   CHECK(complaint({"train"}) == "2 rondo: --out is required (see rondo train --help)\n");
   CHECK(complaint({"train", "--out", work / "run", "--stpes", "3"}) ==
         "2 rondo: The following argument was not expected: --stpes (see rondo train --help)\n");

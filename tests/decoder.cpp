@@ -1,41 +1,14 @@
 // Decoding token by token against the full forward pass: every position of five segments, rows at different places.
 #include "models/block_recurrent/decoder.h"
 
-#include "tests/testing.h"
+#include <filesystem>
+
+#include "apps/parity.h"
+#include "tensor/kernels.h"
+#include "tensor/parallel.h"
+#include "tests/decoding.h"
 
 namespace rondo::testing {
-namespace {
-
-BlockRecurrentTransformer make(const std::vector<int64_t>& recurrent, DType dtype, int64_t width = 4) {
-  BlockRecurrentConfig c;
-  c.num_tokens = 20, c.dim = 12, c.depth = 3, c.dim_head = 4, c.heads = 3;
-  c.max_seq_len = 8, c.block_width = width, c.num_state_vectors = 5, c.recurrent_layers = recurrent;
-  Generator g{7, 0, 0};
-  return BlockRecurrentTransformer(c, g, dtype);
-}
-
-Tensor random_tokens(int64_t n, uint64_t seed) {
-  Generator g{seed, 5, 0};
-  std::vector<int64_t> t;
-  for (int64_t i = 0; i < n; ++i) t.push_back(g.below(20));
-  return tensor(t, {n});
-}
-
-// Logits [n, V] of the tokens, segment by segment.
-Tensor full_forward(const BlockRecurrentTransformer& model, const Tensor& tokens) {
-  std::vector<Tensor> all;
-  Carried carried;
-  const int64_t n = tokens.numel(), N = model.config.max_seq_len;
-  for (int64_t start = 0; start < n; start += N) {
-    const auto r =
-        model(reshape(narrow(tokens, 0, start, std::min(N, n - start)), {1, std::min(N, n - start)}), carried);
-    carried = r.carried;
-    all.push_back(reshape(r.logits, {r.logits.dim(1), r.logits.dim(2)}));
-  }
-  return concat(all, 0);
-}
-
-Tensor row(const Tensor& logits, int64_t i) { return reshape(narrow(logits, 0, i, 1), {logits.dim(1)}); }
 
 TEST_CASE("decoder: every token equals the full forward pass") {
   for (const std::vector<int64_t>& recurrent : {std::vector<int64_t>{}, {2}, {1, 3}, {2, 3}})
@@ -75,6 +48,93 @@ TEST_CASE("decoder: rows of a batch at different places") {
   }
 }
 
+// Five segments of three sequences, each begun by a prompt of another length, in f32 with the weights of a golden case.
+static void check_golden(const std::string& directory) {
+  const GoldenCase c = read_golden_case(directory);
+  Generator g;
+  const BlockRecurrentTransformer model(c.model, g);
+  load_tensors(c.weights, named_tensors(model), true, directory);
+  const double bound = 10 * c.f32_errors.at("logits");
+  const int64_t n = 5 * c.model.max_seq_len, W = c.model.block_width;
+  const int64_t prompts[] = {1, W + W / 2 + 1, 2 * W};
+  std::vector<Tensor> tokens, expected;
+  Decoder decoder(model, 3);
+  for (int64_t r = 0; r < 3; ++r) {
+    tokens.push_back(random_tokens(n, uint64_t(r + 1), c.model.num_tokens));
+    expected.push_back(full_forward(model, tokens.back()));
+    const Tensor logits = decoder.prefill(r, narrow(tokens.back(), 0, 0, prompts[r]));
+    CHECK_MESSAGE(max_abs_diff(logits, row(expected.back(), prompts[r] - 1)) <= bound, c.path, " prompt ", r);
+  }
+  for (int64_t i = 0; i + prompts[2] < n; ++i) {
+    std::vector<int64_t> next;
+    for (size_t r = 0; r < 3; ++r) next.push_back(tokens[r].data<int64_t>()[prompts[r] + i]);
+    const Tensor logits = decoder.step(tensor(next, {3}));
+    for (int64_t r = 0; r < 3; ++r)
+      CHECK_MESSAGE(max_abs_diff(row(logits, r), row(expected[size_t(r)], prompts[r] + i)) <= bound, c.path, " row ", r,
+                    " token ", prompts[r] + i);
+  }
+  // What the reference itself computed.
+  const Tensor theirs = c.expected.at("tokens");
+  for (int64_t b = 0; b < theirs.dim(0); ++b) {
+    Decoder one(model, 1);
+    for (int64_t s = 0; s < c.segments; ++s)
+      for (int64_t i = 0; i < c.model.max_seq_len; ++i) {
+        const Tensor next =
+            tensor<int64_t>({theirs.data<int64_t>()[b * theirs.dim(1) + s * c.model.max_seq_len + i]}, {1});
+        const Tensor logits = c.expected.at("logits." + std::to_string(s));
+        const Tensor right = narrow(narrow(logits, 0, b, 1), 1, i, 1);
+        CHECK_MESSAGE(max_abs_diff(reshape(one.step(next), right.shape()), right) <= bound, c.path, " row ", b,
+                      " segment ", s, " token ", i);
+      }
+  }
+}
+
+TEST_CASE("decoder: every golden configuration, within its bounds") {
+  int cases = 0;
+  for (const auto& entry : std::filesystem::directory_iterator(RONDO_GOLDENS))
+    if (entry.is_directory()) check_golden(entry.path()), ++cases;
+  CHECK(cases == 8);
+}
+
+TEST_CASE("decoder: widths that fit no register") {
+  BlockRecurrentConfig c;
+  c.num_tokens = 20, c.dim = 24, c.depth = 2, c.dim_head = 38, c.heads = 5;
+  c.max_seq_len = 70, c.block_width = 35, c.num_state_vectors = 33, c.recurrent_layers = {{2}};
+  c.all_layers_qk_rmsnorm = true, c.qk_norm_scale = 2;
+  Generator g{7, 0, 0};
+  const BlockRecurrentTransformer model(c, g, DType::f64);
+  const Tensor tokens = random_tokens(150, 3), expected = full_forward(model, tokens);
+  Decoder decoder(model, 1);
+  decoder.prefill(0, narrow(tokens, 0, 0, 20));
+  for (int64_t i = 20; i < 150; ++i)
+    CHECK(max_abs_diff(row(decoder.step(narrow(tokens, 0, i, 1)), 0), row(expected, i)) < 1e-12);
+}
+
+TEST_CASE("attention_decode: equal to group_attention, with the same bits on any number of threads") {
+  constexpr int64_t kKeys = 1000, kWidth = 40, kHeads = 7;
+  const Tensor q = randn({2, kHeads * kWidth}), kv = randn({kKeys, 2 * kWidth}, DType::f64, 2);
+  const Tensor q_scale = randn({kWidth}, DType::f64, 3), k_scale = randn({kWidth}, DType::f64, 4);
+  std::vector<CachePlace> places;
+  for (int64_t i = 0; i < kKeys; ++i) places.push_back({1, 0, i + 1});
+  const KeyValueCache cache = key_value_cache(Cpu{}, 2, kKeys, kWidth, DType::f64);
+  cache_keys(Cpu{}, places, kv, k_scale, {}, cache);
+  const Tensor expected = group_attention(reshape(q, {1, 2, kHeads * kWidth}), reshape(kv, {1, 1, kKeys, 2 * kWidth}),
+                                          2, {q_scale, k_scale, {}, 0.5});
+  const CachePlace queries[] = {{1, 0, kKeys}, {1, 0, kKeys}};
+  const int before = num_threads();
+  Tensor first;
+  for (int threads : {1, 2, 3}) {
+    set_num_threads(threads);
+    const Tensor y = zeros({2, kHeads * kWidth + 3}, DType::f64);
+    attention_decode(Cpu{}, queries, kHeads, 0.5, q, q_scale, {}, cache, y, 3);
+    CHECK(max_abs_diff(narrow(y, 1, 3, kHeads * kWidth), reshape(expected, q.shape())) < 1e-12);
+    CHECK(max_abs_diff(narrow(y, 1, 0, 3), zeros({2, 3})) == 0);
+    if (!first) first = y;
+    CHECK(same_bits(y, first));
+  }
+  set_num_threads(before);
+}
+
 TEST_CASE("decoder: errors") {
   const BlockRecurrentTransformer model = make({2}, DType::f32);
   CHECK(error_of([&] { Decoder(model, 0); }) == "Decoder: the batch must be at least 1, not 0");
@@ -88,5 +148,4 @@ TEST_CASE("decoder: errors") {
   CHECK(error_of([&] { Decoder(model, 1); }) == "Decoder: a tape is alive, but decoding is inference only");
 }
 
-}  // namespace
 }  // namespace rondo::testing

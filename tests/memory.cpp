@@ -10,7 +10,7 @@ using namespace rondo::testing;
 namespace {
 
 constexpr int64_t kSizes[] = {0, 1, 33, 16383, 16384, 16385, 50001};
-constexpr DType kDTypes[] = {DType::f32, DType::f64, DType::bf16, DType::i32, DType::i64, DType::u8};
+constexpr DType kDTypes[] = {DType::f32, DType::f64, DType::bf16, DType::i32, DType::i64, DType::u8, DType::i8};
 
 // 0..99 over and over: exact in every dtype.
 Tensor counted(int64_t n, DType dtype) {

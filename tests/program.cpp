@@ -38,7 +38,7 @@ TEST_CASE("--version tells what the program is made of") {
 
 TEST_CASE("every command has a help") {
   CHECK(run_program({"--help"}).code == 0);
-  for (const char* command : {"train", "eval", "generate", "verify", "info", "graph", "bench"}) {
+  for (const char* command : {"train", "eval", "generate", "chat", "convert", "verify", "info", "graph", "bench"}) {
     const Outcome o = run_program({command, "--help"});
     CHECK_MESSAGE((o.code == 0 && o.err.empty() && !o.out.empty()), command);
   }

@@ -216,7 +216,7 @@ TEST_CASE("safetensors: types") {
   CHECK(std::isnan(half[6]));
   const std::vector<std::pair<const char*, DType>> types = {
       {"F32", DType::f32}, {"F64", DType::f64}, {"BF16", DType::bf16}, {"F16", DType::f32}, {"BOOL", DType::u8},
-      {"U8", DType::u8},   {"I8", DType::i32},  {"I16", DType::i32},   {"U16", DType::i32}, {"I32", DType::i32},
+      {"U8", DType::u8},   {"I8", DType::i8},   {"I16", DType::i32},   {"U16", DType::i32}, {"I32", DType::i32},
       {"U32", DType::i64}, {"I64", DType::i64}, {"U64", DType::i64}};
   for (const auto& [name, dtype] : types)
     CHECK(parse(file_of(header_of(name, "0", "0,0"))).tensors.at("a").dtype() == dtype);

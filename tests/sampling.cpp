@@ -49,7 +49,35 @@ TEST_CASE("sample: top-k, top-p and min-p keep the likeliest") {
   CHECK(top_k_of_filter_thres(0.9, 256) == 26);
 }
 
+TEST_CASE("sample: a repetition penalty makes what came lately less likely") {
+  Generator g;
+  const std::vector<int64_t> recent = {1, 4, 4, 3};
+  const auto greedy = [&](double penalty, int64_t window) {
+    return sample(kLogits.data(), 5, {.temperature = 0, .repetition_penalty = penalty, .repetition_window = window}, g,
+                  recent);
+  };
+  CHECK(greedy(1, 64) == 4);
+  CHECK(greedy(1.1, 64) == 4);  // 3.18 beats 2.73, and 2
+  CHECK(greedy(1.6, 3) == 1);   // 3.5 / 1.6 = 2.19; 1 is further back
+  CHECK(greedy(1.6, 64) == 4);
+  CHECK(greedy(2, 64) == 2);
+  CHECK(greedy(2, 1) == 4);
+  const std::vector<float> negative = {-1.0f, -1.5f};
+  CHECK(sample(negative.data(), 2, {.temperature = 0, .repetition_penalty = 2}, g, std::vector<int64_t>{0}) == 1);
+}
+
+TEST_CASE("log_probability: of the model, whatever the sampling") {
+  CHECK(log_probability(kLogits.data(), 5, 4) == doctest::Approx(std::log(0.52303)).epsilon(1e-4));
+  double sum = 0;
+  for (int64_t t = 0; t < 5; ++t) sum += std::exp(log_probability(kLogits.data(), 5, t));
+  CHECK(sum == doctest::Approx(1));
+}
+
 TEST_CASE("sample: errors") {
+  CHECK(error_of([] { SamplingOptions{.repetition_penalty = 0}.validate(); }) ==
+        "repetition-penalty must be above 0 (1: none), not 0");
+  CHECK(error_of([] { SamplingOptions{.repetition_window = 2000}.validate(); }) ==
+        "repetition-window must be 0 to 1024, not 2000");
   CHECK(error_of([] { SamplingOptions{.temperature = -1}.validate(); }) ==
         "temperature must be 0 (greedy) or more, not -1");
   CHECK(error_of([] { SamplingOptions{.top_k = -1}.validate(); }) == "top-k must be 0 (all) or more, not -1");

@@ -52,7 +52,7 @@ Op permuted(const std::vector<int>& axes) {
 
 TEST_CASE("permute: every element is where its index says, in every dtype") {
   for (const Permutation& p : kPermutations)
-    for (DType dtype : {DType::f64, DType::f32, DType::bf16, DType::i32, DType::i64, DType::u8}) {
+    for (DType dtype : {DType::f64, DType::f32, DType::bf16, DType::i32, DType::i64, DType::u8, DType::i8}) {
       const Tensor x = counted(p.shape, dtype), y = permute(x, p.axes);
       const std::vector<double> in = values(x), out = values(y);
       REQUIRE(y.dtype() == dtype);

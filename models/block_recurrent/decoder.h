@@ -1,10 +1,12 @@
 // Incremental decoding, exact: keys, values and states are kept, so a token costs one pass over the weights instead of
-// a forward pass over its block. Rows of a batch may stand at different places.
+// a forward pass over its block. Rows of a batch may stand at different places. docs/inference.md says what is kept.
 #pragma once
 #include <span>
+#include <string>
 #include <vector>
 
 #include "models/block_recurrent/model.h"
+#include "tensor/key_value_cache.h"
 
 namespace rondo {
 
@@ -18,25 +20,55 @@ class Decoder {
   Tensor prefill(int64_t row, const Tensor& tokens);
   // Feeds every row its next token ([B] i64). Returns the logits [B, V] of what follows.
   Tensor step(const Tensor& tokens);
+  // Feeds a row a few tokens ([n] i64, 1 <= n <= room(row)). Returns the logits [n, V] of what follows each.
+  Tensor extend(int64_t row, const Tensor& tokens);
+  // Takes back the last n tokens of the last call: fewer than it fed.
+  void rewind(int64_t row, int64_t n);
+
+  // `copies` rows that go on from where a row is.
+  Decoder fork(int64_t row, int64_t copies) const;
+  // Everything kept, as a safetensors file; it appears whole or not at all. Its size does not grow with the sequence.
+  void save(const std::string& path) const;
+  // What `save` wrote. Throws Error with one clear line, also where another model wrote it.
+  static Decoder load(const BlockRecurrentTransformer& model, const std::string& path);
 
   int64_t batch() const { return int64_t(rows_.size()); }
+  // Tokens fed so far; how many fit into the row's block (a full one makes room for the next).
+  int64_t position(int64_t row) const { return at(row).position; }
+  int64_t room(int64_t row) const;
+  // The logits [V] of what follows. Throws where nothing was fed yet.
+  Tensor logits(int64_t row) const;
+  // The last tokens fed, kRecent of them or more where there were that many.
+  std::span<const int64_t> recent(int64_t row) const { return at(row).recent; }
+  static constexpr size_t kRecent = 1024;
 
  private:
-  // One sequence. A layer's keys and values are those of the block before (0 or W rows), then those of the block so
-  // far.
+  // One sequence. Keys and values as they are, (1, w, 2D) per layer: of the block before (where there is one) and of
+  // the block so far, which has room for W. A full block is finished when the next token comes, so that it can be
+  // rewound.
   struct Row {
-    Tensors before, block;                         // per layer, (1, w, 2D); block is (1, W, 2D), filled up to `filled`
-    std::vector<StateContainer::Prepared> states;  // per recurrent layer
-    int64_t filled = 0;
+    Tensors before, block;
+    std::vector<StateContainer::Prepared> states;  // per layer, empty where there is none
+    int64_t filled = 0, position = 0;
+    std::vector<int64_t> recent;
+    Tensor logits;  // [n, V], of the tokens last fed
   };
-  // One token for each of the rows.
-  Tensor advance(std::span<Row> rows, const Tensor& tokens) const;
-  void start_block(Row& row, const Carried& carried) const;
-  Tensor attend(Row& row, size_t layer, const Tensor& q, const Tensor& kv) const;
-  void finish_block(Row& row) const;
+  const Row& at(int64_t row) const;
+  Row& at(int64_t row);
+  void start_block(int64_t row, const Carried& carried);
+  void finish_block(int64_t row);
+  void prefill_blocks(int64_t row, const Tensor& tokens);
+  Tensor advance(const std::vector<int64_t>& counts, const Tensor& tokens, bool all_logits);
+  void fed(int64_t row, const int64_t* tokens, int64_t n, const Tensor& logits);
+  struct Reader;
+  void load_row(int64_t row, const Reader& file);
+  void cache_window(int64_t row, size_t layer, const Tensor& kv, int64_t first);
+  void cache_state(int64_t row, size_t layer);
 
-  const BlockRecurrentTransformer& model_;
+  const BlockRecurrentTransformer* model_;
   std::vector<Row> rows_;
+  std::vector<KeyValueCache> windows_;  // per layer: the block before at rows 0..W-1, the block so far at W..2W-1
+  std::vector<KeyValueCache> states_;   // per layer, S rows; empty where there is no state
 };
 
 }  // namespace rondo

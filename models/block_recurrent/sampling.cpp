@@ -14,6 +14,9 @@ void SamplingOptions::validate() const {
   check(top_k >= 0, "top-k must be 0 (all) or more, not ", top_k);
   check(top_p > 0 && top_p <= 1, "top-p must be above 0 and at most 1, not ", top_p);
   check(min_p >= 0 && min_p <= 1, "min-p must be 0 to 1, not ", min_p);
+  check(repetition_penalty > 0, "repetition-penalty must be above 0 (1: none), not ", repetition_penalty);
+  check(repetition_window >= 0 && repetition_window <= int64_t(Decoder::kRecent), "repetition-window must be 0 to ",
+        Decoder::kRecent, ", not ", repetition_window);
 }
 
 int64_t top_k_of_filter_thres(double threshold, int64_t num_tokens) {
@@ -23,13 +26,17 @@ int64_t top_k_of_filter_thres(double threshold, int64_t num_tokens) {
 
 namespace {
 
-// Tokens from the likeliest to the least likely that the filters keep.
+// The tokens that the filters keep; of two equally likely ones the first.
 std::vector<int64_t> kept(const float* logits, int64_t n, const SamplingOptions& how) {
   std::vector<int64_t> order(size_t(n), 0);
   std::iota(order.begin(), order.end(), 0);
-  std::stable_sort(order.begin(), order.end(), [&](int64_t a, int64_t b) { return logits[a] > logits[b]; });
-  if (how.top_k > 0) order.resize(size_t(std::min(how.top_k, n)));
-  if (how.top_p >= 1 && how.min_p <= 0) return order;
+  const bool by_probability = how.top_p < 1 || how.min_p > 0;
+  const int64_t k = how.top_k > 0 ? std::min(how.top_k, n) : n;
+  if (k < n || by_probability)
+    std::partial_sort(order.begin(), order.begin() + k, order.end(),
+                      [&](int64_t a, int64_t b) { return logits[a] > logits[b] || (logits[a] == logits[b] && a < b); });
+  order.resize(size_t(k));
+  if (!by_probability) return order;
 
   std::vector<double> p;
   for (int64_t t : order) p.push_back(std::exp(double(logits[t]) - logits[order[0]]));
@@ -41,9 +48,32 @@ std::vector<int64_t> kept(const float* logits, int64_t n, const SamplingOptions&
   return order;
 }
 
+std::vector<float> penalised(const float* logits, int64_t n, double penalty, std::span<const int64_t> recent) {
+  std::vector<float> less(logits, logits + n);
+  for (const int64_t t : recent) {  // once, however often it came
+    const float x = logits[t];
+    less[size_t(t)] = float(x > 0 ? x / penalty : x * penalty);
+  }
+  return less;
+}
+
 }  // namespace
 
-int64_t sample(const float* logits, int64_t n, const SamplingOptions& how, Generator& g) {
+double log_probability(const float* logits, int64_t n, int64_t token) {
+  const double top = *std::max_element(logits, logits + n);
+  double sum = 0;
+  for (int64_t i = 0; i < n; ++i) sum += std::exp(logits[i] - top);
+  return logits[token] - top - std::log(sum);
+}
+
+int64_t sample(const float* logits, int64_t n, const SamplingOptions& how, Generator& g,
+               std::span<const int64_t> recent) {
+  std::vector<float> less;
+  if (how.repetition_penalty != 1) {
+    less = penalised(logits, n, how.repetition_penalty,
+                     recent.last(std::min(recent.size(), size_t(how.repetition_window))));
+    logits = less.data();
+  }
   if (how.temperature == 0) return std::max_element(logits, logits + n) - logits;
   // Noise for every token, kept or not: the draws do not depend on the filters.
   std::vector<double> noise;
@@ -80,7 +110,7 @@ Tensor generate(const BlockRecurrentTransformer& model, const Tensor& prompt, in
     }
     const Tensor scores = to(logits, DType::f32);
     for (int64_t row = 0; row < B; ++row) {
-      const int64_t token = sample(scores.data<float>() + row * V, V, how, g);
+      const int64_t token = sample(scores.data<float>() + row * V, V, how, g, decoder.recent(row));
       made[size_t(row)].push_back(token);
       if (each_token && !each_token(row, token)) go_on = false;
     }

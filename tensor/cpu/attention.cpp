@@ -60,15 +60,6 @@ struct Geometry {
   int64_t part() const { return std::min<int64_t>(s.width, (128 + tile() - 1) / tile() * tile()); }
 };
 
-template <class T>
-void prepare(const T* x, const T* scale, const T* angles, int64_t d, T* y) {
-  if (scale)
-    cpu::l2_normalize_head(x, scale, d, y);
-  else
-    std::copy(x, x + d, y);
-  if (angles) cpu::rotate_head(y, angles, d, y);
-}
-
 // The panels of all blocks: prepared keys and plain values [P, D] each, and both packed as right-hand sides [D, P].
 template <class T>
 struct Panels {
@@ -85,7 +76,7 @@ struct Panels {
       const int64_t batch = i / g.blocks, block = i % g.blocks;
       for (int64_t row = g.first_key(block); row < g.last_key(block); ++row) {
         const T* pair = g.key(batch, block, row);
-        prepare(pair, g.k_scale, g.key_angles(row), d, k + row * d);
+        cpu::prepare_head(pair, g.k_scale, g.key_angles(row), d, k + row * d);
         std::copy(pair + d, pair + 2 * d, v + row * d);
       }
       cpu::pack(d, g.panel, View<T>{k, 1, d}, packed_keys.data<T>() + i * g.packed);
@@ -115,7 +106,7 @@ struct Tile {
     const int64_t d = g.s.head_width;
     const T* from = g.q + g.query_row(batch, block, j0) * d;
     for (int64_t r = 0; r < rows; ++r) {
-      prepare(from + r * d, g.q_scale, g.query_angles(j0 + r / g.s.heads), d, to + r * d);
+      cpu::prepare_head(from + r * d, g.q_scale, g.query_angles(j0 + r / g.s.heads), d, to + r * d);
       cpu::lane_map(
           d, to + r * d, [&](const auto& x) { return x * T(g.s.factor); }, to + r * d);
     }

@@ -6,6 +6,7 @@
 #include <cstring>
 
 #include "tensor/cpu/scratch.h"
+#include "tensor/cpu/vector.h"
 #include "tensor/kernels.h"
 #include "tensor/parallel.h"
 
@@ -13,29 +14,17 @@ namespace rondo {
 namespace cpu {
 namespace {
 
-// The widest vector registers of the target, and how many rows of C the inner loop keeps in them.
-#if defined(__AVX512F__)
-constexpr int kVectorBytes = 64, kRows = 12;
-#elif defined(__AVX__)
-constexpr int kVectorBytes = 32, kRows = 6;
-#else
-constexpr int kVectorBytes = 16, kRows = 4;
-#endif
+// How many rows of C the inner loop keeps in registers.
+constexpr int kRows = kRegisterBytes == 64 ? 12 : kRegisterBytes == 32 ? 6 : 4;
 constexpr int64_t kDepth = 256;  // k is cut into blocks of this: a panel of B stays in the first-level cache
 constexpr int64_t kPanelsReadInPlace = 4;
 
 template <class T>
-struct Vector {
-  typedef T type __attribute__((vector_size(kVectorBytes)));
-  typedef T unaligned __attribute__((vector_size(kVectorBytes), aligned(sizeof(T)), may_alias));
-  static constexpr int64_t length = kVectorBytes / sizeof(T);
-};
-template <class T>
-constexpr int64_t kPanel = 2 * Vector<T>::length;  // columns of a panel; the last one may be half as wide
+constexpr int64_t kPanel = 2 * Register<T>::length;  // columns of a panel; the last one may be half as wide
 
 template <class T>
 int64_t padded(int64_t n) {
-  return (n + Vector<T>::length - 1) / Vector<T>::length * Vector<T>::length;
+  return (n + Register<T>::length - 1) / Register<T>::length * Register<T>::length;
 }
 template <class T>
 int64_t n_panels(int64_t n) {
@@ -57,9 +46,9 @@ struct Rows {
 // C [R, width] (+)= A [R, k] times a panel of N vectors a row.
 template <class T, int R, int N, bool Transposed>
 void inner(int64_t k, Rows<T> a, const T* b, T* c, int64_t ldc, int64_t width, bool accumulate) {
-  using V = typename Vector<T>::type;
-  using U = typename Vector<T>::unaligned;
-  constexpr int64_t length = Vector<T>::length;
+  using V = typename Register<T>::type;
+  using U = typename Register<T>::unaligned;
+  constexpr int64_t length = Register<T>::length;
   V sum[R][N] = {};
   for (int64_t p = 0; p < k; ++p) {
     const V* row = reinterpret_cast<const V*>(b + p * N * length);
@@ -79,7 +68,7 @@ void inner(int64_t k, Rows<T> a, const T* b, T* c, int64_t ldc, int64_t width, b
         y = accumulate ? V(y) + sum[r][v] : sum[r][v];
       }
   } else {  // by way of memory: taking the sums apart in place would keep them out of the registers
-    alignas(kVectorBytes) T lanes[R * N * length];
+    alignas(kRegisterBytes) T lanes[R * N * length];
 #pragma GCC unroll 16
     for (int r = 0; r < R; ++r)
 #pragma GCC unroll 2
@@ -199,39 +188,10 @@ void gemm(int64_t m, int64_t n, int64_t k, View<T> a, View<T> b, T* c, int64_t l
 
 namespace {
 
-template <class T>
-T dot(int64_t n, const T* x, const T* y) {
-  using U = const typename cpu::Vector<T>::unaligned;
-  constexpr int64_t length = cpu::Vector<T>::length;
-  typename cpu::Vector<T>::type sums[4] = {};
-  int64_t i = 0;
-  for (; i + 4 * length <= n; i += 4 * length)
-#pragma GCC unroll 4
-    for (int64_t v = 0; v < 4; ++v)
-      sums[v] += *reinterpret_cast<U*>(x + i + v * length) * *reinterpret_cast<U*>(y + i + v * length);
-  const auto total = (sums[0] + sums[1]) + (sums[2] + sums[3]);
-  T sum = 0;
-  for (int64_t v = 0; v < length; ++v) sum += total[v];
-  for (; i < n; ++i) sum += x[i] * y[i];
-  return sum;
-}
-
-// A few rows times a transposed B, as in decoding: B, the weights, is read once where it lies, a row a dot product.
-template <class T>
-void few_rows(int64_t m, int64_t n, int64_t k, cpu::View<T> a, cpu::View<T> b, T* c, int64_t ldc, bool accumulate) {
-  parallel_chunks(n, std::max<int64_t>(1, 65536 / std::max<int64_t>(1, k)), [&](int64_t first, int64_t last) {
-    for (int64_t j = first; j < last; ++j)
-      for (int64_t i = 0; i < m; ++i)
-        c[i * ldc + j] = (accumulate ? c[i * ldc + j] : T(0)) + dot(k, a.data + i * a.row, b.data + j * b.col);
-  });
-}
-
 // One product over all threads: B is packed by panels, then C is cut into tiles of rows and panels.
 template <class T>
 void split(int64_t m, int64_t n, int64_t k, cpu::View<T> a, cpu::View<T> b, T* c, int64_t ldc, bool accumulate) {
   constexpr int64_t kFlopsWorthATile = 200'000;
-  constexpr int64_t kFewRows = 4;
-  if (m <= kFewRows && a.col == 1 && b.row == 1) return few_rows(m, n, k, a, b, c, ldc, accumulate);
   const int64_t flops = 2 * m * n * k, panels = cpu::n_panels<T>(n);
   if (flops < 2 * kFlopsWorthATile) return cpu::gemm(m, n, k, a, b, c, ldc, accumulate);
   cpu::Scratch scratch;
@@ -241,8 +201,8 @@ void split(int64_t m, int64_t n, int64_t k, cpu::View<T> a, cpu::View<T> b, T* c
 
   const int64_t panels_per_tile = std::min<int64_t>(panels, 512 / cpu::kPanel<T>);
   const int64_t across = (panels + panels_per_tile - 1) / panels_per_tile;
-  // Tiles of about 96 rows, fewer where there would be less than 16 tiles.
-  const int64_t wanted = std::clamp<int64_t>(m * across / 16, 2 * cpu::kRows, 96) / cpu::kRows * cpu::kRows;
+  // Tiles of about 96 rows, fewer where there would be less than 16 tiles; of a few rows they would only read B.
+  const int64_t wanted = std::clamp<int64_t>(m * across / 16, 4 * cpu::kRows, 96) / cpu::kRows * cpu::kRows;
   const int64_t down = (m + wanted - 1) / wanted;
   parallel_for(across * down, [&](int64_t tile) {
     const int64_t i = tile % down * wanted, panel = tile / down * panels_per_tile;

@@ -1,7 +1,6 @@
 // Matrix products on one thread, on plain pointers: what the gemm kernel splits over the threads, and what attention
 // calls on its tiles. Each element of C is one sum in the order of k (in blocks), whatever the sizes of m and n:
-// cutting C into tiles changes no bit. (The kernel itself makes products of one to four rows with a transposed B
-// another way.)
+// cutting C into tiles changes no bit.
 #pragma once
 #include <cstdint>
 

@@ -69,4 +69,14 @@ void rotate_head_inverse(const T* dy, const T* table_row, int64_t d, T* dx) {
   rotate_pairs(dy, table_row, T(-1), d, dx);
 }
 
+// What a query or key goes through: the norm where there is a scale, the rotation where there is a row of angles.
+template <class T>
+void prepare_head(const T* x, const T* scale, const T* angles, int64_t d, T* y) {
+  if (scale)
+    l2_normalize_head(x, scale, d, y);
+  else
+    std::copy(x, x + d, y);
+  if (angles) rotate_head(y, angles, d, y);
+}
+
 }  // namespace rondo::cpu

@@ -1,0 +1,124 @@
+#include "apps/session.h"
+
+#include <unistd.h>
+
+#include <cerrno>
+#include <chrono>
+#include <cstring>
+#include <iomanip>
+#include <iostream>
+#include <random>
+
+#include "apps/corpus.h"
+#include "apps/streams.h"
+#include "apps/text_stream.h"
+#include "apps/usage.h"
+#include "nn/text.h"
+#include "tensor/parallel.h"
+
+namespace rondo {
+
+void add_session_options(Command& command, SessionOptions& options) {
+  command.required("RUN_OR_CHECKPOINT", options.path, "A run (its latest checkpoint) or a checkpoint");
+  command.number("--length", options.length, "Bytes to make");
+  command.number("--temperature", options.how.temperature, "0: always the likeliest");
+  command.number("--top-k", options.how.top_k, "Keep the K likeliest; 0: all");
+  command.number("--filter-thres", options.filter_thres, "In place of --top-k: keep ceil((1 - THRES) * vocabulary)");
+  command.number("--top-p", options.how.top_p, "Keep the fewest that have probability P together");
+  command.number("--min-p", options.how.min_p, "Drop what is less likely than P times the likeliest");
+  command.number("--repetition-penalty", options.how.repetition_penalty, "Above 1: what came lately is less likely");
+  command.number("--repetition-window", options.how.repetition_window, "How many tokens are \"lately\"");
+  command.number("--seed", options.seed, "Seed of the draws (default: a random one, told on stderr)");
+  command.repeated("--stop", options.stops, "End before this text; may be given several times");
+  command.number("--speculate", options.speculate,
+                 "Guess so many tokens ahead from what came before (the text stays the same); 0: none", 0,
+                 Continuation::kMostDraft);
+  command.text("--state", options.state, "Go on from this decoding state");
+  command.text("--save-state", options.save_state, "Keep the decoding state in this file at the end");
+  command.flag("--speed", options.speed, "Tell tokens per second on stderr");
+  command.number("--threads", options.threads, "Threads; 0: what the machine gives", 0, 1024);
+}
+
+LoadedModel open_model(SessionOptions& options) {
+  if (options.filter_thres && options.how.top_k > 0)
+    throw UsageError("--top-k and --filter-thres both say how many tokens to keep; give one of them");
+  as_usage([&] {
+    options.how.validate();
+    if (options.filter_thres) top_k_of_filter_thres(*options.filter_thres, 1);
+  });
+  if (options.threads > 0) set_num_threads(int(options.threads));
+  LoadedModel loaded = load_model(options.path);
+  if (options.filter_thres)
+    options.how.top_k = top_k_of_filter_thres(*options.filter_thres, loaded.config.model.num_tokens);
+  return loaded;
+}
+
+uint64_t seed_of(const SessionOptions& options) {
+  return options.seed >= 0 ? uint64_t(options.seed) : std::random_device()();
+}
+
+Session::Session(const LoadedModel& loaded, const SessionOptions& options, uint64_t seed, uint64_t stream)
+    : options_(options),
+      num_tokens_(loaded.config.model.num_tokens),
+      decoder_(options.state.empty() ? Decoder(loaded.model, 1) : Decoder::load(loaded.model, options.state)),
+      text_(decoder_, 0, options.how, {seed, stream::sampling + (stream << 8), 0}, options.speculate) {
+  check(decoder_.batch() == 1, options.state, ": this decoding state has ", decoder_.batch(),
+        " rows, but one sequence goes on here");
+}
+
+void Session::feed(std::string_view text, const std::string& name) {
+  check_vocabulary(text, num_tokens_, name);
+  if (!text.empty()) text_.feed(reshape(tokens_of(text), {int64_t(text.size())}));
+}
+
+Session::Written Session::write(const Put& put) {
+  const auto start = std::chrono::steady_clock::now();
+  Utf8Stream utf8;
+  StopStream stop(options_.stops);
+  const auto whole = [&](const std::string& bytes) {
+    std::string text;
+    for (const char c : bytes) text += utf8.push(static_cast<unsigned char>(c));
+    return text;
+  };
+  Written written;
+  bool open = true;
+  while (open && !stop.stopped() && written.tokens < options_.length) {
+    const Continuation::Drawn drawn = text_.next();
+    ++written.tokens, written.log_probability += drawn.log_probability;
+    // 0xFF is in no text: what is no byte shows as U+FFFD.
+    open = put(whole(stop.push(drawn.token < 256 ? char(drawn.token) : '\xFF')), &drawn);
+  }
+  written.stopped = stop.stopped();
+  if (open) put(whole(stop.finish()) + utf8.finish(), nullptr);
+  written.seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
+  return written;
+}
+
+void Session::save() {
+  if (options_.save_state.empty()) return;
+  text_.settle();
+  decoder_.save(options_.save_state);
+}
+
+bool write_out(std::string_view text) {
+  while (!text.empty()) {
+    const ssize_t n = ::write(STDOUT_FILENO, text.data(), text.size());
+    if (n < 0 && errno == EINTR) continue;
+    if (n < 0 && errno == EPIPE) return false;
+    check(n >= 0, "cannot write to stdout: ", std::strerror(errno));
+    text.remove_prefix(size_t(n));
+  }
+  return true;
+}
+
+void tell_speed(const SessionOptions& options, const Session::Written& written,
+                const Continuation::Speculation& speculation) {
+  if (!options.speed) return;
+  std::cerr << written.tokens << " tokens, " << std::fixed << std::setprecision(0)
+            << double(written.tokens) / std::max(written.seconds, 1e-9) << " tokens/s";
+  if (options.speculate > 0)
+    std::cerr << ", " << speculation.accepted << " of " << speculation.drafted << " guessed tokens accepted";
+  std::cerr << std::endl;
+}
+
+}  // namespace rondo

@@ -1,0 +1,79 @@
+#include "models/block_recurrent/continuation.h"
+
+#include <algorithm>
+
+namespace rondo {
+
+std::vector<int64_t> look_up(std::span<const int64_t> text, int64_t n) {
+  constexpr size_t kLeast = 3, kMost = 16;
+  size_t best = 0, after = 0;
+  for (size_t end = text.size() - std::min<size_t>(text.size(), 1); end >= kLeast && best < kMost; --end) {
+    size_t same = 0;
+    while (same < std::min(end, kMost) && text[end - 1 - same] == text[text.size() - 1 - same]) ++same;
+    if (same >= kLeast && same > best) best = same, after = end;
+  }
+  if (best == 0) return {};
+  const auto found = text.subspan(after, std::min(size_t(n), text.size() - after));
+  return {found.begin(), found.end()};
+}
+
+Continuation::Continuation(Decoder& decoder, int64_t row, const SamplingOptions& how, Generator g, int64_t draft)
+    : decoder_(decoder), row_(row), how_(how), generator_(g), most_draft_(draft) {
+  how.validate();
+  check(draft >= 0 && draft <= kMostDraft, "a draft has 0 (none) to ", kMostDraft, " tokens, not ", draft);
+}
+
+void Continuation::feed(const Tensor& tokens) {
+  settle();
+  decoder_.prefill(row_, tokens);
+  logits_ = Tensor();
+}
+
+// The token drawn last goes in, and with it what is likely to follow.
+void Continuation::feed_last() {
+  std::vector<int64_t> tokens = {last_};
+  draft_.clear(), approved_ = 0;
+  const int64_t most = std::min(most_draft_, decoder_.room(row_) - 1);
+  if (most > 0) {
+    std::vector<int64_t> text(decoder_.recent(row_).begin(), decoder_.recent(row_).end());
+    text.push_back(last_);
+    draft_ = look_up(text, most);
+    tokens.insert(tokens.end(), draft_.begin(), draft_.end());
+  }
+  speculation_.drafted += int64_t(draft_.size());
+  logits_ = to(decoder_.extend(row_, tensor(tokens, {int64_t(tokens.size())})), DType::f32);
+  last_ = -1;
+}
+
+Continuation::Drawn Continuation::next() {
+  if (last_ >= 0) feed_last();
+  if (!logits_) {
+    const Tensor logits = decoder_.logits(row_);
+    logits_ = to(reshape(logits, {1, logits.numel()}), DType::f32);
+  }
+  const int64_t V = logits_.dim(1);
+  const size_t ahead = draft_.size() - approved_;
+  const std::span<const int64_t> fed = decoder_.recent(row_);
+  Generator g = generator_;
+  g.position += uint64_t(decoder_.position(row_) - int64_t(ahead)) * uint64_t(V) * 2;  // a uniform takes two
+  const float* logits = logits_.data<float>() + int64_t(approved_) * V;
+  const int64_t token = sample(logits, V, how_, g, fed.first(fed.size() - ahead));
+  const Drawn drawn = {token, log_probability(logits, V, token)};
+  if (ahead > 0 && draft_[approved_] == token) {
+    ++approved_, ++speculation_.accepted;
+    return drawn;
+  }
+  decoder_.rewind(row_, int64_t(ahead));
+  draft_.clear(), approved_ = 0;
+  last_ = token;
+  return drawn;
+}
+
+void Continuation::settle() {
+  if (last_ >= 0) feed_last();
+  decoder_.rewind(row_, int64_t(draft_.size() - approved_));
+  draft_.clear(), approved_ = 0;
+  logits_ = Tensor();
+}
+
+}  // namespace rondo

@@ -1,0 +1,109 @@
+// Text drawn token by token: from files, with drafts, after more was fed.
+#include "models/block_recurrent/continuation.h"
+
+#include "tests/decoding.h"
+#include "tests/temporary.h"
+
+namespace rondo::testing {
+namespace {
+
+constexpr Generator kSeed{9, 3, 0};
+
+std::vector<int64_t> drawn(Continuation& text, int n) {
+  std::vector<int64_t> tokens;
+  for (int i = 0; i < n; ++i) tokens.push_back(text.next().token);
+  return tokens;
+}
+
+// A prompt that repeats itself, so that looking up finds something.
+Tensor refrain() {
+  std::vector<int64_t> tokens;
+  for (int64_t i = 0; i < 37; ++i) tokens.push_back(i * i % 7);
+  return tensor(tokens, {37});
+}
+
+}  // namespace
+
+TEST_CASE("continuation: a draft changes no token and no probability") {
+  const BlockRecurrentTransformer model = make({2}, DType::f32, 8);
+  for (const SamplingOptions& how : {SamplingOptions{.temperature = 0},
+                                     {.temperature = 0.7},
+                                     {.top_k = 5},
+                                     {.temperature = 0.9, .repetition_penalty = 1.2}}) {
+    std::vector<int64_t> expected;
+    std::vector<double> probabilities;
+    for (int64_t draft : {0, 1, 4, 15}) {
+      Decoder decoder(model, 1);
+      Continuation text(decoder, 0, how, kSeed, draft);
+      text.feed(refrain());
+      std::vector<int64_t> tokens;
+      std::vector<double> p;
+      for (int i = 0; i < 300; ++i) {
+        const auto [token, log_probability] = text.next();
+        tokens.push_back(token), p.push_back(log_probability);
+      }
+      if (draft == 0) expected = tokens, probabilities = p;
+      CHECK(tokens == expected);
+      CHECK(p == probabilities);  // to the bit
+      CHECK((text.speculation().drafted > 0) == (draft > 0));
+      CHECK(text.speculation().accepted <= text.speculation().drafted);
+      if (draft > 0 && how.temperature == 0 && how.repetition_penalty == 1) CHECK(text.speculation().accepted > 0);
+      text.settle();
+      CHECK(decoder.position(0) == 337);
+      CHECK(decoder.recent(0).back() == tokens.back());
+    }
+  }
+}
+
+TEST_CASE("continuation: goes on from a file as if it had never stopped, and after more text") {
+  const Temporary directory;
+  const BlockRecurrentTransformer model = make({1, 2}, DType::f32);
+  const auto both = [&](bool stop) {
+    Decoder decoder(model, 1);
+    Continuation text(decoder, 0, {}, kSeed, 3);
+    text.feed(refrain());
+    std::vector<int64_t> all = drawn(text, 11);
+    if (stop) {
+      text.settle();
+      decoder.save(directory / "state");
+      Decoder later = Decoder::load(model, directory / "state");
+      Continuation rest(later, 0, {}, kSeed);
+      for (const int64_t t : drawn(rest, 9)) all.push_back(t);
+      return all;
+    }
+    for (const int64_t t : drawn(text, 9)) all.push_back(t);
+    return all;
+  };
+  CHECK(both(true) == both(false));
+
+  const auto fed_later = [&](int64_t draft) {
+    Decoder decoder(model, 1);
+    Continuation text(decoder, 0, {}, kSeed, draft);
+    text.feed(refrain());
+    drawn(text, 5);
+    text.feed(refrain());
+    return drawn(text, 12);
+  };
+  CHECK(fed_later(0) == fed_later(8));
+}
+
+TEST_CASE("look_up: what followed the longest earlier place that ends the same") {
+  using Tokens = std::vector<int64_t>;
+  CHECK(look_up(Tokens{}, 4) == Tokens{});
+  CHECK(look_up(Tokens{1, 2}, 4) == Tokens{});
+  CHECK(look_up(Tokens{1, 2, 3, 4, 5, 1, 2, 3}, 2) == Tokens{4, 5});
+  CHECK(look_up(Tokens{1, 2, 3, 4, 5, 2, 3}, 2) == Tokens{});  // two are not enough
+  CHECK(look_up(Tokens{9, 1, 2, 3, 4, 0, 1, 2, 3, 5, 9, 1, 2, 3}, 3) == Tokens{4, 0, 1});
+  CHECK(look_up(Tokens{1, 2, 3, 4, 1, 2, 3, 5, 1, 2, 3}, 1) == Tokens{5});  // the later of equals
+  CHECK(look_up(Tokens{7, 7, 7, 7}, 5) == Tokens{7});
+}
+
+TEST_CASE("continuation: errors") {
+  const BlockRecurrentTransformer model = make({2}, DType::f32);
+  Decoder decoder(model, 1);
+  CHECK(error_of([&] { Continuation(decoder, 0, {}, kSeed, 16); }) == "a draft has 0 (none) to 15 tokens, not 16");
+  CHECK(error_of([&] { Continuation(decoder, 0, {}, kSeed).next(); }) ==
+        "Decoder: row 0 was fed nothing yet, so nothing follows");
+}
+
+}  // namespace rondo::testing

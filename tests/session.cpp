@@ -1,0 +1,171 @@
+// generate and chat from outside: states, guesses, JSON lines, files of prompts, and what contradicts.
+#include <nlohmann/json.hpp>
+#include <sstream>
+
+#include "tests/program.h"
+
+namespace rondo::testing {
+namespace {
+
+struct TrainedWorkplace : Workplace {
+  std::string run = *this / "run";
+  TrainedWorkplace() { REQUIRE(run_program(train("run", 60, {"--set", "optimizer.learning_rate=0.01"})).code == 0); }
+  Outcome generate(const Arguments& more, const Setting& setting = {}) const {
+    return run_program(Arguments{"generate", run, "--seed", "4"} + more, setting);
+  }
+  std::string complaint_of(const Arguments& more, const Setting& setting = {}) const {
+    return complaint(Arguments{"generate", run, "--seed", "4"} + more, setting);
+  }
+};
+
+std::vector<nlohmann::json> lines_of(const std::string& text) {
+  std::vector<nlohmann::json> all;
+  std::istringstream lines(text);
+  for (std::string line; std::getline(lines, line);) all.push_back(nlohmann::json::parse(line));
+  return all;
+}
+
+}  // namespace
+
+TEST_CASE("generating in two goes, with a state between, gives the text of one") {
+  const TrainedWorkplace work;
+  const Arguments prompt = {"--prompt", "the light was "};
+  const std::string whole = work.generate(prompt + Arguments{"--length", "120"}).out;
+  const std::string first = work.generate(prompt + Arguments{"--length", "50", "--save-state", work / "state"}).out;
+  const Outcome second = work.generate({"--length", "70", "--state", work / "state", "--speculate", "5"});
+  CHECK(second.code == 0);
+  CHECK(first + second.out == whole);
+  // More text after it, kept in the same file.
+  const Outcome third = work.generate(
+      {"--length", "10", "--state", work / "state", "--save-state", work / "state", "--prompt", "upon the"});
+  CHECK(third.code == 0);
+  CHECK(third.out.size() >= 10);
+}
+
+TEST_CASE("guessing ahead changes no byte, and tells what came of it") {
+  const TrainedWorkplace work;
+  for (const char* temperature : {"0", "0.8"}) {
+    const Arguments how = {"--length", "300", "--temperature", temperature, "--speed"};
+    const Outcome plain = work.generate(how), guessed = work.generate(how + Arguments{"--speculate", "8"});
+    CHECK(plain.code == 0);
+    CHECK(guessed.out == plain.out);
+    CHECK(plain.err.starts_with("seed 4\n300 tokens, "));
+    CHECK(plain.err.ends_with(" tokens/s\n"));
+    CHECK(guessed.err.ends_with(" guessed tokens accepted\n"));
+  }
+}
+
+TEST_CASE("JSON lines: a token each, then the text; eval tells the same probabilities") {
+  const TrainedWorkplace work;
+  const Arguments how = {"--prompt", "a", "--length", "40"};
+  const std::string text = work.generate(how).out;
+  const auto lines = lines_of(work.generate(how + Arguments{"--json"}).out);
+  REQUIRE(lines.size() == 41);
+  CHECK(lines[40]["text"] == text);
+  CHECK(lines[40]["tokens"] == 40);
+  CHECK(lines[40]["seed"] == 4);
+  CHECK(lines[40]["stopped"] == false);
+
+  write_file(work / "scored", "a" + text);
+  const Outcome scored = run_program({"eval", work.run, "--data", work / "scored", "--logprobs"});
+  REQUIRE(scored.code == 0);
+  const auto each = lines_of(scored.out);
+  REQUIRE(each.size() == 41);
+  double sum = 0;
+  for (size_t i = 0; i < 40; ++i) {
+    CHECK(each[i]["token"] == lines[i]["token"]);
+    CHECK(double(each[i]["logprob"]) == doctest::Approx(double(lines[i]["logprob"])).epsilon(1e-4));
+    sum += double(each[i]["logprob"]);
+  }
+  CHECK(double(each[40]["bits_per_byte"]) == doctest::Approx(-sum / 40 / std::log(2)).epsilon(1e-5));
+  CHECK(double(lines[40]["logprob"]) == doctest::Approx(sum).epsilon(1e-4));
+}
+
+TEST_CASE("prompts from a file, a line each, and from stdin") {
+  const TrainedWorkplace work;
+  write_file(work / "prompts", "the light\nand he\nthe light");
+  write_file(work / "prompt", "the light");
+  const Arguments length = {"--length", "30"};
+  const Outcome all = work.generate(length + Arguments{"--prompts", work / "prompts"});
+  CHECK(all.code == 0);
+  const auto lines = lines_of(all.out);
+  REQUIRE(lines.size() == 3);
+  CHECK(lines[1]["prompt"] == "and he");
+  CHECK(lines[0]["text"] == work.generate(length + Arguments{"--prompt-file", work / "prompt"}).out);
+  CHECK(lines[0]["text"] == work.generate(length + Arguments{"--prompt-file", "-"}, {.input = "the light"}).out);
+  CHECK(lines[0]["text"] != lines[2]["text"]);  // each prompt has noise of its own
+  CHECK(work.generate(length + Arguments{"--prompts", "-"}, {.input = "the light\nand he\nthe light"})
+            .out.substr(0, 60) == all.out.substr(0, 60));
+}
+
+TEST_CASE("filter-thres is top-k in the reference's words; a repetition penalty changes the text") {
+  const TrainedWorkplace work;
+  const Arguments length = {"--length", "60"};
+  CHECK(work.generate(length + Arguments{"--filter-thres", "0.99"}).out ==
+        work.generate(length + Arguments{"--top-k", "3"}).out);
+  CHECK(work.generate(length + Arguments{"--temperature", "0", "--repetition-penalty", "3"}).out !=
+        work.generate(length + Arguments{"--temperature", "0"}).out);
+}
+
+TEST_CASE("chat answers line by line and remembers") {
+  const TrainedWorkplace work;
+  const auto chat = [&](const std::string& input, const Arguments& more = {}) {
+    return run_program(Arguments{"chat", work.run, "--seed", "1", "--length", "40"} + more, {.input = input});
+  };
+  const Outcome both = chat("the light\nand he\n"), first = chat("the light\n", {"--save-state", work / "state"});
+  CHECK(both.code == 0);
+  CHECK(both.err == "seed 1\n");
+  CHECK(both.out.ends_with("\n"));
+  CHECK(both.out.starts_with(first.out));
+  CHECK(first.out + chat("and he\n", {"--state", work / "state"}).out == both.out);
+  CHECK(chat("").out.empty());
+
+  REQUIRE(run_program(work.train("small", 0, {"--set", "model.num_tokens=123"})).code == 0);
+  const Outcome outside = run_program({"chat", work / "small", "--seed", "1"}, {.input = "{\n"});
+  CHECK(outside.code == 0);
+  CHECK(outside.err ==
+        "seed 1\nrondo: the line: byte 123 at offset 0 is not in the model's vocabulary of 123 tokens "
+        "(model.num_tokens)\n");
+}
+
+TEST_CASE("generating from what is wrong or contradicts itself") {
+  const TrainedWorkplace work;
+  CHECK(work.complaint_of({"--prompt", "a", "--prompt-file", "b"}) ==
+        "2 rondo: --prompt and --prompt-file both say what to continue; give one of them\n");
+  CHECK(work.complaint_of({"--prompt", "a", "--prompts", "b"}) ==
+        "2 rondo: --prompts is a file of prompts; leave --prompt and --prompt-file out\n");
+  CHECK(work.complaint_of({"--prompts", "a", "--save-state", "b"}) ==
+        "2 rondo: --prompts makes many texts, but --save-state keeps one; leave one of them out\n");
+  CHECK(work.complaint_of({"--top-k", "3", "--filter-thres", "0.9"}) ==
+        "2 rondo: --top-k and --filter-thres both say how many tokens to keep; give one of them\n");
+  CHECK(work.complaint_of({"--filter-thres", "1"}) == "2 rondo: filter_thres must be at least 0 and below 1, not 1\n");
+  CHECK(work.complaint_of({"--repetition-penalty", "0"}) ==
+        "2 rondo: repetition-penalty must be above 0 (1: none), not 0\n");
+  CHECK(work.complaint_of({"--speculate", "16"}).starts_with("2 rondo: --speculate: "));
+  CHECK(complaint({"generate", work / "none"}) == "1 rondo: " + (work / "none") + ": no such run or checkpoint\n");
+  CHECK(work.complaint_of({"--prompt-file", work / "none"}) ==
+        "1 rondo: cannot read " + (work / "none") + ": No such file or directory\n");
+  write_file(work / "empty", "");
+  CHECK(work.complaint_of({"--prompt-file", work / "empty"}) ==
+        "1 rondo: " + (work / "empty") + " is empty; give it at least one byte\n");
+  CHECK(work.complaint_of({"--prompts", work / "empty"}) ==
+        "1 rondo: " + (work / "empty") + ": no prompts; write one a line\n");
+  write_file(work / "gap", "one\n\nthree\n");
+  CHECK(work.complaint_of({"--prompts", work / "gap", "--length", "1"}) ==
+        "1 seed 4\nrondo: " + (work / "gap") + ":2: the prompt is empty; give it at least one byte\n");
+  CHECK(work.complaint_of({"--state", work / "none"}) ==
+        "1 rondo: cannot read " + (work / "none") + ": No such file or directory\n");
+  CHECK(work.complaint_of({"--state", work.checkpoint("run", "00000060") + "/model.safetensors"}) ==
+        "1 rondo: " + work.checkpoint("run", "00000060") +
+            "/model.safetensors: not a decoding state (its metadata has no \"decoding_state\")\n");
+  REQUIRE(work.generate({"--save-state", work / "state", "--length", "3"}).code == 0);
+  REQUIRE(run_program(work.train("other", 0, {"--set", "model.dim=24"})).code == 0);
+  CHECK(complaint({"generate", work / "other", "--seed", "4", "--state", work / "state"}) ==
+        "1 rondo: " + (work / "state") +
+            ": this decoding state is of a model with dim 16, but the model has dim 24; give the model that it was "
+            "saved with, or begin without it\n");
+  CHECK(work.complaint_of({"--save-state", work / "none/state", "--length", "1"})
+            .starts_with("1 seed 4\nrondo: cannot write " + (work / "none/state") + ": "));
+}
+
+}  // namespace rondo::testing
