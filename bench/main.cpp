@@ -1,5 +1,5 @@
-// Google Benchmark rows for every op, for products at the model's shapes, and for what lies below the ops. GB/s and
-// GFLOP/s come with their share of what a copy, or multiply-adds alone, reach in the same run.
+// Runs the rows of bench/rondo_bench, or of its LibTorch twin, with Google Benchmark. GB/s and GFLOP/s come with their
+// share of what a copy, or multiply-adds alone, reach in the same run.
 #include <algorithm>
 #include <cstring>
 #include <sstream>
@@ -65,6 +65,12 @@ std::string text(const Shape& shape) {
   return shape.rank() ? out.str() : "scalar";
 }
 
+std::string row_name(const std::string& op, const std::vector<Shape>& shapes) {
+  std::string name = op;
+  for (const Shape& shape : shapes) name += " " + text(shape);
+  return name + " f32";
+}
+
 void add_row(const std::string& name, std::function<Work()> prepare) {
   const auto run = [=](benchmark::State& state) {
     const auto [timed, cost] = prepare();
@@ -98,8 +104,6 @@ int main(int argc, char** argv) {
   benchmark::AddCustomContext("threads", std::to_string(rondo::num_threads()));
   benchmark::AddCustomContext("copy ceiling", std::to_string(int(copy_ceiling() / 1e9)) + " GB/s");
   benchmark::AddCustomContext("multiply-add ceiling", std::to_string(int(fma_ceiling() / 1e9)) + " GFLOP/s");
-  add_op_rows();
-  add_product_rows();
-  add_runtime_rows();
+  add_rows();
   benchmark::RunSpecifiedBenchmarks();
 }

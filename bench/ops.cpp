@@ -50,10 +50,8 @@ Work backward(const Op& op, const Shapes& shapes, double flops) {
 
 // `flops` of the forward pass; the backward pass of a product costs two of them.
 void add_op(const std::string& name, const Shapes& shapes, const Op& op, double flops = 0) {
-  std::string row = name;
-  for (const Shape& shape : shapes) row += " " + text(shape);
-  add_row(row + " f32 forward", [=] { return forward(op, shapes, flops); });
-  add_row(row + " f32 backward", [=] { return backward(op, shapes, 2 * flops); });
+  add_row(row_name(name, shapes) + " forward", [=] { return forward(op, shapes, flops); });
+  add_row(row_name(name, shapes) + " backward", [=] { return backward(op, shapes, 2 * flops); });
 }
 
 using Unary = Tensor (*)(const Tensor&);
@@ -108,8 +106,6 @@ void add_row_wise_rows(const Shape& x, int64_t head_width, int64_t num_tokens) {
   add_op("embedding", {{num_tokens, d}}, [=](const auto& in) { return embedding(in[0], tokens); });
 }
 
-}  // namespace
-
 void add_op_rows() {
   const BlockRecurrentConfig c = named_size("readme").model;
   const int64_t n = c.max_seq_len, d = c.dim, F = c.dim * c.ff_mult * 2 / 3, W = c.block_width, D = c.dim_head,
@@ -139,6 +135,14 @@ void add_op_rows() {
         return group_attention(in[0], in[1], W, {in[2], in[3], {}});
       },
       4.0 * double(n * H * D * S));
+}
+
+}  // namespace
+
+void add_rows() {
+  add_op_rows();
+  add_product_rows();
+  add_runtime_rows();
 }
 
 }  // namespace rondo::bench

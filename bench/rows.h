@@ -5,6 +5,7 @@
 #include <chrono>
 #include <functional>
 #include <string>
+#include <vector>
 
 #include "tensor/tensor.h"
 
@@ -35,8 +36,10 @@ double seconds_of(const auto& work) {
 }
 
 std::string text(const Shape& shape);  // 1024x512
+// "layer_norm 1024x512 512 f32": what bench/compare.sh knows a row by.
+std::string row_name(const std::string& op, const std::vector<Shape>& shapes);
 
-void add_op_rows();
+void add_rows();  // all rows of the program
 void add_product_rows();
 void add_runtime_rows();  // tape, allocator, thread pool
 

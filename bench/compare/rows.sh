@@ -16,6 +16,7 @@ run_rows() {
     run again-$size "$others" decode --size $size --context $context --tokens 4
     [ -n "$no_bf16" ] || run bf16-$size "$all" train --size $size --steps $steps --dtype bf16
   done
+  [ -z "$rows" ] || run_ops
   run start "$all" train --size tiny --steps 1
   sh -c 'while :; do :; done' &
   busy=$!

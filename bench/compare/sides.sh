@@ -13,7 +13,8 @@ prepare_sides() {
   [ -n "$libtorch_dir" ] || [ ! -d /usr/include/torch/csrc/api ] || libtorch_dir=system
   [ "$libtorch_dir" != none ] || libtorch_dir=
   [ ! -f $dir/build.ninja ] || meson setup --reconfigure $dir > /dev/null  # it may be older than an option
-  BUILD_DIR=$dir tools/build.sh -Dlibtorch="$libtorch_dir" > "$work/build.log" || { cat "$work/build.log"; exit 1; }
+  # op rows need Google Benchmark; without it they are left out
+  BUILD_DIR=$dir tools/build.sh -Dlibtorch="$libtorch_dir" -Dbenchmarks=auto > "$work/build.log" || { cat "$work/build.log"; exit 1; }
   if [ -z "$libtorch_dir" ]; then
     missing "LibTorch is not measured: install libtorch-dev, or set LIBTORCH to the folder of one"
   else
@@ -22,6 +23,12 @@ prepare_sides() {
         { cat "$work/check.log"; exit 1; }; done
     [ -z "$(slow_blas)" ] || echo "this will take long: LibTorch has $(slow_blas)" >&2
     sides="$sides libtorch"
+  fi
+  rows=$(ninja -C $dir -t targets all | sed -n 's/^\(bench.*\(rondo_bench\|libtorch_ops\)\): cpp_LINKER.*/\1/p')
+  if [ -n "$rows" ]; then
+    ninja -C $dir $rows > "$work/build.log" || { cat "$work/build.log"; exit 1; }
+  else
+    missing "no rows of single ops: install libbenchmark-dev"
   fi
   if "$python" -c 'import block_recurrent_transformer_pytorch' 2> /dev/null; then
     sides="$sides pytorch"
@@ -54,6 +61,21 @@ run() {
     "side_$side" "$@" --threads "$threads" >> "$work/$key.$side" 2> "$work/error" || { cat "$work/error" >&2; exit 1; }
     echo "\"seconds\": $((($(date +%s%N) - start) / 1000000))e-3" >> "$work/$key.$side.seconds"
   done
+}
+
+# Single ops, by name in $work/ops.SIDE: one "NAME<tab>MICROSECONDS" a line. PyTorch's are LibTorch's.
+ops='^(add 1024x512 1024x512|mul|gelu|geglu|sum 1024x512|layer_norm|softmax|cross_entropy|embedding|matmul|linear 1024x512 2730x512) '
+run_ops() {
+  for row in $rows; do
+    case $row in */libtorch/*) side=libtorch ;; *) side=rondo ;; esac
+    taskset -c "0-$((threads - 1))" $dir/$row --benchmark_filter="$ops" --benchmark_min_time=0.1 2> /dev/null |
+        sed -n 's|^\(.*\)/manual_time *\([0-9.]*\) us .*|\1\t\2|p' >> "$work/ops.$side"
+  done
+}
+op_median() {  # NAME SIDE
+  [ -s "$work/ops.$2" ] || { echo -; return; }
+  awk -F '\t' -v name="$1" '$1 == name { print $2 }' "$work/ops.$2" | sort -g |
+      awk '{ v[NR] = $1 } END { print NR ? v[int((NR + 1) / 2)] : "-" }'
 }
 
 # median FIELD KEY SIDE [EXTENSION]: over the rounds; "-" where that side did not run.

@@ -49,6 +49,14 @@ tables() {
   row "start, two \`tiny\` training steps, exit: ms" %.0f less seconds start 1000 .seconds
   program_sizes | cells "stripped, with its tensor libraries: MB" %.1f less
   busy_shares | cells "\`tiny\` training beside a program that keeps one core busy, share of the quiet speed" %.2f more
+  if [ -s "$work/ops.rondo" ]; then
+    all_sides=$sides sides=$(echo $sides | sed 's/ pytorch//')
+    header "single ops at the shapes of \`readme\`, f32: microseconds"
+    awk -F '\t' '!seen[$1]++ { print $1 }' "$work/ops.rondo" | while read -r name; do
+      for side in $sides; do op_median "$name" "$side"; done | cells "${name}" %.0f less
+    done
+    sides=$all_sides
+  fi
   notes
 }
 
