@@ -9,6 +9,7 @@
 #include <memory>
 #include <nlohmann/json.hpp>
 
+#include "apps/bench.h"
 #include "apps/commands.h"
 #include "apps/config.h"
 #include "apps/usage.h"
@@ -30,12 +31,6 @@ struct Options {
 };
 
 double seconds_since(Clock::time_point start) { return std::chrono::duration<double>(Clock::now() - start).count(); }
-
-Tensor random_tokens(const Shape& shape, int64_t num_tokens, Generator& g) {
-  Tensor tokens(shape, DType::i64);
-  for (int64_t i = 0; i < tokens.numel(); ++i) tokens.data<int64_t>()[i] = g.below(num_tokens);
-  return tokens;
-}
 
 Json bench_train(const Options& options) {
   const RunConfig config = named_size(options.size);

@@ -1,38 +1,42 @@
 #!/bin/sh
-# Rondo beside PyTorch: trains the same models in turns (A B A B ...) and prints the medians as a table.
-# usage: PYTHON=python3 bench/compare.sh [THREADS] [ROUNDS]      PYTHON needs what bench/pytorch.py says
+# Rondo beside LibTorch and PyTorch: builds, checks that both sides compute the same, runs the same work in turns
+# (A B A B ...) and prints the medians over the rounds as tables. What is not installed is left out, and said.
+# usage: bench/compare.sh [--threads N] [--rounds N] [--quick] [--write]
+#   --quick   a few steps each: to see that it works
+#   --write   also puts the tables into README.md and docs/benchmarks.md, and draws docs/benchmarks.svg
+# LIBTORCH=DIR takes a LibTorch from there (with include/ and lib/; default: Debian's libtorch-dev where it is
+# installed; "none" leaves it out). PYTHON=python3 needs what bench/pytorch.py says.
 set -eu
 cd "$(dirname "$0")/.."
-python=${PYTHON:-python3} threads=${1:-2} rounds=${2:-3}
+command="bench/compare.sh${*:+ $*}"
+threads=$(nproc) rounds=3 quick='' write=''
+while [ $# -gt 0 ]; do
+  case $1 in
+    --threads) threads=$2; shift ;;
+    --rounds) rounds=$2; shift ;;
+    --quick) quick=yes ;;
+    --write) write=yes ;;
+    *) sed -n '4,8s/^# //p' "$0" >&2; exit 2 ;;
+  esac
+  shift
+done
 
-"$python" -c 'import block_recurrent_transformer_pytorch' 2> /dev/null || {
-  echo "bench/compare.sh: $python has no block_recurrent_transformer_pytorch; set PYTHON (see bench/pytorch.py)" >&2
-  exit 1
-}
-tools/build.sh > /dev/null
 work=$(mktemp -d)
-trap 'rm -rf "$work"' EXIT
+busy=''
+trap '[ -z "$busy" ] || kill $busy; rm -rf "$work"' EXIT
+trap 'exit 130' INT TERM
+. bench/compare/sides.sh
+. bench/compare/rows.sh
+. bench/compare/tables.sh
 
-# field NAME FILE: the median of a number over the JSON lines of a file.
-field() { sed -n "s/.*\"$1\": *\([0-9.e+-]*\).*/\1/p" "$2" | sort -g | awk '{ v[NR] = $1 } END { print v[int((NR + 1) / 2)] }'; }
-
-for size in tiny small readme; do
-  case $size in tiny) steps=50 ;; small) steps=5 ;; *) steps=2 ;; esac
-  round=0
-  while [ $round -lt "$rounds" ]; do
-    build/rondo bench train --size $size --threads "$threads" --steps $steps >> "$work/rondo-$size"
-    "$python" bench/pytorch.py train --size $size --threads "$threads" --steps $steps >> "$work/pytorch-$size"
-    round=$((round + 1))
-  done
+prepare_sides
+no_bf16=$(why_no_bf16)
+round=0
+while [ $round -lt "$rounds" ]; do
+  round=$((round + 1))
+  echo "round $round of $rounds" >&2
+  run_rows
 done
-
-echo "| training, f32, $threads threads | Rondo tokens/s | PyTorch tokens/s | ratio | Rondo peak MB | PyTorch peak MB |"
-echo "|---|---|---|---|---|---|"
-for size in tiny small readme; do
-  echo "$size $(field tokens_per_s "$work/rondo-$size") $(field tokens_per_s "$work/pytorch-$size")" \
-       "$(field peak_mb "$work/rondo-$size") $(field peak_mb "$work/pytorch-$size")" |
-      awk '{ printf "| `%s` | %.0f | %.0f | **%.2f** | %.0f | %.0f |\n", $1, $2, $3, $2 / $3, $4, $5 }'
-done
-echo
-echo "$(sed -n 's/^model name[^:]*: //p' /proc/cpuinfo | head -1); medians of $rounds runs each, in turns; PyTorch" \
-     "$("$python" -c 'import torch; print(torch.__version__)'); $(build/rondo --version | sed -n 's/^compiler: //p')"
+tables > "$work/tables.md"
+cat "$work/tables.md"
+[ -z "$write" ] || write_results

@@ -1,0 +1,36 @@
+# shellcheck shell=sh disable=SC2086,SC2154
+# What bench/compare.sh runs: one round of every row.
+all="rondo libtorch pytorch" others="libtorch pytorch"
+
+run_rows() {
+  for size in tiny small readme; do
+    case $size in
+      tiny) steps=100 context=24 tokens=500 ;;
+      small) steps=10 context=200 tokens=200 ;;
+      readme) steps=3 context=900 tokens=50 ;;
+    esac
+    [ -z "$quick" ] || steps=1 tokens=4
+    run train-$size "$all" train --size $size --steps $steps
+    run decode-$size "rondo" decode --size $size --context $context --tokens $tokens
+    run decode-$size "$others" decode --size $size --context $context --tokens $tokens --cached
+    run again-$size "$others" decode --size $size --context $context --tokens 4
+    [ -n "$no_bf16" ] || run bf16-$size "$all" train --size $size --steps $steps --dtype bf16
+  done
+  [ -z "$rows" ] || run_ops
+  run start "$all" train --size tiny --steps 1
+  sh -c 'while :; do :; done' &
+  busy=$!
+  run busy "$all" train --size tiny --steps "$([ -n "$quick" ] && echo 1 || echo 100)"
+  kill $busy
+  wait $busy 2> /dev/null || true
+  busy=
+}
+
+# Why there are no bf16 rows; empty where there are.
+why_no_bf16() {
+  if ! grep -qE 'amx_bf16|avx512_bf16' /proc/cpuinfo; then
+    echo "this processor has neither AMX nor AVX512-BF16"
+  elif ! side_rondo train --size tiny --steps 1 --dtype bf16 > /dev/null 2>&1; then
+    echo "this Rondo trains in f32 only"
+  fi
+}

@@ -1,0 +1,127 @@
+# shellcheck shell=sh disable=SC2086,SC2154
+# From what bench/compare.sh gathered to tables, and to the files that show them.
+
+header() {  # TITLE
+  line="| $1 |" rule="|---|"
+  for side in $sides; do line="$line $(version_of "$side") |" rule="$rule---:|"; done
+  for side in $sides; do
+    [ "$side" = rondo ] || line="$line over $(version_of "$side") |" rule="$rule---:|"
+  done
+  printf '\n%s\n%s\n' "$line" "$rule"
+}
+
+# cells LABEL FORMAT BETTER: a row of the numbers on stdin, one for each side, and how many times better Rondo's is than
+# each of the others'; BETTER is "more" or "less".
+cells() {
+  awk -v label="$1" -v format="$2" -v better="$3" '
+    { v[NR] = $1 }
+    END {
+      line = "| " label " |"
+      for (i = 1; i <= NR; i++) line = line (v[i] == "-" ? " - |" : sprintf(" " format " |", v[i]))
+      for (i = 2; i <= NR; i++) {
+        known = v[1] != "-" && v[i] != "-" && v[1] > 0 && v[i] > 0
+        line = line (known ? sprintf(" %.2f× |", better == "more" ? v[1] / v[i] : v[i] / v[1]) : " - |")
+      }
+      print line
+    }'
+}
+
+# row LABEL FORMAT BETTER FIELD KEY [SCALE] [EXTENSION]: medians of a field, times SCALE.
+row() {
+  for side in $sides; do median "$4" "$5" "$side" "${7:-}"; done |
+      awk -v scale="${6:-1}" '{ print ($1 == "-" ? $1 : $1 * scale) }' | cells "$1" "$2" "$3"
+}
+
+tables() {
+  header "training, tokens/s"
+  for size in tiny small readme; do row "\`$size\`, f32" %.0f more tokens_per_s train-$size; done
+  [ -n "$no_bf16" ] || for size in tiny small readme; do row "\`$size\`, bf16" %.0f more tokens_per_s bf16-$size; done
+  header "decoding, tokens/s, f32, batch 1"
+  for size in tiny small readme; do row "\`$size\`, keys and values kept" %.0f more tokens_per_s decode-$size; done
+  for size in tiny small readme; do
+    for side in $sides; do
+      median tokens_per_s "$([ "$side" = rondo ] && echo decode || echo again)-$size" "$side"
+    done | cells "\`$size\`, against the reference's way" %.1f more
+  done
+  header "peak memory of training, MB"
+  for size in tiny small readme; do row "\`$size\`, f32" %.0f less peak_mb train-$size; done
+  header "the program"
+  row "start, two \`tiny\` training steps, exit: ms" %.0f less seconds start 1000 .seconds
+  program_sizes | cells "stripped, with its tensor libraries: MB" %.1f less
+  busy_shares | cells "\`tiny\` training beside a program that keeps one core busy, share of the quiet speed" %.2f more
+  if [ -s "$work/ops.rondo" ]; then
+    all_sides=$sides sides=$(echo $sides | sed 's/ pytorch//')
+    header "single ops at the shapes of \`readme\`, f32: microseconds"
+    awk -F '\t' '!seen[$1]++ { print $1 }' "$work/ops.rondo" | while read -r name; do
+      for side in $sides; do op_median "$name" "$side"; done | cells "${name}" %.0f less
+    done
+    sides=$all_sides
+  fi
+  notes
+}
+
+program_sizes() {
+  strip -o "$work/stripped" $dir/rondo
+  for side in $sides; do
+    case $side in
+      rondo) megabytes "$work/stripped" ;;
+      libtorch)
+        strip -o "$work/stripped" $dir/bench/libtorch/rondo_libtorch
+        # shellcheck disable=SC2046  # a list
+        megabytes "$work/stripped" $(ldd $dir/bench/libtorch/rondo_libtorch | awk '$1 ~ /torch|c10/ { print $3 }') ;;
+      pytorch) echo - ;;
+    esac
+  done
+}
+megabytes() { stat -L -c %s "$@" | awk '{ sum += $1 } END { print sum / 1e6 }'; }
+
+busy_shares() {
+  for side in $sides; do
+    echo "$(median tokens_per_s busy "$side") $(median tokens_per_s train-tiny "$side")" | awk '{ print $1 / $2 }'
+  done
+}
+
+notes() {
+  # shellcheck disable=SC2016  # the backquotes are the table's
+  printf '\n- %s, %s threads; rounds: %s, of which the medians; the programs in turns: `%s`\n' \
+      "$(sed -n 's/^model name[^:]*: //p' /proc/cpuinfo | head -n 1) ($(vectors))" "$threads" "$rounds" "$command"
+  echo "- Rondo: $($dir/rondo --version | sed -n 's/^compiler: //p')"
+  case $sides in *libtorch*)
+    echo "- LibTorch: attention $(text_field attention "$work/train-tiny.libtorch")"
+    [ -z "$(slow_blas)" ] || echo "- LibTorch has $(slow_blas)" ;;
+  esac
+  case $sides in *pytorch*) echo "- PyTorch: block-recurrent-transformer-pytorch 0.3.2 with its fused attention" ;; esac
+  [ -z "$no_bf16" ] || echo "- no rows for bf16: $no_bf16"
+  cat "$work/missing"
+}
+
+vectors() {
+  for name in amx_bf16 avx512_bf16 avx512f avx2; do
+    if grep -qw $name /proc/cpuinfo; then echo $name; return; fi
+  done
+  echo "128-bit vectors"
+}
+
+# replace FILE: what stands between the marker lines of a file becomes stdin.
+replace() {
+  awk -v text="$(cat)" '
+    /<!-- bench\/compare.sh: end -->/ { inside = 0 }
+    !inside
+    /<!-- bench\/compare.sh: begin -->/ { inside = 1; print text "\n" }' "$1" > "$work/replaced"
+  cat "$work/replaced" > "$1"
+}
+
+write_results() {
+  replace docs/benchmarks.md < "$work/tables.md"
+  { header "f32, batch and lengths as in docs/benchmarks.md"
+    for size in tiny small readme; do row "training \`$size\`, tokens/s" %.0f more tokens_per_s train-$size; done
+    for size in tiny small readme; do row "decoding \`$size\`, tokens/s" %.0f more tokens_per_s decode-$size; done
+    row "peak memory of training \`readme\`, MB" %.0f less peak_mb train-readme
+    row "start, two \`tiny\` training steps, exit: ms" %.0f less seconds start 1000 .seconds
+    program_sizes | cells "program and its tensor libraries, MB" %.1f less
+    notes | sed -n '1,2p'
+  } | replace README.md
+  for key in train-tiny train-small train-readme decode-tiny decode-small decode-readme; do
+    for side in $sides; do printf '%s\t%s\t%s\n' "$key" "$(version_of "$side")" "$(median tokens_per_s $key "$side")"; done
+  done | awk -f bench/compare/chart.awk > docs/benchmarks.svg
+}
