@@ -65,7 +65,7 @@ void attend(int64_t heads, int64_t d, double factor, int64_t first, int64_t last
     T* row = scores + h * ld + first - base;
     const T highest = cpu::flat(row, last - first).maxCoeff();
     cpu::lane_map(
-        last - first, row, [&](const auto& x) { return cpu::exp_lanes<T>(x - highest); }, row);
+        last - first, row, [&](const auto& x) { return cpu::exp_lanes(x - highest); }, row);
   }
   for (int64_t i = 0; i < wide; i += kChunk<T>)
     chunk_products(heads, last - first, scores + first - base, ld, values + first * wide + i, wide, out + i, wide);
