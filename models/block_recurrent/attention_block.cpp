@@ -27,11 +27,11 @@ AttentionBlock::Result AttentionBlock::operator()(const Tensor& x, const Tensor&
   Result result;
   if (state_container) {
     const StateContainer& s = *state_container;
-    Tensor c = state ? state : s.initial(B);
+    Tensor c = state ? state : s.initial();
     Tensors state_kv;  // of every block, (B, 1, S, 2D)
     for (int64_t block = 0; block < blocks; ++block) {
       const StateContainer::Prepared p = s.prepare(c);
-      state_kv.push_back(reshape(p.kv, {B, 1, p.kv.dim(1), p.kv.dim(2)}));
+      state_kv.push_back(reshape(repeat_batch(p.kv, B), {B, 1, p.kv.dim(1), p.kv.dim(2)}));
       if (carry || block + 1 < blocks) c = s.write(p, block_kv(block));
     }
     seen = concat({seen, s.read(h, concat(state_kv, 1), W)}, -1);  // (B, n, 2*H*D)

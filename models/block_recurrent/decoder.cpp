@@ -36,7 +36,7 @@ void Decoder::start_block(int64_t index, const Carried& carried) {
     if (row.before[i]) cache_window(index, i, row.before[i], 0);
     const auto& s = model_->layers[i].attention.state_container;
     if (!s) continue;
-    row.states[i] = s->prepare(carried.states.empty() ? s->initial(1) : carried.states[state++]);
+    row.states[i] = s->prepare(carried.states.empty() ? s->initial() : carried.states[state++]);
     cache_state(index, i);
   }
 }

@@ -22,9 +22,11 @@ StateContainer::StateContainer(const BlockRecurrentConfig& c, Generator& g, DTyp
   learned_ema_beta = normal_init({c.dim}, beta[0], beta[1], g, dtype);
 }
 
-Tensor StateContainer::initial(int64_t batch) const {
-  return broadcast_to(init_state, {batch, init_state.dim(0), init_state.dim(1)});
+Tensor repeat_batch(const Tensor& x, int64_t batch) {
+  return x.dim(0) == batch ? x : broadcast_to(x, x.shape().with(0, batch));
 }
+
+Tensor StateContainer::initial() const { return reshape(init_state, {1, init_state.dim(0), init_state.dim(1)}); }
 
 StateContainer::Prepared StateContainer::prepare(const Tensor& state) const {
   const Tensor normed = state_norm(state) + state_pos_ids;
@@ -36,16 +38,17 @@ Tensor StateContainer::read(const Tensor& x, const Tensor& kv, int64_t block_wid
 }
 
 Tensor StateContainer::write(const Prepared& s, const Tensor& block_kv) const {
-  const int64_t B = s.state.dim(0), S = s.state.dim(1);
-  const auto one_group = [&](const Tensor& kv) { return reshape(kv, {B, 1, kv.dim(1), kv.dim(2)}); };
-  const Tensor from_states = state_self_attn.groups(state_to_q(s.normed), one_group(s.kv), S);  // (B, S, H*D)
-  const Tensor from_block =
-      from_state_cross_attn.groups(q_from_state(s.normed), one_group(block_kv), S);  // (B, S, H*D)
+  const int64_t B = block_kv.dim(0), S = s.state.dim(1);
+  const auto one_group = [](const Tensor& kv) { return reshape(kv, {kv.dim(0), 1, kv.dim(1), kv.dim(2)}); };
+  const Tensor from_states =
+      repeat_batch(state_self_attn.groups(state_to_q(s.normed), one_group(s.kv), S), B);  // (B, S, H*D)
+  const Tensor queries = repeat_batch(q_from_state(s.normed), B);
+  const Tensor from_block = from_state_cross_attn.groups(queries, one_group(block_kv), S);  // (B, S, H*D)
 
   const int64_t D = s.kv.dim(2) / 2, H = from_states.dim(2) / D;
   const auto heads = [&](const Tensor& x) { return reshape(x, {B, S, H, D}); };
   const Tensor both = reshape(concat({heads(from_states), heads(from_block)}, -1), {B, S, 2 * H * D});
-  return state_gate(s.state, state_out_to_gate(to_state_out(both)), learned_ema_beta);
+  return state_gate(repeat_batch(s.state, B), state_out_to_gate(to_state_out(both)), learned_ema_beta);
 }
 
 }  // namespace rondo

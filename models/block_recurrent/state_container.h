@@ -6,6 +6,9 @@
 
 namespace rondo {
 
+// One of x [1, ...] for each sequence of a batch; an x [batch, ...] as it is.
+Tensor repeat_batch(const Tensor& x, int64_t batch);
+
 struct StateContainer {
   LayerNorm state_norm;
   Linear q_to_state, q_from_state;   // d -> H*D: queries of tokens to the state, of the state to tokens
@@ -19,15 +22,16 @@ struct StateContainer {
   StateContainer() = default;
   StateContainer(const BlockRecurrentConfig& c, Generator& g, DType dtype);
 
-  // What is computed from a state: its normed form, and its keys and values.
+  // What is computed from a state: its normed form, and its keys and values. The initial state is one for the whole
+  // batch: what follows from it alone is computed once (here b is 1), and only then repeated.
   struct Prepared {
-    Tensor state;   // (B, S, d)
-    Tensor normed;  // (B, S, d)
-    Tensor kv;      // (B, S, 2D)
+    Tensor state;   // (b, S, d)
+    Tensor normed;  // (b, S, d)
+    Tensor kv;      // (b, S, 2D)
   };
   Prepared prepare(const Tensor& state) const;
-  // The learned initial state for a batch: (B, S, d).
-  Tensor initial(int64_t batch) const;
+  // The learned initial state: (1, S, d).
+  Tensor initial() const;
 
   // The tokens' read, for all blocks at once: normed tokens x (B, n, d), state kv of every block (B, blocks, S, 2D)
   // -> (B, n, H*D).

@@ -199,14 +199,17 @@ void split(int64_t m, int64_t n, int64_t k, cpu::View<T> a, cpu::View<T> b, T* c
   const int64_t pack_grain = std::max<int64_t>(1, 32768 / (k * cpu::kPanel<T>));
   parallel_chunks(panels, pack_grain, [&](int64_t p, int64_t q) { cpu::pack_panels(k, n, b, packed, p, q); });
 
-  const int64_t panels_per_tile = std::min<int64_t>(panels, 512 / cpu::kPanel<T>);
-  const int64_t across = (panels + panels_per_tile - 1) / panels_per_tile;
-  // Tiles of about 96 rows, fewer where there would be less than 16 tiles; of a few rows they would only read B.
-  const int64_t wanted = std::clamp<int64_t>(m * across / 16, 4 * cpu::kRows, 96) / cpu::kRows * cpu::kRows;
-  const int64_t down = (m + wanted - 1) / wanted;
+  // Tiles of 24 to 96 rows and up to 512 columns; fewer columns where there would be less than 16 tiles.
+  int64_t panels_per_tile = std::min<int64_t>(panels, 512 / cpu::kPanel<T>), across, down, rows;
+  for (;; panels_per_tile = (panels_per_tile + 1) / 2) {
+    across = (panels + panels_per_tile - 1) / panels_per_tile;
+    rows = std::clamp<int64_t>(m * across / 16, 4 * cpu::kRows, 96) / cpu::kRows * cpu::kRows;
+    down = (m + rows - 1) / rows;
+    if (across * down >= 16 || panels_per_tile <= cpu::kPanelsReadInPlace) break;
+  }
   parallel_for(across * down, [&](int64_t tile) {
-    const int64_t i = tile % down * wanted, panel = tile / down * panels_per_tile;
-    cpu::gemm_panels<T>(std::min(wanted, m - i), n, k, {a.data + i * a.row, a.row, a.col}, packed, c + i * ldc, ldc,
+    const int64_t i = tile % down * rows, panel = tile / down * panels_per_tile;
+    cpu::gemm_panels<T>(std::min(rows, m - i), n, k, {a.data + i * a.row, a.row, a.col}, packed, c + i * ldc, ldc,
                         accumulate, panel, std::min(panels, panel + panels_per_tile));
   });
 }
