@@ -4,6 +4,7 @@
 #include <sys/resource.h>
 
 #include <algorithm>
+#include <utility>
 
 #include "nn/optimizer.h"
 #include "tensor/parallel.h"
@@ -122,12 +123,12 @@ TEST_CASE("trainer: a warm training step asks for no memory, neither malloc nor 
   const BlockRecurrentTransformer model(c, g);
   std::vector<int64_t> text;
   for (int i = 0; i < 4 * 129; ++i) text.push_back(g.below(256));
-  const auto [tokens, labels] = inputs_and_labels(tensor(text, {4, 129}));
+  const std::pair<Tensor, Tensor> batch = inputs_and_labels(tensor(text, {4, 129}));
   Adam adam(parameters(model), {.learning_rate = 1e-3, .clip_grad_norm = 0.5});
   Gradients grads;
   const auto step = [&] {
     grads.clear();
-    RecurrentTrainer{.model = model}(tokens, labels, {}, g, grads);
+    RecurrentTrainer{.model = model}(batch.first, batch.second, {}, g, grads);
     adam.step(grads);
   };
   const int threads_before = num_threads();
