@@ -1,15 +1,11 @@
 // rondo bench: tokens per second of training and of decoding, on fixed work that the PyTorch reference can be timed on
 // too: Adam at 1e-4, clipping at 0.5, no dropout, the same random tokens at every step.
-#include <sys/resource.h>
+#include "apps/bench.h"
 
-#include <algorithm>
-#include <chrono>
 #include <cmath>
 #include <cstdio>
 #include <memory>
-#include <nlohmann/json.hpp>
 
-#include "apps/bench.h"
 #include "apps/commands.h"
 #include "apps/config.h"
 #include "apps/usage.h"
@@ -30,8 +26,6 @@ struct Options {
   int64_t steps = 5, context = 128, tokens = 32;
 };
 
-double seconds_since(Clock::time_point start) { return std::chrono::duration<double>(Clock::now() - start).count(); }
-
 Json bench_train(const Options& options) {
   const RunConfig config = named_size(options.size);
   Generator g;
@@ -51,10 +45,7 @@ Json bench_train(const Options& options) {
     grads.clear();
     if (i > 0) seconds.push_back(seconds_since(start));
   }
-  std::sort(seconds.begin(), seconds.end());
-  const double n = double(config.train.batch_size * length);
-  return {
-      {"tokens_per_s", n / seconds[seconds.size() / 2]}, {"best_tokens_per_s", n / seconds[0]}, {"final_loss", loss}};
+  return training_speed(seconds, double(config.train.batch_size * length), loss);
 }
 
 Json bench_decode(const Options& options) {
@@ -83,9 +74,7 @@ void run(const Options& options) {
     throw UsageError("--dtype " + options.dtype + " is for bench decode; bench train computes in f32");
   if (options.threads > 0) set_num_threads(int(options.threads));
   Json json = options.what == "train" ? bench_train(options) : bench_decode(options);
-  rusage usage{};
-  getrusage(RUSAGE_SELF, &usage);
-  json["peak_mb"] = usage.ru_maxrss / 1024;
+  json["peak_mb"] = peak_mb();
   json["what"] = options.what;
   json["size"] = options.size;
   json["dtype"] = options.dtype;
