@@ -21,7 +21,7 @@ template <class T>
 struct Geometry {
   AttentionShape s;
   const T *q, *kv, *memory, *q_scale, *k_scale, *table;
-  int64_t blocks, panel, packed;
+  int64_t blocks, panel;
 
   Geometry(const AttentionShape& shape, const AttentionInputs& in) : s(shape) {
     const auto data = [](const Tensor& t) -> const T* { return t ? t.data<T>() : nullptr; };
@@ -29,7 +29,6 @@ struct Geometry {
     q_scale = data(in.q_scale), k_scale = data(in.k_scale);
     blocks = (s.n + s.width - 1) / s.width;
     panel = s.window ? 2 * s.width : s.keys;
-    packed = cpu::packed_size<T>(s.head_width, panel);
   }
 
   int64_t queries(int64_t block) const { return std::min(s.width, s.n - block * s.width); }
@@ -55,32 +54,58 @@ struct Geometry {
   const T* query_angles(int64_t j) const { return table ? table + (s.width + j) * s.head_width : nullptr; }
   const T* key_angles(int64_t row) const { return table ? table + (2 * s.width + row) * s.head_width : nullptr; }
 
-  // Queries of a tile, so that it has about 128 rows; and of a part, which adds up its own key gradients.
-  int64_t tile() const { return std::clamp<int64_t>(128 / s.heads, 1, s.width); }
+  // Queries of a tile: few, since all of them are multiplied with every key that one of them sees, but enough rows for
+  // the products. They fill whole columns of a packed panel. A part is the queries that add up their key gradients.
+  int64_t tile() const {
+    const int64_t columns = cpu::panel_columns<T>(), rows = columns * s.heads;
+    return std::min(s.width, columns * ((48 + rows - 1) / rows));
+  }
   int64_t part() const { return std::min<int64_t>(s.width, (128 + tile() - 1) / tile() * tile()); }
 };
 
-// The panels of all blocks: prepared keys and plain values [P, D] each, and both packed as right-hand sides [D, P].
+// The prepared keys or the values of all blocks, packed as right-hand sides of products: [P, D] as they are, or
+// transposed, [D, P].
+template <class T>
+struct Packed {
+  int64_t k, n, size;
+  Tensor data;
+
+  Packed(const Geometry<T>& g, int64_t k, int64_t n)
+      : k(k), n(n), size(cpu::packed_size<T>(k, n)), data({g.s.batch * g.blocks, size}, dtype_of<T>) {}
+
+  void pack(int64_t block, View<T> b) { cpu::pack(k, n, b, data.template data<T>() + block * size); }
+  // c [m, n] = a times the part of a block's matrix; c points to column 0.
+  void product(int64_t m, View<T> a, int64_t block, const cpu::Part& part, T* c, int64_t ldc) const {
+    cpu::gemm_packed(m, n, k, a, data.template data<T>() + block * size, c, ldc, false, part);
+  }
+};
+
 template <class T>
 struct Panels {
-  Tensor keys, values, packed_keys, packed_values;
+  Packed<T> keys_t;          // for scores: queries times [D, P]
+  Packed<T> values_t, keys;  // backward: gradients times [D, P], and what comes of it times [P, D]
+  Packed<T> values;          // forward: probabilities times [P, D]
 
-  Panels(const Geometry<T>& g, bool backward) {
-    const int64_t n = g.s.batch * g.blocks, d = g.s.head_width;
-    keys = Tensor({n, g.panel, d}, dtype_of<T>);
-    values = empty_like(keys);
-    packed_keys = Tensor({n, g.packed}, dtype_of<T>);
-    if (backward) packed_values = empty_like(packed_keys);
-    parallel_for(n, [&](int64_t i) {
-      T *k = keys.data<T>() + i * g.panel * d, *v = values.data<T>() + i * g.panel * d;
+  Panels(const Geometry<T>& g, bool backward)
+      : keys_t(g, g.s.head_width, g.panel),
+        values_t(g, backward ? g.s.head_width : 0, g.panel),
+        keys(g, backward ? g.panel : 0, g.s.head_width),
+        values(g, backward ? 0 : g.panel, g.s.head_width) {
+    const int64_t d = g.s.head_width;
+    parallel_for(g.s.batch * g.blocks, [&](int64_t i) {
       const int64_t batch = i / g.blocks, block = i % g.blocks;
+      cpu::Scratch scratch;
+      T *k = scratch.get<T>(g.panel * d), *v = scratch.get<T>(g.panel * d);
       for (int64_t row = g.first_key(block); row < g.last_key(block); ++row) {
         const T* pair = g.key(batch, block, row);
         cpu::prepare_head(pair, g.k_scale, g.key_angles(row), d, k + row * d);
         std::copy(pair + d, pair + 2 * d, v + row * d);
       }
-      cpu::pack(d, g.panel, View<T>{k, 1, d}, packed_keys.data<T>() + i * g.packed);
-      if (backward) cpu::pack(d, g.panel, View<T>{v, 1, d}, packed_values.data<T>() + i * g.packed);
+      keys_t.pack(i, {k, 1, d});
+      if (backward)
+        values_t.pack(i, {v, 1, d}), keys.pack(i, {k, d, 1});
+      else
+        values.pack(i, {v, d, 1});
     });
   }
 };
@@ -111,14 +136,17 @@ struct Tile {
           d, to + r * d, [&](const auto& x) { return x * T(g.s.factor); }, to + r * d);
     }
   }
-  // left [rows, D] times the packed right side of this block's panel, for the visible columns.
-  void times(const Geometry<T>& g, const T* left, const Tensor& packed, T* scores) const {
-    const T* right = packed.data<T>() + (batch * g.blocks + block) * g.packed;
-    cpu::gemm_panels<T>(rows, g.panel, g.s.head_width, {left, g.s.head_width, 1}, right, scores - base, ld, false,
-                        base / cpu::panel_columns<T>(), last_panel);
+  // left [rows, D] times the transposed keys or values of this block, for the visible columns.
+  void times(const Geometry<T>& g, const T* left, const Packed<T>& right, T* scores) const {
+    const int64_t d = g.s.head_width;
+    right.product(rows, {left, d, 1}, batch * g.blocks + block, {0, d, base / cpu::panel_columns<T>(), last_panel},
+                  scores - base, ld);
   }
-  const T* rows_of(const Geometry<T>& g, const Tensor& panel) const {
-    return panel.data<T>() + ((batch * g.blocks + block) * g.panel + first) * g.s.head_width;
+  // y [rows, D] = the visible columns of scores times the keys or values of this block.
+  void weigh(const Geometry<T>& g, const T* scores, const Packed<T>& right, T* y) const {
+    const int64_t d = g.s.head_width, columns = cpu::panel_columns<T>();
+    right.product(rows, {scores + first - base, ld, 1}, batch * g.blocks + block,
+                  {first, last, 0, (d + columns - 1) / columns}, y, d);
   }
 };
 
@@ -141,7 +169,7 @@ void forward(const Geometry<T>& g, const Tensor& y, const Tensor& lse) {
     cpu::Scratch scratch;
     T *queries = scratch.get<T>(t.rows * d), *scores = scratch.get<T>(t.rows * t.ld), *sums = scratch.get<T>(t.rows);
     t.load(g, queries);
-    t.times(g, queries, panels.packed_keys, scores);
+    t.times(g, queries, panels.keys_t, scores);
     const int64_t row0 = g.query_row(batch, block, j0);
     for (int64_t r = 0; r < t.rows; ++r) {
       const int64_t j = j0 + r / heads, from = g.first_seen(block, j) - t.base, to = g.last_seen(j) - t.base;
@@ -155,8 +183,7 @@ void forward(const Geometry<T>& g, const Tensor& y, const Tensor& lse) {
       lse.data<T>()[row0 + r] = highest + std::log(sums[r]);
     }
     T* out = y.data<T>() + row0 * d;
-    cpu::gemm<T>(t.rows, d, t.last - t.first, {scores + t.first - t.base, t.ld, 1}, {t.rows_of(g, panels.values), d, 1},
-                 out, d, false);
+    t.weigh(g, scores, panels.values, out);
     for (int64_t r = 0; r < t.rows; ++r)
       cpu::lane_map(
           d, out + r * d, [&](const auto& x) { return x * (T(1) / sums[r]); }, out + r * d);
@@ -194,8 +221,8 @@ void backward_tile(const Geometry<T>& g, const Panels<T>& panels, const Tile<T>&
   T *queries = scratch.get<T>(t.rows * d), *p = scratch.get<T>(t.rows * t.ld), *ds = scratch.get<T>(t.rows * t.ld);
   dy += row0 * d, y += row0 * d, dq += row0 * d, lse += row0;
   t.load(g, queries);
-  t.times(g, queries, panels.packed_keys, p);
-  t.times(g, dy, panels.packed_values, ds);
+  t.times(g, queries, panels.keys_t, p);
+  t.times(g, dy, panels.values_t, ds);
   for (int64_t r = 0; r < t.rows; ++r) {
     const int64_t j = t.j0 + r / heads, from = g.first_seen(t.block, j) - t.base, to = g.last_seen(j) - t.base;
     const T along = cpu::lane_sum<T>(d, cpu::kProduct, dy + r * d, y + r * d);
@@ -209,10 +236,10 @@ void backward_tile(const Geometry<T>& g, const Panels<T>& panels, const Tile<T>&
       std::fill(row + to, row + t.last - t.base, T(0));
     }
   }
+  t.weigh(g, ds, panels.keys, dq);
   p += t.first - t.base, ds += t.first - t.base;
   cpu::gemm<T>(n_keys, d, t.rows, {p, 1, t.ld}, {dy, d, 1}, dvalues + t.first * d, d, true);
   cpu::gemm<T>(n_keys, d, t.rows, {ds, 1, t.ld}, {queries, d, 1}, dkeys + t.first * d, d, true);
-  cpu::gemm<T>(t.rows, d, n_keys, {ds, t.ld, 1}, {t.rows_of(g, panels.keys), d, 1}, dq, d, false);
   const T* q = g.q + row0 * d;
   for (int64_t r = 0; r < t.rows; ++r) {
     T* dx = dq + r * d;

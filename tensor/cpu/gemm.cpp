@@ -151,28 +151,30 @@ void pack(int64_t k, int64_t n, View<T> b, T* packed) {
 }
 
 template <class T>
-void gemm_panels(int64_t m, int64_t n, int64_t k, View<T> a, const T* packed_b, T* c, int64_t ldc, bool accumulate,
-                 int64_t first_panel, int64_t last_panel) {
-  if (k == 0 && !accumulate)
+void gemm_packed(int64_t m, int64_t n, int64_t k, View<T> a, const T* packed_b, T* c, int64_t ldc, bool accumulate,
+                 const Part& part) {
+  const auto [first, last, first_panel, last_panel] = part;
+  if (first == last && !accumulate)
     for (int64_t i = 0; i < m; ++i)
       std::fill(c + i * ldc + first_panel * kPanel<T>, c + i * ldc + std::min(n, last_panel * kPanel<T>), T(0));
   // A transposed A is read where it lies when only a few panels ask for it: copying it together would not pay.
   const bool in_place = a.col == 1 || (a.row == 1 && last_panel - first_panel <= kPanelsReadInPlace);
   Scratch scratch;
   T* gathered = in_place ? nullptr : scratch.get<T>((m + kRows) * kDepth);
-  for (int64_t p0 = 0; p0 < k; p0 += kDepth) {
-    const int64_t depth = std::min(kDepth, k - p0);
-    const View<T> block = {a.data + p0 * a.col, a.row, a.col};
-    if (gathered) gather<T>(m, depth, block, gathered);
-    const Rows<T> rows = gathered     ? Rows<T>{gathered, kRows, kRows * depth}
+  for (int64_t p0 = first / kDepth * kDepth; p0 < last; p0 += kDepth) {
+    const int64_t depth = std::min(kDepth, k - p0), from = std::max(first, p0), to = std::min(last, p0 + depth);
+    const View<T> block = {a.data + (from - first) * a.col, a.row, a.col};
+    if (gathered) gather<T>(m, to - from, block, gathered);
+    const Rows<T> rows = gathered     ? Rows<T>{gathered, kRows, kRows * (to - from)}
                          : a.col == 1 ? Rows<T>{block.data, a.row, kRows * a.row}
                                       : Rows<T>{block.data, a.col, kRows};
     for (int64_t panel = first_panel; panel < last_panel; ++panel) {
-      const int64_t j0 = panel * kPanel<T>, width = std::min(panel_width<T>(n, panel), n - j0);
-      const bool two = panel_width<T>(n, panel) == kPanel<T>;
+      const int64_t j0 = panel * kPanel<T>, wide = panel_width<T>(n, panel), width = std::min(wide, n - j0);
+      const bool two = wide == kPanel<T>;
       const auto product = a.col == 1 ? (two ? panel_product<T, 2, false> : panel_product<T, 1, false>)
                                       : (two ? panel_product<T, 2, true> : panel_product<T, 1, true>);
-      product(m, depth, rows, packed_b + p0 * padded<T>(n) + j0 * depth, c + j0, ldc, width, accumulate || p0 > 0);
+      product(m, to - from, rows, packed_b + p0 * padded<T>(n) + j0 * depth + (from - p0) * wide, c + j0, ldc, width,
+              accumulate || from > first);
     }
   }
 }
@@ -181,7 +183,7 @@ void gemm(int64_t m, int64_t n, int64_t k, View<T> a, View<T> b, T* c, int64_t l
   Scratch scratch;
   T* packed = scratch.get<T>(packed_size<T>(k, n));
   pack(k, n, b, packed);
-  gemm_panels(m, n, k, a, packed, c, ldc, accumulate, 0, n_panels<T>(n));
+  gemm_packed(m, n, k, a, packed, c, ldc, accumulate, {0, k, 0, n_panels<T>(n)});
 }
 
 }  // namespace cpu
@@ -209,8 +211,8 @@ void split(int64_t m, int64_t n, int64_t k, cpu::View<T> a, cpu::View<T> b, T* c
   }
   parallel_for(across * down, [&](int64_t tile) {
     const int64_t i = tile % down * rows, panel = tile / down * panels_per_tile;
-    cpu::gemm_panels<T>(std::min(rows, m - i), n, k, {a.data + i * a.row, a.row, a.col}, packed, c + i * ldc, ldc,
-                        accumulate, panel, std::min(panels, panel + panels_per_tile));
+    cpu::gemm_packed<T>(std::min(rows, m - i), n, k, {a.data + i * a.row, a.row, a.col}, packed, c + i * ldc, ldc,
+                        accumulate, {0, k, panel, std::min(panels, panel + panels_per_tile)});
   });
 }
 
@@ -238,10 +240,8 @@ template void pack(int64_t, int64_t, View<float>, float*);
 template void pack(int64_t, int64_t, View<double>, double*);
 template void gemm(int64_t, int64_t, int64_t, View<float>, View<float>, float*, int64_t, bool);
 template void gemm(int64_t, int64_t, int64_t, View<double>, View<double>, double*, int64_t, bool);
-template void gemm_panels(int64_t, int64_t, int64_t, View<float>, const float*, float*, int64_t, bool, int64_t,
-                          int64_t);
-template void gemm_panels(int64_t, int64_t, int64_t, View<double>, const double*, double*, int64_t, bool, int64_t,
-                          int64_t);
+template void gemm_packed(int64_t, int64_t, int64_t, View<float>, const float*, float*, int64_t, bool, const Part&);
+template void gemm_packed(int64_t, int64_t, int64_t, View<double>, const double*, double*, int64_t, bool, const Part&);
 }  // namespace cpu
 
 }  // namespace rondo

@@ -28,9 +28,13 @@ void pack_panels(int64_t k, int64_t n, View<T> b, T* packed, int64_t first_panel
 // C [m, n] (rows ldc apart) = A B, or C += A B.
 template <class T>
 void gemm(int64_t m, int64_t n, int64_t k, View<T> a, View<T> b, T* c, int64_t ldc, bool accumulate);
-// The same with B packed, for the columns of panels first_panel..last_panel-1 only; c points to the whole C.
+// The same with B [k, n] packed, for a part of B: rows first..last-1, and the columns of panels first_panel..
+// last_panel-1. A is [m, last - first]; c points to the whole C.
+struct Part {
+  int64_t first, last, first_panel, last_panel;
+};
 template <class T>
-void gemm_panels(int64_t m, int64_t n, int64_t k, View<T> a, const T* packed_b, T* c, int64_t ldc, bool accumulate,
-                 int64_t first_panel, int64_t last_panel);
+void gemm_packed(int64_t m, int64_t n, int64_t k, View<T> a, const T* packed_b, T* c, int64_t ldc, bool accumulate,
+                 const Part& part);
 
 }  // namespace rondo::cpu
