@@ -6,7 +6,6 @@
 #include <chrono>
 #include <cmath>
 #include <cstdio>
-#include <memory>
 #include <nlohmann/json.hpp>
 
 #include "apps/bench.h"
@@ -26,7 +25,6 @@ using Clock = std::chrono::steady_clock;
 
 struct Options {
   std::string what, size = "readme", dtype = "f32";
-  int64_t threads = 0;
   int64_t steps = 5, context = 128, tokens = 32;
 };
 
@@ -81,7 +79,6 @@ Json bench_decode(const Options& options) {
 void run(const Options& options) {
   if (options.what == "train" && options.dtype != "f32")
     throw UsageError("--dtype " + options.dtype + " is for bench decode; bench train computes in f32");
-  if (options.threads > 0) set_num_threads(int(options.threads));
   Json json = options.what == "train" ? bench_train(options) : bench_decode(options);
   rusage usage{};
   getrusage(RUSAGE_SELF, &usage);
@@ -96,16 +93,15 @@ void run(const Options& options) {
 }  // namespace
 
 void add_bench(CLI::App& program) {
-  const auto options = std::make_shared<Options>();
   Command command(program, "bench", "Tokens per second of training or decoding, as one JSON line");
-  command.required("WHAT", options->what, "train or decode", {"train", "decode"});
-  command.text("--size", options->size, "readme, small or tiny (default: readme)", {"readme", "small", "tiny"});
-  command.text("--dtype", options->dtype, "f32, bf16 or int8: of the weights (default: f32)", {"f32", "bf16", "int8"});
-  command.number("--threads", options->threads, "Threads; 0: what the machine gives", 0, 1024);
-  command.number("--steps", options->steps, "Steps to time", 1);
-  command.number("--context", options->context, "Tokens before the first timed one", 1);
-  command.number("--tokens", options->tokens, "Tokens to time", 1);
-  command.run([options] { run(*options); });
+  Options& options = command.run<Options>(run);
+  command.required("WHAT", options.what, "train or decode", {"train", "decode"});
+  command.text("--size", options.size, "readme, small or tiny (default: readme)", {"readme", "small", "tiny"});
+  command.text("--dtype", options.dtype, "f32, bf16 or int8: of the weights (default: f32)", {"f32", "bf16", "int8"});
+  command.threads();
+  command.number("--steps", options.steps, "Steps to time", 1);
+  command.number("--context", options.context, "Tokens before the first timed one", 1);
+  command.number("--tokens", options.tokens, "Tokens to time", 1);
 }
 
 }  // namespace rondo

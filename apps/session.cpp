@@ -14,12 +14,11 @@
 #include "apps/text_stream.h"
 #include "apps/usage.h"
 #include "nn/text.h"
-#include "tensor/parallel.h"
 
 namespace rondo {
 
 void add_session_options(Command& command, SessionOptions& options) {
-  command.required("RUN_OR_CHECKPOINT", options.path, "A run (its latest checkpoint) or a checkpoint");
+  command.model(options.path);
   command.number("--length", options.length, "Bytes to make");
   command.number("--temperature", options.how.temperature, "0: always the likeliest");
   command.number("--top-k", options.how.top_k, "Keep the K likeliest; 0: all");
@@ -36,7 +35,7 @@ void add_session_options(Command& command, SessionOptions& options) {
   command.text("--state", options.state, "Go on from this decoding state");
   command.text("--save-state", options.save_state, "Keep the decoding state in this file at the end");
   command.flag("--speed", options.speed, "Tell tokens per second on stderr");
-  command.number("--threads", options.threads, "Threads; 0: what the machine gives", 0, 1024);
+  command.threads();
 }
 
 LoadedModel open_model(SessionOptions& options) {
@@ -46,7 +45,6 @@ LoadedModel open_model(SessionOptions& options) {
     options.how.validate();
     if (options.filter_thres) top_k_of_filter_thres(*options.filter_thres, 1);
   });
-  if (options.threads > 0) set_num_threads(int(options.threads));
   LoadedModel loaded = load_model(options.path);
   if (options.filter_thres)
     options.how.top_k = top_k_of_filter_thres(*options.filter_thres, loaded.config.model.num_tokens);

@@ -17,7 +17,7 @@ struct SessionOptions {
   int64_t length = 256;
   SamplingOptions how;
   std::optional<double> filter_thres;
-  int64_t seed = -1, speculate = 0, threads = 0;
+  int64_t seed = -1, speculate = 0;
   std::vector<std::string> stops;
   bool speed = false;
 };
@@ -54,7 +54,7 @@ class Session {
   Continuation text_;
 };
 
-// The model of the options, with their threads and filter_thres put to work. Throws UsageError for what contradicts.
+// The model of the options, with their filter_thres put to work. Throws UsageError for what contradicts.
 LoadedModel open_model(SessionOptions& options);
 // The seed asked for, or a random one.
 uint64_t seed_of(const SessionOptions& options);
