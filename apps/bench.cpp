@@ -6,6 +6,7 @@
 #include <chrono>
 #include <cmath>
 #include <cstdio>
+#include <cstring>
 #include <nlohmann/json.hpp>
 
 #include "apps/bench.h"
@@ -30,6 +31,12 @@ struct Options {
 
 double seconds_since(Clock::time_point start) { return std::chrono::duration<double>(Clock::now() - start).count(); }
 
+int64_t peak_mb() {
+  rusage usage{};
+  getrusage(RUSAGE_SELF, &usage);
+  return usage.ru_maxrss / 1024;
+}
+
 Json bench_train(const Options& options) {
   const RunConfig config = named_size(options.size);
   Generator g;
@@ -51,8 +58,37 @@ Json bench_train(const Options& options) {
   }
   std::sort(seconds.begin(), seconds.end());
   const double n = double(config.train.batch_size * length);
-  return {
-      {"tokens_per_s", n / seconds[seconds.size() / 2]}, {"best_tokens_per_s", n / seconds[0]}, {"final_loss", loss}};
+  return {{"tokens_per_s", n / seconds[seconds.size() / 2]},
+          {"best_tokens_per_s", n / seconds[0]},
+          {"final_loss", loss},
+          {"peak_mb", peak_mb()}};
+}
+
+// Bytes of weights that a token reads: those of the products, without what only writes states.
+double bytes_per_token(const BlockRecurrentTransformer& model) {
+  size_t bytes = model.head.weight.n_bytes();
+  for (const auto& layer : model.layers) {
+    const AttentionBlock& a = layer.attention;
+    for (const Linear* l : {&a.to_q, &a.to_kv, &a.to_out, &layer.feed_forward.in, &layer.feed_forward.out})
+      bytes += l->weight.n_bytes();
+    if (a.state_container) bytes += a.state_container->q_to_state.weight.n_bytes();
+  }
+  return double(bytes);
+}
+
+// Bytes per second, read and written, of copying more than caches hold: the best of some goes, by all threads.
+double copy_bandwidth() {
+  constexpr int64_t kBytes = int64_t{128} << 20, kGrain = int64_t{1} << 20;
+  const Tensor from = zeros({kBytes}, DType::u8), to = zeros({kBytes}, DType::u8);
+  double best = INFINITY;
+  for (int i = 0; i < 10; ++i) {
+    const auto start = Clock::now();
+    parallel_chunks(kBytes, kGrain, [&](int64_t begin, int64_t end) {
+      std::memcpy(to.data<uint8_t>() + begin, from.data<uint8_t>() + begin, size_t(end - begin));
+    });
+    best = std::min(best, seconds_since(start));
+  }
+  return 2 * double(kBytes) / best;
 }
 
 Json bench_decode(const Options& options) {
@@ -63,26 +99,34 @@ Json bench_decode(const Options& options) {
   const Tensor prompt = random_tokens({1, options.context}, config.model.num_tokens, g);
   SamplingOptions greedy;
   greedy.temperature = 0;
-  double total = 0, best = INFINITY;
+  double total = 0, best = INFINITY, prefill = 0;
   int64_t made = 0;
-  Clock::time_point last;
+  Clock::time_point last = Clock::now();
   generate(model, prompt, options.tokens + 1, greedy, g, [&](int64_t, int64_t) {
     const double seconds = seconds_since(last);
-    if (made++ > 0) total += seconds, best = std::min(best, seconds);  // the first token takes the prompt in
+    if (made++ == 0)
+      prefill = seconds;  // the first token takes the prompt in
+    else
+      total += seconds, best = std::min(best, seconds);
     last = Clock::now();
     return true;
   });
-  return {
-      {"tokens_per_s", double(options.tokens) / total}, {"best_tokens_per_s", 1 / best}, {"context", options.context}};
+  const int64_t peak = peak_mb();  // without what is copied
+  const double speed = double(options.tokens) / total, copy = copy_bandwidth();
+  return {{"tokens_per_s", speed},
+          {"best_tokens_per_s", 1 / best},
+          {"context", options.context},
+          {"prefill_tokens_per_s", double(options.context) / prefill},
+          {"weights_mb_per_token", bytes_per_token(model) / 1e6},
+          {"copy_gb_per_s", copy / 1e9},
+          {"share_of_copy", speed * bytes_per_token(model) / copy},
+          {"peak_mb", peak}};
 }
 
 void run(const Options& options) {
   if (options.what == "train" && options.dtype != "f32")
     throw UsageError("--dtype " + options.dtype + " is for bench decode; bench train computes in f32");
   Json json = options.what == "train" ? bench_train(options) : bench_decode(options);
-  rusage usage{};
-  getrusage(RUSAGE_SELF, &usage);
-  json["peak_mb"] = usage.ru_maxrss / 1024;
   json["what"] = options.what;
   json["size"] = options.size;
   json["dtype"] = options.dtype;

@@ -60,7 +60,8 @@ void Command::threads() {
   const auto set = [](const int64_t& n) {
     if (n > 0) set_num_threads(int(n));
   };
-  app_->add_option_function<int64_t>("--threads", set, "Threads; 0: what the machine gives")->check(CLI::Range(0, 1024));
+  app_->add_option_function<int64_t>("--threads", set, "Threads; 0: what the machine gives")
+      ->check(CLI::Range(0, 1024));
 }
 
 void Command::at_the_end(std::function<void()> action) { app_->callback(std::move(action)); }
