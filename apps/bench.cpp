@@ -1,15 +1,11 @@
 // rondo bench: tokens per second of training and of decoding, on fixed work that the PyTorch reference can be timed on
 // too: Adam at 1e-4, clipping at 0.5, no dropout, the same random tokens at every step.
-#include <sys/resource.h>
+#include "apps/bench.h"
 
-#include <algorithm>
-#include <chrono>
 #include <cmath>
 #include <cstdio>
 #include <cstring>
-#include <nlohmann/json.hpp>
 
-#include "apps/bench.h"
 #include "apps/commands.h"
 #include "apps/config.h"
 #include "apps/usage.h"
@@ -28,14 +24,6 @@ struct Options {
   std::string what, size = "readme", dtype = "f32";
   int64_t steps = 5, context = 128, tokens = 32;
 };
-
-double seconds_since(Clock::time_point start) { return std::chrono::duration<double>(Clock::now() - start).count(); }
-
-int64_t peak_mb() {
-  rusage usage{};
-  getrusage(RUSAGE_SELF, &usage);
-  return usage.ru_maxrss / 1024;
-}
 
 Json bench_train(const Options& options) {
   const RunConfig config = named_size(options.size);
@@ -56,12 +44,7 @@ Json bench_train(const Options& options) {
     grads.clear();
     if (i > 0) seconds.push_back(seconds_since(start));
   }
-  std::sort(seconds.begin(), seconds.end());
-  const double n = double(config.train.batch_size * length);
-  return {{"tokens_per_s", n / seconds[seconds.size() / 2]},
-          {"best_tokens_per_s", n / seconds[0]},
-          {"final_loss", loss},
-          {"peak_mb", peak_mb()}};
+  return training_speed(seconds, double(config.train.batch_size * length), loss);
 }
 
 // Bytes of weights that a token reads: those of the products, without what only writes states.
@@ -74,21 +57,6 @@ double bytes_per_token(const BlockRecurrentTransformer& model) {
     if (a.state_container) bytes += a.state_container->q_to_state.weight.n_bytes();
   }
   return double(bytes);
-}
-
-// Bytes per second, read and written, of copying more than caches hold: the best of some goes, by all threads.
-double copy_bandwidth() {
-  constexpr int64_t kBytes = int64_t{128} << 20, kGrain = int64_t{1} << 20;
-  const Tensor from = zeros({kBytes}, DType::u8), to = zeros({kBytes}, DType::u8);
-  double best = INFINITY;
-  for (int i = 0; i < 10; ++i) {
-    const auto start = Clock::now();
-    parallel_chunks(kBytes, kGrain, [&](int64_t begin, int64_t end) {
-      std::memcpy(to.data<uint8_t>() + begin, from.data<uint8_t>() + begin, size_t(end - begin));
-    });
-    best = std::min(best, seconds_since(start));
-  }
-  return 2 * double(kBytes) / best;
 }
 
 Json bench_decode(const Options& options) {
@@ -111,22 +79,41 @@ Json bench_decode(const Options& options) {
     last = Clock::now();
     return true;
   });
-  const int64_t peak = peak_mb();  // without what is copied
-  const double speed = double(options.tokens) / total, copy = copy_bandwidth();
-  return {{"tokens_per_s", speed},
+  return {{"tokens_per_s", double(options.tokens) / total},
           {"best_tokens_per_s", 1 / best},
           {"context", options.context},
           {"prefill_tokens_per_s", double(options.context) / prefill},
-          {"weights_mb_per_token", bytes_per_token(model) / 1e6},
-          {"copy_gb_per_s", copy / 1e9},
-          {"share_of_copy", speed * bytes_per_token(model) / copy},
-          {"peak_mb", peak}};
+          {"weights_mb_per_token", bytes_per_token(model) / 1e6}};
+}
+
+// Bytes per second, read and written, of copying more than caches hold: the best of some goes, by all threads.
+double copy_bandwidth() {
+  constexpr int64_t kBytes = int64_t{128} << 20, kGrain = int64_t{1} << 20;
+  const Tensor from = zeros({kBytes}, DType::u8), to = zeros({kBytes}, DType::u8);
+  double best = INFINITY;
+  for (int i = 0; i < 10; ++i) {
+    const auto start = Clock::now();
+    parallel_chunks(kBytes, kGrain, [&](int64_t begin, int64_t end) {
+      std::memcpy(to.data<uint8_t>() + begin, from.data<uint8_t>() + begin, size_t(end - begin));
+    });
+    best = std::min(best, seconds_since(start));
+  }
+  return 2 * double(kBytes) / best;
+}
+
+// What part of that bandwidth reading the weights takes.
+void add_share_of_copy(Json& decoded) {
+  const double copy = copy_bandwidth() / 1e9;
+  decoded["copy_gb_per_s"] = copy;
+  decoded["share_of_copy"] = double(decoded["tokens_per_s"]) * double(decoded["weights_mb_per_token"]) / 1e3 / copy;
 }
 
 void run(const Options& options) {
   if (options.what == "train" && options.dtype != "f32")
     throw UsageError("--dtype " + options.dtype + " is for bench decode; bench train computes in f32");
   Json json = options.what == "train" ? bench_train(options) : bench_decode(options);
+  json["peak_mb"] = peak_mb();
+  if (options.what == "decode") add_share_of_copy(json);  // after the peak, which it would raise
   json["what"] = options.what;
   json["size"] = options.size;
   json["dtype"] = options.dtype;

@@ -1,5 +1,13 @@
-// The fixed work of `rondo bench`, for what does the same with another library.
+// What `rondo bench` shares with a program that does the same work with another library: the work, and how its speed is
+// told.
 #pragma once
+#include <sys/resource.h>
+
+#include <algorithm>
+#include <chrono>
+#include <nlohmann/json.hpp>
+#include <vector>
+
 #include "tensor/random.h"
 #include "tensor/tensor.h"
 
@@ -9,6 +17,25 @@ inline Tensor random_tokens(const Shape& shape, int64_t num_tokens, Generator& g
   Tensor tokens(shape, DType::i64);
   for (int64_t i = 0; i < tokens.numel(); ++i) tokens.data<int64_t>()[i] = g.below(num_tokens);
   return tokens;
+}
+
+inline double seconds_since(std::chrono::steady_clock::time_point start) {
+  return std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
+}
+
+// Training: the time of each step of `n_tokens` tokens, at least one; the speed is the median step's.
+inline nlohmann::ordered_json training_speed(std::vector<double> seconds, double n_tokens, double final_loss) {
+  std::sort(seconds.begin(), seconds.end());
+  return {{"tokens_per_s", n_tokens / seconds[seconds.size() / 2]},
+          {"best_tokens_per_s", n_tokens / seconds[0]},
+          {"final_loss", final_loss}};
+}
+
+// The most memory that this process ever held, in MB of 2^20 bytes.
+inline int64_t peak_mb() {
+  rusage usage{};
+  getrusage(RUSAGE_SELF, &usage);
+  return usage.ru_maxrss / 1024;
 }
 
 }  // namespace rondo

@@ -5,6 +5,7 @@
 #include <sstream>
 
 #include "bench/rows.h"
+#include "tensor/cpu/vector.h"
 #include "tensor/parallel.h"
 
 namespace rondo::bench {
@@ -23,16 +24,8 @@ double measure_copy() {
   return 2 * double(x.n_bytes()) / best;
 }
 
-#if defined(__AVX512F__)
-constexpr int kLanes = 16;
-#elif defined(__AVX__)
-constexpr int kLanes = 8;
-#else
-constexpr int kLanes = 4;
-#endif
-typedef float Vector __attribute__((vector_size(4 * kLanes)));
-
 double measure_fma() {
+  using Vector = cpu::Register<float>::type;
   constexpr int kChains = 12, kRounds = 1 << 20;  // enough independent chains to hide the latency
   double best = 1e9;
   for (int i = 0; i < 4; ++i)
@@ -45,7 +38,7 @@ double measure_fma() {
                         for (Vector& sum : sums) benchmark::DoNotOptimize(sum);
                       });
                     }));
-  return 2.0 * kLanes * kChains * kRounds * num_threads() / best;
+  return 2.0 * double(cpu::Register<float>::length) * kChains * kRounds * num_threads() / best;
 }
 
 }  // namespace

@@ -1,11 +1,7 @@
 // The work of `rondo bench` done by LibTorch, with the same command line and the same JSON line, and a check that both
 // compute the same.
-#include <sys/resource.h>
-
 #include <CLI/CLI.hpp>
-#include <chrono>
 #include <memory>
-#include <nlohmann/json.hpp>
 
 #include "apps/bench.h"
 #include "apps/commands.h"
@@ -27,8 +23,6 @@ struct Options {
   int64_t threads = 0, steps = 5, context = 128, tokens = 32;
   bool cached = false;
 };
-
-double seconds_since(Clock::time_point start) { return std::chrono::duration<double>(Clock::now() - start).count(); }
 
 // Rondo's own fresh weights: both sides start from the same numbers, and end with the same loss.
 Model fresh_model(const rondo::BlockRecurrentConfig& config, rondo::Generator& g) {
@@ -55,12 +49,9 @@ Json time_training(const Options& options) {
     torch::nn::utils::clip_grad_norm_(model->parameters(), 0.5);
     adam.step();
     adam.zero_grad();
-    if (i > 0) seconds.push_back(seconds_since(start));
+    if (i > 0) seconds.push_back(rondo::seconds_since(start));
   }
-  std::sort(seconds.begin(), seconds.end());
-  const double n = double(config.train.batch_size * length);
-  return {
-      {"tokens_per_s", n / seconds[seconds.size() / 2]}, {"best_tokens_per_s", n / seconds[0]}, {"final_loss", loss}};
+  return rondo::training_speed(seconds, double(config.train.batch_size * length), loss);
 }
 
 Json time_decoding(const Options& options) {
@@ -77,7 +68,7 @@ Json time_decoding(const Options& options) {
   for (int64_t i = 0; i <= options.tokens; ++i) {  // the first token takes the prompt in
     const auto start = Clock::now();
     tokens = decoder->next(tokens).unsqueeze(1);
-    const double seconds = seconds_since(start);
+    const double seconds = rondo::seconds_since(start);
     if (i > 0) total += seconds, best = std::min(best, seconds);
   }
   return {{"tokens_per_s", double(options.tokens) / total},
@@ -89,9 +80,7 @@ Json time_decoding(const Options& options) {
 void run(const Options& options) {
   if (options.threads > 0) torch::set_num_threads(int(options.threads));
   Json json = options.what == "train" ? time_training(options) : time_decoding(options);
-  rusage usage{};
-  getrusage(RUSAGE_SELF, &usage);
-  json["peak_mb"] = usage.ru_maxrss / 1024;
+  json["peak_mb"] = rondo::peak_mb();
   json["what"] = options.what;
   json["size"] = options.size;
   json["dtype"] = options.dtype;
