@@ -67,6 +67,7 @@ Json bench_decode(const Options& options) {
   const Tensor prompt = random_tokens({1, options.context}, config.model.num_tokens, g);
   SamplingOptions greedy;
   greedy.temperature = 0;
+  generate(model, prompt, 1, greedy, g);  // warms up
   double total = 0, best = INFINITY, prefill = 0;
   int64_t made = 0;
   Clock::time_point last = Clock::now();

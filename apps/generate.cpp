@@ -104,7 +104,7 @@ void run_all(const Options& o, const LoadedModel& loaded, uint64_t seed) {
     });
     Json line{{"prompt", prompt}};
     line.update(summary(w, all, seed));
-    open = write_out(line_of(line));
+    open = write_out(line_of(line)) && !w.interrupted;
     total.tokens += w.tokens, total.seconds += w.seconds;
     guessed.drafted += session.speculation().drafted, guessed.accepted += session.speculation().accepted;
   }

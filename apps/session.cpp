@@ -10,6 +10,7 @@
 #include <random>
 
 #include "apps/corpus.h"
+#include "apps/interrupt.h"
 #include "apps/streams.h"
 #include "apps/text_stream.h"
 #include "apps/usage.h"
@@ -80,13 +81,14 @@ Session::Written Session::write(const Put& put) {
   };
   Written written;
   bool open = true;
-  while (open && !stop.stopped() && written.tokens < options_.length) {
+  const Interrupt interrupt;
+  while (open && !stop.stopped() && !interrupt.requested() && written.tokens < options_.length) {
     const Continuation::Drawn drawn = text_.next();
     ++written.tokens, written.log_probability += drawn.log_probability;
     // 0xFF is in no text: what is no byte shows as U+FFFD.
     open = put(whole(stop.push(drawn.token < 256 ? char(drawn.token) : '\xFF')), &drawn);
   }
-  written.stopped = stop.stopped();
+  written.stopped = stop.stopped(), written.interrupted = interrupt.requested();
   if (open) put(whole(stop.finish()) + utf8.finish(), nullptr);
   written.seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
   return written;

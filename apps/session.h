@@ -34,12 +34,13 @@ class Session {
   bool began() const { return decoder_.position(0) > 0; }
 
   // Writes on until `length` tokens are drawn, a stop text comes (it is left out), or put, called with the new text (it
-  // may be empty) and what was drawn, returns false.
+  // may be empty) and what was drawn, returns false; or until Ctrl-C, so that what was made can still be kept.
   using Put = std::function<bool(const std::string& text, const Continuation::Drawn* drawn)>;
   struct Written {
     int64_t tokens = 0;
     double log_probability = 0, seconds = 0;
-    bool stopped = false;  // by a stop text
+    bool stopped = false;      // by a stop text
+    bool interrupted = false;  // by Ctrl-C or SIGTERM
   };
   Written write(const Put& put);
 

@@ -49,6 +49,7 @@ class Process {
     if (pid_ == 0) become(files, argv.data(), setting);
   }
   void send(int signal) const { kill(pid_, signal); }
+  bool wrote() const { return !read_file(files_ / "out").empty(); }
   Outcome wait() const {
     int status = 0;
     waitpid(pid_, &status, 0);

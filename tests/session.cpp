@@ -42,6 +42,18 @@ TEST_CASE("generating in two goes, with a state between, gives the text of one")
   CHECK(third.out.size() >= 10);
 }
 
+TEST_CASE("Ctrl-C ends a text, and its state is kept") {
+  const TrainedWorkplace work;
+  const Process writing(
+      {"generate", work.run, "--seed", "4", "--length", "1000000000", "--save-state", work / "state"});
+  while (!writing.wrote()) std::this_thread::sleep_for(std::chrono::milliseconds(1));
+  writing.send(SIGINT);
+  const Outcome begun = writing.wait(), rest = work.generate({"--length", "20", "--state", work / "state"});
+  CHECK(begun.code == 0);
+  CHECK(rest.code == 0);
+  CHECK(rest.out.size() >= 20);
+}
+
 TEST_CASE("guessing ahead changes no byte, and tells what came of it") {
   const TrainedWorkplace work;
   for (const char* temperature : {"0", "0.8"}) {
