@@ -1,6 +1,5 @@
 // A few rows times the weights, as in decoding: W is read once, where it lies, in whatever type it is kept.
 #include <algorithm>
-#include <cstring>
 
 #include "tensor/cpu/scratch.h"
 #include "tensor/cpu/vector.h"
@@ -46,7 +45,7 @@ __m256 load(const int8_t* p) {
 }
 #else
 template <class T, class W>
-typename Register<T>::type load(const W* p) {
+requires(!std::is_same_v<T, W>) typename Register<T>::type load(const W* p) {
   typename Register<T>::type wide;
   for (int64_t v = 0; v < Register<T>::length; ++v) wide[v] = T(p[v]);
   return wide;
