@@ -4,7 +4,7 @@
 
 #include <cmath>
 #include <cstdio>
-#include <memory>
+#include <cstring>
 
 #include "apps/commands.h"
 #include "apps/config.h"
@@ -22,7 +22,6 @@ using Clock = std::chrono::steady_clock;
 
 struct Options {
   std::string what, size = "readme", dtype = "f32";
-  int64_t threads = 0;
   int64_t steps = 5, context = 128, tokens = 32;
 };
 
@@ -48,6 +47,18 @@ Json bench_train(const Options& options) {
   return training_speed(seconds, double(config.train.batch_size * length), loss);
 }
 
+// Bytes of weights that a token reads: those of the products, without what only writes states.
+double bytes_per_token(const BlockRecurrentTransformer& model) {
+  size_t bytes = model.head.weight.n_bytes();
+  for (const auto& layer : model.layers) {
+    const AttentionBlock& a = layer.attention;
+    for (const Linear* l : {&a.to_q, &a.to_kv, &a.to_out, &layer.feed_forward.in, &layer.feed_forward.out})
+      bytes += l->weight.n_bytes();
+    if (a.state_container) bytes += a.state_container->q_to_state.weight.n_bytes();
+  }
+  return double(bytes);
+}
+
 Json bench_decode(const Options& options) {
   const RunConfig config = named_size(options.size);
   Generator g;
@@ -56,25 +67,54 @@ Json bench_decode(const Options& options) {
   const Tensor prompt = random_tokens({1, options.context}, config.model.num_tokens, g);
   SamplingOptions greedy;
   greedy.temperature = 0;
-  double total = 0, best = INFINITY;
+  generate(model, prompt, 1, greedy, g);  // warms up
+  double total = 0, best = INFINITY, prefill = 0;
   int64_t made = 0;
-  Clock::time_point last;
+  Clock::time_point last = Clock::now();
   generate(model, prompt, options.tokens + 1, greedy, g, [&](int64_t, int64_t) {
     const double seconds = seconds_since(last);
-    if (made++ > 0) total += seconds, best = std::min(best, seconds);  // the first token takes the prompt in
+    if (made++ == 0)
+      prefill = seconds;  // the first token takes the prompt in
+    else
+      total += seconds, best = std::min(best, seconds);
     last = Clock::now();
     return true;
   });
-  return {
-      {"tokens_per_s", double(options.tokens) / total}, {"best_tokens_per_s", 1 / best}, {"context", options.context}};
+  return {{"tokens_per_s", double(options.tokens) / total},
+          {"best_tokens_per_s", 1 / best},
+          {"context", options.context},
+          {"prefill_tokens_per_s", double(options.context) / prefill},
+          {"weights_mb_per_token", bytes_per_token(model) / 1e6}};
+}
+
+// Bytes per second, read and written, of copying more than caches hold: the best of some goes, by all threads.
+double copy_bandwidth() {
+  constexpr int64_t kBytes = int64_t{128} << 20, kGrain = int64_t{1} << 20;
+  const Tensor from = zeros({kBytes}, DType::u8), to = zeros({kBytes}, DType::u8);
+  double best = INFINITY;
+  for (int i = 0; i < 10; ++i) {
+    const auto start = Clock::now();
+    parallel_chunks(kBytes, kGrain, [&](int64_t begin, int64_t end) {
+      std::memcpy(to.data<uint8_t>() + begin, from.data<uint8_t>() + begin, size_t(end - begin));
+    });
+    best = std::min(best, seconds_since(start));
+  }
+  return 2 * double(kBytes) / best;
+}
+
+// What part of that bandwidth reading the weights takes.
+void add_share_of_copy(Json& decoded) {
+  const double copy = copy_bandwidth() / 1e9;
+  decoded["copy_gb_per_s"] = copy;
+  decoded["share_of_copy"] = double(decoded["tokens_per_s"]) * double(decoded["weights_mb_per_token"]) / 1e3 / copy;
 }
 
 void run(const Options& options) {
   if (options.what == "train" && options.dtype != "f32")
     throw UsageError("--dtype " + options.dtype + " is for bench decode; bench train computes in f32");
-  if (options.threads > 0) set_num_threads(int(options.threads));
   Json json = options.what == "train" ? bench_train(options) : bench_decode(options);
   json["peak_mb"] = peak_mb();
+  if (options.what == "decode") add_share_of_copy(json);  // after the peak, which it would raise
   json["what"] = options.what;
   json["size"] = options.size;
   json["dtype"] = options.dtype;
@@ -85,16 +125,15 @@ void run(const Options& options) {
 }  // namespace
 
 void add_bench(CLI::App& program) {
-  const auto options = std::make_shared<Options>();
   Command command(program, "bench", "Tokens per second of training or decoding, as one JSON line");
-  command.required("WHAT", options->what, "train or decode", {"train", "decode"});
-  command.text("--size", options->size, "readme, small or tiny (default: readme)", {"readme", "small", "tiny"});
-  command.text("--dtype", options->dtype, "f32, bf16 or int8: of the weights (default: f32)", {"f32", "bf16", "int8"});
-  command.number("--threads", options->threads, "Threads; 0: what the machine gives", 0, 1024);
-  command.number("--steps", options->steps, "Steps to time", 1);
-  command.number("--context", options->context, "Tokens before the first timed one", 1);
-  command.number("--tokens", options->tokens, "Tokens to time", 1);
-  command.run([options] { run(*options); });
+  Options& options = command.run<Options>(run);
+  command.required("WHAT", options.what, "train or decode", {"train", "decode"});
+  command.text("--size", options.size, "readme, small or tiny (default: readme)", {"readme", "small", "tiny"});
+  command.text("--dtype", options.dtype, "f32, bf16 or int8: of the weights (default: f32)", {"f32", "bf16", "int8"});
+  command.threads();
+  command.number("--steps", options.steps, "Steps to time", 1);
+  command.number("--context", options.context, "Tokens before the first timed one", 1);
+  command.number("--tokens", options.tokens, "Tokens to time", 1);
 }
 
 }  // namespace rondo

@@ -2,7 +2,6 @@
 #include <unistd.h>
 
 #include <iostream>
-#include <memory>
 
 #include "apps/session.h"
 
@@ -37,10 +36,9 @@ void run(SessionOptions& options) {
 }  // namespace
 
 void add_chat(CLI::App& program) {
-  const auto options = std::make_shared<SessionOptions>();
   Command command(program, "chat", "Answer lines of stdin, each with all before it in mind");
-  add_session_options(command, *options);
-  command.run([options] { run(*options); });
+  SessionOptions& options = command.run<SessionOptions>(run);
+  add_session_options(command, options);
 }
 
 }  // namespace rondo

@@ -1,6 +1,7 @@
 #include <CLI/CLI.hpp>
 
 #include "apps/commands.h"
+#include "tensor/parallel.h"
 
 namespace rondo {
 
@@ -51,6 +52,18 @@ void Command::number(const char* name, std::optional<double>& value, const char*
 
 void Command::flag(const char* name, bool& value, const char* help) { app_->add_flag(name, value, help); }
 
-void Command::run(std::function<void()> action) { app_->callback(std::move(action)); }
+void Command::model(std::string& path) {
+  required("RUN_OR_CHECKPOINT", path, "A run (its latest checkpoint) or a checkpoint");
+}
+
+void Command::threads() {
+  const auto set = [](const int64_t& n) {
+    if (n > 0) set_num_threads(int(n));
+  };
+  app_->add_option_function<int64_t>("--threads", set, "Threads; 0: what the machine gives")
+      ->check(CLI::Range(0, 1024));
+}
+
+void Command::at_the_end(std::function<void()> action) { app_->callback(std::move(action)); }
 
 }  // namespace rondo

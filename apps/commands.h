@@ -4,6 +4,7 @@
 #include <cstdint>
 #include <functional>
 #include <limits>
+#include <memory>
 #include <optional>
 #include <string>
 #include <vector>
@@ -30,10 +31,20 @@ class Command {
   void number(const char* name, double& value, const char* help);
   void number(const char* name, std::optional<double>& value, const char* help);
   void flag(const char* name, bool& value, const char* help);
-  // What to do once all options are read.
-  void run(std::function<void()> action);
+  void model(std::string& path);  // a run or checkpoint, which must be given
+  void threads();                 // --threads, put to work as it is read
+
+  // What to do once all options are read: action(options), of the options that this returns, to be described.
+  template <class Options, class Action>
+  Options& run(Action action) {
+    const auto options = std::make_shared<Options>();
+    at_the_end([=] { action(*options); });
+    return *options;
+  }
 
  private:
+  void at_the_end(std::function<void()> action);
+
   CLI::App* app_;
 };
 

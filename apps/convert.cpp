@@ -1,7 +1,6 @@
 // rondo convert: a checkpoint's weights in fewer bits, and what that costs in bits per byte.
 #include <cstdio>
 #include <filesystem>
-#include <memory>
 
 #include "apps/commands.h"
 #include "apps/evaluate.h"
@@ -10,7 +9,6 @@
 #include "models/block_recurrent/precision.h"
 #include "nn/file.h"
 #include "nn/safetensors.h"
-#include "tensor/parallel.h"
 
 namespace rondo {
 namespace {
@@ -20,7 +18,7 @@ namespace fs = std::filesystem;
 struct Options {
   std::string path, out, dtype;
   std::vector<std::string> files;
-  int64_t bytes = 0, threads = 0;
+  int64_t bytes = 0;
   bool binary = false;
 };
 
@@ -41,7 +39,6 @@ void write_checkpoint(const LoadedModel& loaded, const std::string& out, const s
 
 void run(const Options& options) {
   if (fs::exists(options.out)) throw UsageError(options.out + ": there is something already; choose another --out");
-  if (options.threads > 0) set_num_threads(int(options.threads));
   LoadedModel loaded = load_model(options.path);
   const DType before = weights_dtype(loaded.model);
   check(before == DType::f32, loaded.checkpoint, ": its weights are ", weights_name(before),
@@ -61,16 +58,15 @@ void run(const Options& options) {
 }  // namespace
 
 void add_convert(CLI::App& program) {
-  const auto options = std::make_shared<Options>();
   Command command(program, "convert", "Weights in fewer bits, for eval, generate and chat; tells what it costs");
-  command.required("RUN_OR_CHECKPOINT", options->path, "A run (its latest checkpoint) or a checkpoint");
-  command.required("--out", options->out, "Directory of the new checkpoint");
-  command.required("--dtype", options->dtype, "bf16 or int8", {"bf16", "int8"});
-  command.texts("--data", options->files, "Text to measure on (default: what the run kept to validate on)");
-  command.number("--bytes", options->bytes, "Measure on the first N bytes only; 0: all");
-  command.flag("--binary", options->binary, "Take data with zero bytes");
-  command.number("--threads", options->threads, "Threads; 0: what the machine gives", 0, 1024);
-  command.run([options] { run(*options); });
+  Options& options = command.run<Options>(run);
+  command.model(options.path);
+  command.required("--out", options.out, "Directory of the new checkpoint");
+  command.required("--dtype", options.dtype, "bf16 or int8", {"bf16", "int8"});
+  command.texts("--data", options.files, "Text to measure on (default: what the run kept to validate on)");
+  command.number("--bytes", options.bytes, "Measure on the first N bytes only; 0: all");
+  command.flag("--binary", options.binary, "Take data with zero bytes");
+  command.threads();
 }
 
 }  // namespace rondo

@@ -1,13 +1,11 @@
 // rondo eval: bits per byte over a contiguous text, states and memories carried or dropped.
 #include <cmath>
 #include <cstdio>
-#include <memory>
 #include <nlohmann/json.hpp>
 
 #include "apps/commands.h"
 #include "apps/evaluate.h"
 #include "apps/run.h"
-#include "tensor/parallel.h"
 
 namespace rondo {
 namespace {
@@ -17,7 +15,6 @@ struct Options {
   std::vector<std::string> files;
   int64_t bytes = 0;
   bool no_state = false, no_memory = false, binary = false, json = false, logprobs = false;
-  int64_t threads = 0;
 };
 
 void print_json(const Options& options, const LoadedModel& loaded, const Evaluation& e) {
@@ -34,7 +31,6 @@ void print_json(const Options& options, const LoadedModel& loaded, const Evaluat
 }
 
 void run(const Options& options) {
-  if (options.threads > 0) set_num_threads(int(options.threads));
   const LoadedModel loaded = load_model(options.path);
   const std::string text = evaluation_text(loaded, options.files, options.binary);
   EvaluateOptions how{options.bytes, !options.no_state, !options.no_memory};
@@ -53,18 +49,17 @@ void run(const Options& options) {
 }  // namespace
 
 void add_eval(CLI::App& program) {
-  const auto options = std::make_shared<Options>();
   Command command(program, "eval", "Bits per byte over a contiguous text, segment by segment");
-  command.required("RUN_OR_CHECKPOINT", options->path, "A run (its latest checkpoint) or a checkpoint");
-  command.texts("--data", options->files, "Text, plain or gzip (default: what the run kept to validate on)");
-  command.number("--bytes", options->bytes, "Predict the first N bytes only; 0: all");
-  command.flag("--no-state", options->no_state, "Drop the recurrent states after every segment");
-  command.flag("--no-memory", options->no_memory, "Drop the last block's keys and values after every segment");
-  command.flag("--binary", options->binary, "Take data with zero bytes");
-  command.flag("--json", options->json, "Print one JSON object");
-  command.flag("--logprobs", options->logprobs, "Print a JSON line for each byte first: its log probability");
-  command.number("--threads", options->threads, "Threads; 0: what the machine gives", 0, 1024);
-  command.run([options] { run(*options); });
+  Options& options = command.run<Options>(run);
+  command.model(options.path);
+  command.texts("--data", options.files, "Text, plain or gzip (default: what the run kept to validate on)");
+  command.number("--bytes", options.bytes, "Predict the first N bytes only; 0: all");
+  command.flag("--no-state", options.no_state, "Drop the recurrent states after every segment");
+  command.flag("--no-memory", options.no_memory, "Drop the last block's keys and values after every segment");
+  command.flag("--binary", options.binary, "Take data with zero bytes");
+  command.flag("--json", options.json, "Print one JSON object");
+  command.flag("--logprobs", options.logprobs, "Print a JSON line for each byte first: its log probability");
+  command.threads();
 }
 
 }  // namespace rondo

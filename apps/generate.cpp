@@ -3,7 +3,6 @@
 
 #include <iostream>
 #include <iterator>
-#include <memory>
 #include <nlohmann/json.hpp>
 
 #include "apps/session.h"
@@ -105,7 +104,7 @@ void run_all(const Options& o, const LoadedModel& loaded, uint64_t seed) {
     });
     Json line{{"prompt", prompt}};
     line.update(summary(w, all, seed));
-    open = write_out(line_of(line));
+    open = write_out(line_of(line)) && !w.interrupted;
     total.tokens += w.tokens, total.seconds += w.seconds;
     guessed.drafted += session.speculation().drafted, guessed.accepted += session.speculation().accepted;
   }
@@ -126,14 +125,13 @@ void run(Options& options) {
 }  // namespace
 
 void add_generate(CLI::App& program) {
-  const auto options = std::make_shared<Options>();
   Command command(program, "generate", "Continue a prompt; the new text goes to stdout as it is made");
-  add_session_options(command, *options);
-  command.text("--prompt", options->prompt, "Text to continue; - reads it from stdin (default: a line's end)");
-  command.text("--prompt-file", options->prompt_file, "A file to continue; - is stdin");
-  command.text("--prompts", options->prompts, "A file with a prompt in each line; a JSON line for each comes out");
-  command.flag("--json", options->json, "A JSON line for each token, then one for the text");
-  command.run([options] { run(*options); });
+  Options& options = command.run<Options>(run);
+  add_session_options(command, options);
+  command.text("--prompt", options.prompt, "Text to continue; - reads it from stdin (default: a line's end)");
+  command.text("--prompt-file", options.prompt_file, "A file to continue; - is stdin");
+  command.text("--prompts", options.prompts, "A file with a prompt in each line; a JSON line for each comes out");
+  command.flag("--json", options.json, "A JSON line for each token, then one for the text");
 }
 
 }  // namespace rondo

@@ -1,6 +1,5 @@
 // rondo graph: the tape of one forward pass and its loss, as a picture (for Graphviz: rondo graph c.toml | dot -Tsvg).
 #include <cstdio>
-#include <memory>
 
 #include "apps/commands.h"
 #include "apps/inspect.h"
@@ -24,13 +23,18 @@ std::string recorded_tape(const BlockRecurrentTransformer& model) {
   return tape.to_dot();
 }
 
+struct Options {
+  std::string path;
+};
+
+void run(const Options& options) { std::fputs(recorded_tape(model_at(options.path)).c_str(), stdout); }
+
 }  // namespace
 
 void add_graph(CLI::App& program) {
-  const auto path = std::make_shared<std::string>();
   Command command(program, "graph", "The recorded tape of one forward pass, in Graphviz's language");
-  command.required("CONFIG", *path, "A configuration (TOML), or a run or checkpoint");
-  command.run([path] { std::fputs(recorded_tape(model_at(*path)).c_str(), stdout); });
+  Options& options = command.run<Options>(run);
+  command.required("CONFIG", options.path, "A configuration (TOML), or a run or checkpoint");
 }
 
 }  // namespace rondo

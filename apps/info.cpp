@@ -1,7 +1,6 @@
 // rondo info: how many parameters a model has and where, the shapes of its tensors, and the memory they take.
 #include <algorithm>
 #include <cstdio>
-#include <memory>
 #include <nlohmann/json.hpp>
 #include <sstream>
 
@@ -95,11 +94,10 @@ void run(const Options& options) {
 }  // namespace
 
 void add_info(CLI::App& program) {
-  const auto options = std::make_shared<Options>();
   Command command(program, "info", "Parameters, shapes and memory of a model");
-  command.required("RUN_OR_CHECKPOINT|CONFIG", options->path, "A run, a checkpoint, or a configuration (TOML)");
-  command.flag("--json", options->json, "Print one JSON object");
-  command.run([options] { run(*options); });
+  Options& options = command.run<Options>(run);
+  command.required("RUN_OR_CHECKPOINT|CONFIG", options.path, "A run, a checkpoint, or a configuration (TOML)");
+  command.flag("--json", options.json, "Print one JSON object");
 }
 
 }  // namespace rondo

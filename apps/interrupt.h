@@ -1,4 +1,5 @@
-// Ctrl-C and SIGTERM while training: the first one asks to stop after the step, the second one quits at once.
+// Ctrl-C and SIGTERM while something long goes on: the first one asks to stop at the next whole step, the second one
+// quits at once.
 #pragma once
 
 namespace rondo {

@@ -10,16 +10,16 @@
 #include <random>
 
 #include "apps/corpus.h"
+#include "apps/interrupt.h"
 #include "apps/streams.h"
 #include "apps/text_stream.h"
 #include "apps/usage.h"
 #include "nn/text.h"
-#include "tensor/parallel.h"
 
 namespace rondo {
 
 void add_session_options(Command& command, SessionOptions& options) {
-  command.required("RUN_OR_CHECKPOINT", options.path, "A run (its latest checkpoint) or a checkpoint");
+  command.model(options.path);
   command.number("--length", options.length, "Bytes to make");
   command.number("--temperature", options.how.temperature, "0: always the likeliest");
   command.number("--top-k", options.how.top_k, "Keep the K likeliest; 0: all");
@@ -36,7 +36,7 @@ void add_session_options(Command& command, SessionOptions& options) {
   command.text("--state", options.state, "Go on from this decoding state");
   command.text("--save-state", options.save_state, "Keep the decoding state in this file at the end");
   command.flag("--speed", options.speed, "Tell tokens per second on stderr");
-  command.number("--threads", options.threads, "Threads; 0: what the machine gives", 0, 1024);
+  command.threads();
 }
 
 LoadedModel open_model(SessionOptions& options) {
@@ -46,7 +46,6 @@ LoadedModel open_model(SessionOptions& options) {
     options.how.validate();
     if (options.filter_thres) top_k_of_filter_thres(*options.filter_thres, 1);
   });
-  if (options.threads > 0) set_num_threads(int(options.threads));
   LoadedModel loaded = load_model(options.path);
   if (options.filter_thres)
     options.how.top_k = top_k_of_filter_thres(*options.filter_thres, loaded.config.model.num_tokens);
@@ -82,13 +81,14 @@ Session::Written Session::write(const Put& put) {
   };
   Written written;
   bool open = true;
-  while (open && !stop.stopped() && written.tokens < options_.length) {
+  const Interrupt interrupt;
+  while (open && !stop.stopped() && !interrupt.requested() && written.tokens < options_.length) {
     const Continuation::Drawn drawn = text_.next();
     ++written.tokens, written.log_probability += drawn.log_probability;
     // 0xFF is in no text: what is no byte shows as U+FFFD.
     open = put(whole(stop.push(drawn.token < 256 ? char(drawn.token) : '\xFF')), &drawn);
   }
-  written.stopped = stop.stopped();
+  written.stopped = stop.stopped(), written.interrupted = interrupt.requested();
   if (open) put(whole(stop.finish()) + utf8.finish(), nullptr);
   written.seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
   return written;

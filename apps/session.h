@@ -17,7 +17,7 @@ struct SessionOptions {
   int64_t length = 256;
   SamplingOptions how;
   std::optional<double> filter_thres;
-  int64_t seed = -1, speculate = 0, threads = 0;
+  int64_t seed = -1, speculate = 0;
   std::vector<std::string> stops;
   bool speed = false;
 };
@@ -34,12 +34,13 @@ class Session {
   bool began() const { return decoder_.position(0) > 0; }
 
   // Writes on until `length` tokens are drawn, a stop text comes (it is left out), or put, called with the new text (it
-  // may be empty) and what was drawn, returns false.
+  // may be empty) and what was drawn, returns false; or until Ctrl-C, so that what was made can still be kept.
   using Put = std::function<bool(const std::string& text, const Continuation::Drawn* drawn)>;
   struct Written {
     int64_t tokens = 0;
     double log_probability = 0, seconds = 0;
-    bool stopped = false;  // by a stop text
+    bool stopped = false;      // by a stop text
+    bool interrupted = false;  // by Ctrl-C or SIGTERM
   };
   Written write(const Put& put);
 
@@ -54,7 +55,7 @@ class Session {
   Continuation text_;
 };
 
-// The model of the options, with their threads and filter_thres put to work. Throws UsageError for what contradicts.
+// The model of the options, with their filter_thres put to work. Throws UsageError for what contradicts.
 LoadedModel open_model(SessionOptions& options);
 // The seed asked for, or a random one.
 uint64_t seed_of(const SessionOptions& options);

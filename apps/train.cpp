@@ -1,6 +1,5 @@
 // rondo train: defaults < TOML file < flags; a new run, or one that goes on.
 #include <filesystem>
-#include <memory>
 
 #include "apps/checkpoint.h"
 #include "apps/commands.h"
@@ -84,17 +83,16 @@ void run(const Options& options) {
 }  // namespace
 
 void add_train(CLI::App& program) {
-  const auto options = std::make_shared<Options>();
   Command command(program, "train", "Train a model on the bytes of text files");
-  command.text("CONFIG.toml", options->config, "Configuration ([model] [data] [train] [optimizer] [runtime])");
-  command.texts("--data", options->files, "Text, plain or gzip; several files are read one after the other");
-  command.required("--out", options->out, "The run's directory");
-  command.flag("--resume", options->resume, "Go on from the run's last checkpoint, bit for bit");
-  command.number("--steps", options->steps, "Steps in all");
-  command.text("--device", options->device, "cpu");
-  command.number("--threads", options->threads, "Threads; 0: what the machine gives", 0, 1024);
-  command.repeated("--set", options->settings, "section.key=value, over the configuration file; may be repeated");
-  command.run([options] { run(*options); });
+  Options& options = command.run<Options>(run);
+  command.text("CONFIG.toml", options.config, "Configuration ([model] [data] [train] [optimizer] [runtime])");
+  command.texts("--data", options.files, "Text, plain or gzip; several files are read one after the other");
+  command.required("--out", options.out, "The run's directory");
+  command.flag("--resume", options.resume, "Go on from the run's last checkpoint, bit for bit");
+  command.number("--steps", options.steps, "Steps in all");
+  command.text("--device", options.device, "cpu");
+  command.number("--threads", options.threads, "Threads; 0: what the machine gives", 0, 1024);
+  command.repeated("--set", options.settings, "section.key=value, over the configuration file; may be repeated");
 }
 
 }  // namespace rondo

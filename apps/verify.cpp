@@ -2,7 +2,6 @@
 #include <algorithm>
 #include <cmath>
 #include <cstdio>
-#include <memory>
 #include <nlohmann/json.hpp>
 
 #include "apps/commands.h"
@@ -97,12 +96,11 @@ void run(const Options& options) {
 }  // namespace
 
 void add_verify(CLI::App& program) {
-  const auto options = std::make_shared<Options>();
   Command command(program, "verify", "Compare with what the PyTorch reference computed");
-  command.required("CASE_DIR", options->path, "A golden case: config.json, weights and expected.safetensors");
-  command.text("--dump", options->dump, "Write everything computed to this safetensors file");
-  command.flag("--json", options->json, "Print one JSON object");
-  command.run([options] { run(*options); });
+  Options& options = command.run<Options>(run);
+  command.required("CASE_DIR", options.path, "A golden case: config.json, weights and expected.safetensors");
+  command.text("--dump", options.dump, "Write everything computed to this safetensors file");
+  command.flag("--json", options.json, "Print one JSON object");
 }
 
 }  // namespace rondo

@@ -129,10 +129,13 @@ KeyValueCache key_value_cache(Cpu, int64_t batch, int64_t rows, int64_t head_wid
 struct CachePlace {
   int64_t sequence, first, last;
 };
-// Puts kv [n, 2D], one pair a place, at the rows last-1. Scale and table may be empty; positions are the rows.
+// Puts kv [n, 2D], one pair a place, at the rows last-1: keys k / |k| * scale, then rotated by the table's row of their
+// place. Scale and table may be empty. D is even where there is a table.
 void cache_keys(Cpu, std::span<const CachePlace> places, const Tensor& kv, const Tensor& k_scale, const Tensor& table,
                 const KeyValueCache& cache);
-// q [n, H*D], one a place -> the columns column..column+H*D-1 of y [n, ...]. A row's bits depend on no other row.
+// Per place and head softmax(factor q' K^T) V over the rows first..last-1, q' = q / |q| * q_scale, rotated by the
+// table's row of the place last-1 (as autograd/ops.h has it for attention). q [n, H*D], one a place -> the columns
+// column..column+H*D-1 of y [n, ...]. A row's bits depend on no other row.
 void attention_decode(Cpu, std::span<const CachePlace> places, int64_t heads, double factor, const Tensor& q,
                       const Tensor& q_scale, const Tensor& table, const KeyValueCache& cache, const Tensor& y,
                       int64_t column);

@@ -134,6 +134,14 @@ TEST_CASE("decoder: a state that is of another model, or broken") {
         path + ": not a decoding state (its metadata has no \"decoding_state\")");
   CHECK(with([](auto& f) { f.metadata["decoding_state"] = "2"; }) ==
         path + ": decoding_state 2 is not known to this program, which reads 1");
+  CHECK(with([](auto& f) { f.metadata.erase("dim"); }) ==
+        path + ": this decoding state is of a model with dim unknown, but the model has dim 12" + advice);
+  CHECK(with([](auto& f) { f.tensors.clear(); }) == path + ": rows.0.position is missing");
+  CHECK(with([](auto& f) { f.tensors.erase("rows.0.logits"); }) == path + ": rows.0.logits is missing");
+  CHECK(with([](auto& f) { f.tensors["rows.0.position"] = zeros({1}); }) ==
+        path + ": rows.0.position is f32 (1), but the model asks for i64 (1)");
+  CHECK(with([](auto& f) { f.tensors["rows.0.recent"] = zeros({}, DType::i64); }) ==
+        path + ": rows.0.recent is i64 (), but its first dimension is at most 2048");
   CHECK(with([](auto& f) { f.tensors.erase("rows.0.block.1"); }) == path + ": rows.0.block.1 is missing");
   CHECK(with([](auto& f) {
           f.tensors["rows.0.state.1"] = zeros({5, 13});

@@ -62,6 +62,9 @@ TEST_CASE("bench: one JSON line") {
     CHECK(json["tokens_per_s"] > 0);
     CHECK(json["best_tokens_per_s"] >= json["tokens_per_s"]);
     CHECK(json["peak_mb"] > 0);
+    if (what == "decode")
+      for (const char* field : {"prefill_tokens_per_s", "weights_mb_per_token", "copy_gb_per_s", "share_of_copy"})
+        CHECK_MESSAGE(json[field] > 0, field);
     if (what == "train") CHECK(json["final_loss"] > 0);
   }
 }

@@ -34,9 +34,12 @@ TEST_CASE("linear: weights of bf16 and i8, few rows and many") {
 
 TEST_CASE("linear: a row has the same bits among few rows as alone") {
   const Tensor x = randn({16, 100}, DType::f32), bias = randn({33}, DType::f32, 5);
-  for (const Tensor& w : {randn({33, 100}, DType::f32, 2), to(randn({33, 100}, DType::f32, 2), DType::bf16)}) {
-    const Tensor y = linear(x, w, bias);
-    for (int64_t i = 0; i < 16; ++i) CHECK(same_bits(linear(narrow(x, 0, i, 1), w, bias), narrow(y, 0, i, 1)));
+  const Tensor wide = randn({33, 100}, DType::f32, 2), scales = randn({33}, DType::f32, 3);
+  for (const auto& [w, scale] :
+       {std::pair{wide, Tensor()}, {to(wide, DType::bf16), Tensor()}, {int8_weight(33, 100), scales}}) {
+    const Tensor y = linear(x, w, bias, {}, scale);
+    for (int64_t i = 0; i < 16; ++i)
+      CHECK(same_bits(linear(narrow(x, 0, i, 1), w, bias, {}, scale), narrow(y, 0, i, 1)));
   }
 }
 
@@ -107,6 +110,12 @@ TEST_CASE("a converted checkpoint evaluates, writes, and costs next to nothing")
             ": its weights are int8 already; convert the f32 checkpoint that they were made from\n");
   CHECK(complaint({"convert", work / "none", "--dtype", "bf16", "--out", work / "again"}) ==
         "1 rondo: " + (work / "none") + ": no such run or checkpoint\n");
+  const std::string weights = work / "int8/model.safetensors";
+  std::vector<NamedTensor> tensors;
+  for (const auto& [name, t] : file.tensors) tensors.push_back({name, t, false});
+  write_safetensors(weights, tensors, {{"weights", "int4"}});
+  CHECK(complaint({"eval", work / "int8"}) == "1 rondo: " + weights + ": weights are f32, bf16 or int8, not int4\n");
+  CHECK(complaint({"chat", work / "none"}) == "1 rondo: " + (work / "none") + ": no such run or checkpoint\n");
   CHECK(complaint({"bench", "train", "--dtype", "int8"}) ==
         "2 rondo: --dtype int8 is for bench decode; bench train computes in f32\n");
 }

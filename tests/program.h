@@ -49,6 +49,10 @@ class Process {
     if (pid_ == 0) become(files, argv.data(), setting);
   }
   void send(int signal) const { kill(pid_, signal); }
+  bool wrote() const {
+    std::error_code not_yet;
+    return std::filesystem::file_size(files_ / "out", not_yet) > 0 && !not_yet;
+  }
   Outcome wait() const {
     int status = 0;
     waitpid(pid_, &status, 0);

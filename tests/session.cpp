@@ -1,22 +1,11 @@
-// generate and chat from outside: states, guesses, JSON lines, files of prompts, and what contradicts.
+// generate and chat from outside: states, guesses, JSON lines and files of prompts.
 #include <nlohmann/json.hpp>
 #include <sstream>
 
-#include "tests/program.h"
+#include "tests/trained.h"
 
 namespace rondo::testing {
 namespace {
-
-struct TrainedWorkplace : Workplace {
-  std::string run = *this / "run";
-  TrainedWorkplace() { REQUIRE(run_program(train("run", 60, {"--set", "optimizer.learning_rate=0.01"})).code == 0); }
-  Outcome generate(const Arguments& more, const Setting& setting = {}) const {
-    return run_program(Arguments{"generate", run, "--seed", "4"} + more, setting);
-  }
-  std::string complaint_of(const Arguments& more, const Setting& setting = {}) const {
-    return complaint(Arguments{"generate", run, "--seed", "4"} + more, setting);
-  }
-};
 
 std::vector<nlohmann::json> lines_of(const std::string& text) {
   std::vector<nlohmann::json> all;
@@ -40,6 +29,18 @@ TEST_CASE("generating in two goes, with a state between, gives the text of one")
       {"--length", "10", "--state", work / "state", "--save-state", work / "state", "--prompt", "upon the"});
   CHECK(third.code == 0);
   CHECK(third.out.size() >= 10);
+}
+
+TEST_CASE("Ctrl-C ends a text, and its state is kept") {
+  const TrainedWorkplace work;
+  const Process writing(
+      {"generate", work.run, "--seed", "4", "--length", "1000000000", "--save-state", work / "state"});
+  while (!writing.wrote()) std::this_thread::sleep_for(std::chrono::milliseconds(1));
+  writing.send(SIGINT);
+  const Outcome begun = writing.wait(), rest = work.generate({"--length", "20", "--state", work / "state"});
+  CHECK(begun.code == 0);
+  CHECK(rest.code == 0);
+  CHECK(rest.out.size() >= 20);
 }
 
 TEST_CASE("guessing ahead changes no byte, and tells what came of it") {
@@ -126,46 +127,6 @@ TEST_CASE("chat answers line by line and remembers") {
   CHECK(outside.err ==
         "seed 1\nrondo: the line: byte 123 at offset 0 is not in the model's vocabulary of 123 tokens "
         "(model.num_tokens)\n");
-}
-
-TEST_CASE("generating from what is wrong or contradicts itself") {
-  const TrainedWorkplace work;
-  CHECK(work.complaint_of({"--prompt", "a", "--prompt-file", "b"}) ==
-        "2 rondo: --prompt and --prompt-file both say what to continue; give one of them\n");
-  CHECK(work.complaint_of({"--prompt", "a", "--prompts", "b"}) ==
-        "2 rondo: --prompts is a file of prompts; leave --prompt and --prompt-file out\n");
-  CHECK(work.complaint_of({"--prompts", "a", "--save-state", "b"}) ==
-        "2 rondo: --prompts makes many texts, but --save-state keeps one; leave one of them out\n");
-  CHECK(work.complaint_of({"--top-k", "3", "--filter-thres", "0.9"}) ==
-        "2 rondo: --top-k and --filter-thres both say how many tokens to keep; give one of them\n");
-  CHECK(work.complaint_of({"--filter-thres", "1"}) == "2 rondo: filter_thres must be at least 0 and below 1, not 1\n");
-  CHECK(work.complaint_of({"--repetition-penalty", "0"}) ==
-        "2 rondo: repetition-penalty must be above 0 (1: none), not 0\n");
-  CHECK(work.complaint_of({"--speculate", "16"}).starts_with("2 rondo: --speculate: "));
-  CHECK(complaint({"generate", work / "none"}) == "1 rondo: " + (work / "none") + ": no such run or checkpoint\n");
-  CHECK(work.complaint_of({"--prompt-file", work / "none"}) ==
-        "1 rondo: cannot read " + (work / "none") + ": No such file or directory\n");
-  write_file(work / "empty", "");
-  CHECK(work.complaint_of({"--prompt-file", work / "empty"}) ==
-        "1 rondo: " + (work / "empty") + " is empty; give it at least one byte\n");
-  CHECK(work.complaint_of({"--prompts", work / "empty"}) ==
-        "1 rondo: " + (work / "empty") + ": no prompts; write one a line\n");
-  write_file(work / "gap", "one\n\nthree\n");
-  CHECK(work.complaint_of({"--prompts", work / "gap", "--length", "1"}) ==
-        "1 seed 4\nrondo: " + (work / "gap") + ":2: the prompt is empty; give it at least one byte\n");
-  CHECK(work.complaint_of({"--state", work / "none"}) ==
-        "1 rondo: cannot read " + (work / "none") + ": No such file or directory\n");
-  CHECK(work.complaint_of({"--state", work.checkpoint("run", "00000060") + "/model.safetensors"}) ==
-        "1 rondo: " + work.checkpoint("run", "00000060") +
-            "/model.safetensors: not a decoding state (its metadata has no \"decoding_state\")\n");
-  REQUIRE(work.generate({"--save-state", work / "state", "--length", "3"}).code == 0);
-  REQUIRE(run_program(work.train("other", 0, {"--set", "model.dim=24"})).code == 0);
-  CHECK(complaint({"generate", work / "other", "--seed", "4", "--state", work / "state"}) ==
-        "1 rondo: " + (work / "state") +
-            ": this decoding state is of a model with dim 16, but the model has dim 24; give the model that it was "
-            "saved with, or begin without it\n");
-  CHECK(work.complaint_of({"--save-state", work / "none/state", "--length", "1"})
-            .starts_with("1 seed 4\nrondo: cannot write " + (work / "none/state") + ": "));
 }
 
 }  // namespace rondo::testing

@@ -2,52 +2,15 @@
 #include <algorithm>
 #include <cstring>
 #include <map>
-#include <sstream>
 
 #include "models/block_recurrent/decoder.h"
+#include "models/block_recurrent/identity.h"
 #include "nn/safetensors.h"
 
 namespace rondo {
 namespace {
 
 using Texts = std::map<std::string, std::string>;
-
-// Tells one set of weights from another: FNV-1a over their bytes, eight at a time.
-std::string fingerprint(const BlockRecurrentTransformer& model) {
-  uint64_t hash = 14695981039346656037u;
-  for (const NamedTensor& t : named_tensors(model)) {
-    const auto* bytes = static_cast<const char*>(t.tensor.bytes());
-    for (size_t i = 0; i < t.tensor.n_bytes(); i += sizeof(uint64_t)) {
-      uint64_t word = 0;
-      std::memcpy(&word, bytes + i, std::min(sizeof word, t.tensor.n_bytes() - i));
-      hash = (hash ^ word) * 1099511628211u;
-      hash ^= hash >> 32;
-    }
-  }
-  std::ostringstream text;
-  text << std::hex << hash;
-  return text.str();
-}
-
-// What a state depends on, under the names that messages use.
-Texts description(const BlockRecurrentTransformer& model) {
-  const BlockRecurrentConfig& c = model.config;
-  std::string layers;
-  for (const int64_t layer : c.recurrent()) layers += (layers.empty() ? "" : ", ") + std::to_string(layer);
-  std::ostringstream dtype, scale;
-  dtype << model.dtype, scale << c.qk_norm_scale;
-  return {{"num_tokens", std::to_string(c.num_tokens)},
-          {"dim", std::to_string(c.dim)},
-          {"depth", std::to_string(c.depth)},
-          {"dim_head", std::to_string(c.dim_head)},
-          {"heads", std::to_string(c.heads)},
-          {"block_width", std::to_string(c.block_width)},
-          {"num_state_vectors", std::to_string(c.n_state_vectors())},
-          {"recurrent_layers", "[" + layers + "]"},
-          {"qk_norm_scale", scale.str()},
-          {"dtype", dtype.str()},
-          {"weights", fingerprint(model)}};
-}
 
 void check_same_model(const Texts& found, const Texts& wanted, const std::string& path) {
   check(found.contains("decoding_state"), path, ": not a decoding state (its metadata has no \"decoding_state\")");
@@ -106,7 +69,7 @@ void Decoder::save(const std::string& path) const {
       if (const Tensor& s = row.states[i].state) add("state" + layer, reshape(s, {s.dim(1), s.dim(2)}));
     }
   }
-  Texts metadata = description(*model_);
+  Texts metadata = identity_of(*model_);
   metadata["decoding_state"] = "1";
   metadata["batch"] = std::to_string(batch());
   write_safetensors(path, all, metadata);
@@ -145,7 +108,7 @@ void Decoder::load_row(int64_t index, const Reader& file) {
 
 Decoder Decoder::load(const BlockRecurrentTransformer& model, const std::string& path) {
   const SafetensorsFile file = read_safetensors(path);
-  check_same_model(file.metadata, description(model), path);
+  check_same_model(file.metadata, identity_of(model), path);
   int64_t batch = 0;
   while (file.tensors.contains("rows." + std::to_string(batch) + ".position")) ++batch;
   check(batch >= 1, path, ": rows.0.position is missing");
