@@ -1,4 +1,5 @@
-// The compiler's vector types, as wide as the target's registers. Included only by the CPU kernels and by what measures them.
+// The compiler's vector types, as wide as the target's registers. Included only by the CPU kernels and by what measures
+// them.
 #pragma once
 #include <cstdint>
 
