@@ -1,16 +1,14 @@
 #include "tensor/allocator.h"
 
-#include <sys/mman.h>
-
 #include <algorithm>
 #include <atomic>
 #include <bit>
-#include <cstdlib>
-#include <cstring>
 #include <mutex>
 #include <vector>
 
 #include "tensor/check.h"
+#include "tensor/dispatch.h"
+#include "tensor/kernels.h"
 
 #if defined(__SANITIZE_ADDRESS__)
 #define RONDO_ASAN 1
@@ -42,42 +40,46 @@ SizeClass class_of(size_t bytes) {
   return {8 + (log - 9) * 8 + int(eighth), (8 + eighth) * step};
 }
 
+// Blocks are not kept where every use after free is to be seen.
+#ifdef RONDO_ASAN
+constexpr bool kKeepsOnHost = false;
+#else
+constexpr bool kKeepsOnHost = true;
+#endif
+constexpr bool keeps_blocks(Device device) { return device == Device::cpu ? kKeepsOnHost : !kCudaIsEmulated; }
+
 class Cache {
  public:
+  explicit Cache(Device device) : device_(device) {}
+
   void* allocate(size_t bytes) {
-    const SizeClass c = class_of(bytes);
+    const size_t size = block_size(bytes);
     std::lock_guard lock(mutex_);
-    stats_.current_bytes += int64_t(c.bytes);
-    stats_.peak_bytes = std::max(stats_.peak_bytes, stats_.current_bytes);
-    std::vector<void*>& free = free_[c.index];
-    if (!free.empty()) {
-      void* p = free.back();
+    void* p = nullptr;
+    if (std::vector<void*>& free = free_[class_of(bytes).index]; !free.empty()) {
+      p = free.back();
       free.pop_back();
-      stats_.cached_bytes -= int64_t(c.bytes);
-      return p;
+      stats_.cached_bytes -= int64_t(size);
+    } else {
+      p = request(size);
     }
-    return request(c.bytes);
+    stats_.current_bytes += int64_t(size);
+    stats_.peak_bytes = std::max(stats_.peak_bytes, stats_.current_bytes);
+    return p;
   }
 
   void deallocate(void* p, size_t bytes) {
-    const SizeClass c = class_of(bytes);
+    const size_t size = block_size(bytes);
     std::lock_guard lock(mutex_);
-    stats_.current_bytes -= int64_t(c.bytes);
-#ifdef RONDO_ASAN
-    std::free(p);  // every use after free is seen
-#else
-    stats_.cached_bytes += int64_t(c.bytes);
-    free_[c.index].push_back(p);
-#endif
+    stats_.current_bytes -= int64_t(size);
+    if (!keeps_blocks(device_)) return give_back(p);
+    stats_.cached_bytes += int64_t(size);
+    free_[class_of(bytes).index].push_back(p);
   }
 
   void release_cached() {
     std::lock_guard lock(mutex_);
-    for (std::vector<void*>& free : free_) {
-      for (void* p : free) std::free(p);
-      free.clear();
-    }
-    stats_.cached_bytes = 0;
+    release();
   }
 
   MemoryStats stats() {
@@ -90,46 +92,66 @@ class Cache {
   }
 
  private:
+  // Where accesses out of bounds are to be seen, a block ends where its tensor does.
+  size_t block_size(size_t bytes) const {
+    return device_ == Device::cuda && kCudaIsEmulated ? bytes : class_of(bytes).bytes;
+  }
+
+  void* ask(size_t bytes) {
+    return dispatch(device_, [&](auto device) { return request_memory(device, bytes); });
+  }
+  void give_back(void* p) {
+    dispatch(device_, [&](auto device) { return_memory(device, p); });
+  }
+
+  void release() {
+    for (std::vector<void*>& free : free_) {
+      for (void* p : free) give_back(p);
+      free.clear();
+    }
+    stats_.cached_bytes = 0;
+  }
+
   void* request(size_t bytes) {
     ++stats_.system_requests;
-    constexpr size_t kHuge = size_t{2} << 20;
-    const bool huge = bytes >= 2 * kHuge;
-    void* p = std::aligned_alloc(huge ? kHuge : 64, huge ? (bytes + kHuge - 1) / kHuge * kHuge : bytes);
-    if (!p) {
-      stats_.current_bytes -= int64_t(bytes);
-      fail("out of memory on cpu: asked for ", bytes, " bytes, ", stats_.current_bytes, " in use, ",
-           stats_.cached_bytes, " cached");
+    void* p = ask(bytes);
+    if (!p && stats_.cached_bytes > 0) {  // the free blocks may be what is missing
+      release();
+      p = ask(bytes);
     }
-    if (huge) madvise(p, bytes, MADV_HUGEPAGE);
+    check(p, "out of memory on ", device_, ": asked for ", bytes, " bytes, ", stats_.current_bytes, " in use");
     return p;
   }
 
+  const Device device_;
   std::mutex mutex_;
   std::vector<void*> free_[512];
   MemoryStats stats_ = {};
 };
 
-Cache& cpu_cache() {
-  static Cache* cache = new Cache;  // never destroyed: tensors may outlive every static
-  return *cache;
+Cache& cache(Device device) {
+  // Never destroyed: tensors may outlive every static.
+  static Cache* const host = new Cache(Device::cpu);
+  static Cache* const cuda = new Cache(Device::cuda);
+  return device == Device::cpu ? *host : *cuda;
 }
 
 }  // namespace
 
-void* allocate(Device, size_t bytes) {
+void* allocate(Device device, size_t bytes) {
   if (bytes == 0) return nullptr;
   check(bytes < size_t{1} << 48, "out of memory: a tensor of ", bytes, " bytes was asked for");
-  void* p = cpu_cache().allocate(bytes);
-  if (poison) std::memset(p, 0xFF, bytes);
+  void* p = cache(device).allocate(bytes);
+  if (poison) dispatch(device, [&](auto d) { fill_bytes(d, 0xFF, p, bytes); });
   return p;
 }
-void deallocate(Device, void* memory, size_t bytes) {
-  if (memory) cpu_cache().deallocate(memory, bytes);
+void deallocate(Device device, void* memory, size_t bytes) {
+  if (memory) cache(device).deallocate(memory, bytes);
 }
 
-MemoryStats memory_stats(Device) { return cpu_cache().stats(); }
-void reset_peak_memory(Device) { cpu_cache().reset_peak(); }
-void release_cached_memory(Device) { cpu_cache().release_cached(); }
+MemoryStats memory_stats(Device device) { return cache(device).stats(); }
+void reset_peak_memory(Device device) { cache(device).reset_peak(); }
+void release_cached_memory(Device device) { cache(device).release_cached(); }
 void poison_new_memory(bool on) { poison = on; }
 bool memory_is_poisoned() { return poison; }
 

@@ -3,6 +3,13 @@
 #include <cstdint>
 #include <ostream>
 
+// Marks what GPU code calls as well as the host's.
+#ifdef __CUDACC__
+#define RONDO_ANYWHERE __host__ __device__
+#else
+#define RONDO_ANYWHERE
+#endif
+
 namespace rondo {
 
 enum class Device : uint8_t { cpu, cuda };

@@ -5,7 +5,17 @@
 
 namespace rondo {
 
+#ifdef RONDO_CUDA
+inline constexpr bool kHasCuda = true;
+#else
 inline constexpr bool kHasCuda = false;
+#endif
+// In tests: CUDA's kernels run on the host (docs/kernels.md).
+#ifdef RONDO_CUDA_EMULATED
+inline constexpr bool kCudaIsEmulated = true;
+#else
+inline constexpr bool kCudaIsEmulated = false;
+#endif
 
 template <class F>
 decltype(auto) dispatch(Device device, F&& f) {

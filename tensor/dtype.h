@@ -6,6 +6,7 @@
 #include <ostream>
 
 #include "tensor/check.h"
+#include "tensor/device.h"
 
 namespace rondo {
 
@@ -15,12 +16,12 @@ enum class DType : uint8_t { f32, f64, bf16, i32, i64, u8, i8 };
 struct bf16 {
   uint16_t bits = 0;
   bf16() = default;
-  explicit bf16(float x) {
+  RONDO_ANYWHERE explicit bf16(float x) {
     const uint32_t u = std::bit_cast<uint32_t>(x);
     const bool nan = (u & 0x7fffffffu) > 0x7f800000u;
     bits = nan ? uint16_t((u >> 16) | 0x40) : uint16_t((u + 0x7fffu + ((u >> 16) & 1)) >> 16);
   }
-  explicit operator float() const { return std::bit_cast<float>(uint32_t{bits} << 16); }
+  RONDO_ANYWHERE explicit operator float() const { return std::bit_cast<float>(uint32_t{bits} << 16); }
 };
 
 template <class T>

@@ -6,6 +6,8 @@
 #include <type_traits>
 #include <variant>
 
+#include "tensor/device.h"
+
 namespace rondo {
 
 template <class X>
@@ -38,21 +40,21 @@ using plain_t = typename PlainOf<std::remove_cvref_t<X>>::type;
 template <class X>
 inline constexpr bool is_number = std::is_arithmetic_v<std::remove_cvref_t<X>>;
 template <class X>
-auto at_least(const X& x, scalar_t<X> low) {
+RONDO_ANYWHERE auto at_least(const X& x, scalar_t<X> low) {
   if constexpr (is_number<X>)
     return x < low ? low : x;
   else
     return x.max(low);
 }
 template <class X>
-auto at_most(const X& x, scalar_t<X> high) {
+RONDO_ANYWHERE auto at_most(const X& x, scalar_t<X> high) {
   if constexpr (is_number<X>)
     return high < x ? high : x;
   else
     return x.min(high);
 }
 template <class X>
-auto is_positive(const X& x) {  // 1 or 0
+RONDO_ANYWHERE auto is_positive(const X& x) {  // 1 or 0
   using T = scalar_t<X>;
   if constexpr (is_number<X>)
     return T(x > T(0));
@@ -61,13 +63,13 @@ auto is_positive(const X& x) {  // 1 or 0
 }
 // y >= 0 where x > low, else 0: a comparison of arrays would not be vectorised by Eigen 3.
 template <class Y, class X>
-auto zero_below(const Y& y, const X& x, scalar_t<X> low) {
+RONDO_ANYWHERE auto zero_below(const Y& y, const X& x, scalar_t<X> low) {
   return y.min((x - low) * std::numeric_limits<scalar_t<X>>::max()).max(scalar_t<X>(0));
 }
 
 // exp(x). Eigen 3 gives a denormal number even for -infinity; here what is that small is 0.
 template <class X>
-auto exponential(const X& x) {
+RONDO_ANYWHERE auto exponential(const X& x) {
   using std::exp;
   if constexpr (is_number<X>)
     return exp(x);
@@ -78,7 +80,7 @@ auto exponential(const X& x) {
 // Phi(x), the chance that a normal number is below x. Arrays of f32: (Phi(x) - 1/2) / x as a rational function of x^2,
 // fitted on |x| < 5.7 with an error of 1.2e-8 in Phi, and 0 or 1 beyond. Eigen's own erf is not in all its packages.
 template <class X>
-plain_t<X> normal_cdf(const X& x) {
+RONDO_ANYWHERE plain_t<X> normal_cdf(const X& x) {
   using T = scalar_t<X>;
   if constexpr (is_number<X>) {
     using std::erfc;
@@ -101,75 +103,75 @@ plain_t<X> normal_cdf(const X& x) {
 
 struct Exp {
   template <class X>
-  auto value(const X& x) const {
+  RONDO_ANYWHERE auto value(const X& x) const {
     return exponential(x);
   }
   template <class X>
-  auto slope(const X&, const X& y) const {
+  RONDO_ANYWHERE auto slope(const X&, const X& y) const {
     return y;
   }
 };
 
 struct Log {
   template <class X>
-  auto value(const X& x) const {
+  RONDO_ANYWHERE auto value(const X& x) const {
     using std::log;
     return log(x);
   }
   template <class X>
-  auto slope(const X& x, const X&) const {
+  RONDO_ANYWHERE auto slope(const X& x, const X&) const {
     return scalar_t<X>(1) / x;
   }
 };
 
 struct Tanh {
   template <class X>
-  auto value(const X& x) const {
+  RONDO_ANYWHERE auto value(const X& x) const {
     using std::tanh;
     return tanh(x);
   }
   template <class X>
-  auto slope(const X&, const X& y) const {
+  RONDO_ANYWHERE auto slope(const X&, const X& y) const {
     return scalar_t<X>(1) - y * y;
   }
 };
 
 struct Sigmoid {
   template <class X>
-  auto value(const X& x) const {
+  RONDO_ANYWHERE auto value(const X& x) const {
     using std::exp;
     using T = scalar_t<X>;
     return T(1) / (T(1) + exp(-x));  // exp may overflow to infinity: the result is then 0, as it should be
   }
   template <class X>
-  auto slope(const X&, const X& y) const {
+  RONDO_ANYWHERE auto slope(const X&, const X& y) const {
     return y * (scalar_t<X>(1) - y);
   }
 };
 
 struct Relu {
   template <class X>
-  auto value(const X& x) const {
+  RONDO_ANYWHERE auto value(const X& x) const {
     return at_least(x, 0);
   }
   template <class X>
-  auto slope(const X& x, const X&) const {
+  RONDO_ANYWHERE auto slope(const X& x, const X&) const {
     return is_positive(x);
   }
 };
 
 struct Gelu {  // x * Phi(x)
   template <class X>
-  plain_t<X> value(const X& x) const {
+  RONDO_ANYWHERE plain_t<X> value(const X& x) const {
     return x * normal_cdf(x);
   }
   template <class X>
-  plain_t<X> slope(const X& x, const X&) const {
+  RONDO_ANYWHERE plain_t<X> slope(const X& x, const X&) const {
     return slope_at(x, normal_cdf(x));
   }
   // The slope where cdf = Phi(x) is known.
   template <class X, class C>
-  static plain_t<X> slope_at(const X& x, const C& cdf) {
+  RONDO_ANYWHERE static plain_t<X> slope_at(const X& x, const C& cdf) {
     using T = scalar_t<X>;
     return cdf + x * exponential(x * x * T(-0.5)) * T(0.39894228040143268);
   }
@@ -178,11 +180,11 @@ struct Gelu {  // x * Phi(x)
 struct Scale {
   double factor;
   template <class X>
-  auto value(const X& x) const {
+  RONDO_ANYWHERE auto value(const X& x) const {
     return x * scalar_t<X>(factor);
   }
   template <class X>
-  auto slope(const X&, const X&) const {
+  RONDO_ANYWHERE auto slope(const X&, const X&) const {
     return scalar_t<X>(factor);
   }
 };

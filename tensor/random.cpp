@@ -44,16 +44,25 @@ double Generator::normal() {
   return std::sqrt(-2 * std::log(u)) * std::cos(2 * std::numbers::pi * v);
 }
 
-void fill_uniform(const Tensor& t, double low, double high, Generator& g) {
+namespace {
+// Calls draw() for each element in turn. Numbers for another device are drawn here and copied.
+template <class F>
+void fill_with(const Tensor& t, F&& draw) {
+  const Tensor host = t.device() == Device::cpu ? t : Tensor(t.shape(), t.dtype());
   dispatch_float(t.dtype(), [&]<class T>() {
-    for (int64_t i = 0; i < t.numel(); ++i) t.data<T>()[i] = T(low + (high - low) * g.uniform());
+    T* const to = host.data<T>();
+    for (int64_t i = 0; i < t.numel(); ++i) to[i] = T(draw());
   });
+  if (t.device() != Device::cpu) assign(host, t);
+}
+}  // namespace
+
+void fill_uniform(const Tensor& t, double low, double high, Generator& g) {
+  fill_with(t, [&] { return low + (high - low) * g.uniform(); });
 }
 
 void fill_normal(const Tensor& t, double mean, double std, Generator& g) {
-  dispatch_float(t.dtype(), [&]<class T>() {
-    for (int64_t i = 0; i < t.numel(); ++i) t.data<T>()[i] = T(mean + std * g.normal());
-  });
+  fill_with(t, [&] { return mean + std * g.normal(); });
 }
 
 }  // namespace rondo

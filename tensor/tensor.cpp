@@ -117,8 +117,25 @@ Tensor to(const Tensor& t, DType dtype) {
 
 Tensor to(const Tensor& t, Device device) {
   if (t.device() == device) return t;
-  fail("this build of Rondo has no ", device, " backend");
+  Tensor y(t.shape(), t.dtype(), device);
+  assign(t, y);
+  return y;
 }
+
+void assign(const Tensor& from, const Tensor& into) {
+  check(from.shape() == into.shape() && from.dtype() == into.dtype(), "assign: from is ", from.dtype(), " ",
+        from.shape(), ", but into is ", into.dtype(), " ", into.shape());
+  const Device device = into.device();
+  if (from.n_bytes() == 0) return;
+  if (from.device() == device)
+    dispatch(device, [&](auto d) { copy(d, from, into); });
+  else if (device == Device::cpu)
+    dispatch(from.device(), [&](auto d) { copy_to_host(d, from.bytes(), into.bytes(), from.n_bytes()); });
+  else
+    dispatch(device, [&](auto d) { copy_from_host(d, from.bytes(), into.bytes(), from.n_bytes()); });
+}
+
+bool has_backend(Device device) { return device == Device::cpu || kHasCuda; }
 
 Tensor detach(const Tensor& t) { return t.view(t.shape()); }
 

@@ -63,12 +63,15 @@ class Tensor {
   uint64_t id() const { return record_->id; }
   bool is_parameter() const { return record_->is_parameter; }
 
-  // The elements. T must be the C++ type of dtype().
+  // The elements of a tensor in the host's memory. T must be the C++ type of dtype().
   template <class T>
   T* data() const {
+    check(device() == Device::cpu, "data: the tensor ", shape(), " is on ", device(),
+          "; to(tensor, Device::cpu) gives a copy to read");
     check(dtype_of<T> == dtype(), "data: asked for ", dtype_of<T>, ", but the tensor ", shape(), " is ", dtype());
     return static_cast<T*>(record_->buffer->data);
   }
+  // Where the elements lie, in the memory of device().
   void* bytes() const { return record_->buffer->data; }
   size_t n_bytes() const { return size_t(numel()) * size_of(dtype()); }
 
@@ -106,6 +109,10 @@ Tensor clone(const Tensor& t);
 Tensor to(const Tensor& t, DType dtype);
 // The same elements on another device; the tensor itself if it is there already (not recorded).
 Tensor to(const Tensor& t, Device device);
+// Writes the elements of `from` into `into`: same shape and dtype, any devices (not recorded).
+void assign(const Tensor& from, const Tensor& into);
+// Whether tensors can be made on a device: CUDA was compiled in. (Whether a GPU is there, the first use tells.)
+bool has_backend(Device device);
 // The same buffer under a new identity, which no tape follows.
 Tensor detach(const Tensor& t);
 // Marks a leaf: tapes will keep its gradient. Returns the tensor.

@@ -1,0 +1,41 @@
+// What every kernel file includes. One source, two worlds: nvcc makes GPU code of it, a C++ compiler a test of it
+// (emulation/emulation.h). The only place that tells them apart.
+#pragma once
+#include <cstddef>
+#include <cstdint>
+#ifdef __CUDACC__
+#include <cuda_runtime.h>
+
+#include "tensor/check.h"
+
+namespace rondo::cuda {
+
+struct Launch {
+  dim3 grid, block;
+  size_t shared = 0;
+  cudaStream_t stream = nullptr;
+};
+
+// launch({grid, block, sizeof(Shared)}, kernel<float>, x, y, n): in place of <<<>>>, which only nvcc can parse.
+template <class... P, class... A>
+void launch(Launch l, void (*kernel)(P...), const A&... args) {
+  if (l.shared > 48 * 1024)
+    cudaFuncSetAttribute(reinterpret_cast<const void*>(kernel), cudaFuncAttributeMaxDynamicSharedMemorySize,
+                         int(l.shared));
+  kernel<<<l.grid, l.block, l.shared, l.stream>>>(P(args)...);
+  const cudaError_t e = cudaGetLastError();
+  check(e == cudaSuccess, "CUDA: a kernel could not be launched: ", cudaGetErrorString(e));
+}
+
+// All the shared memory of a block is one struct T, as large as the launch says.
+template <class T>
+__device__ T& shared() {
+  extern __shared__ __align__(128) unsigned char bytes[];
+  return *reinterpret_cast<T*>(bytes);
+}
+
+}  // namespace rondo::cuda
+#include "cuda/ptx.cuh"
+#else
+#include "cuda/emulation/emulation.h"
+#endif

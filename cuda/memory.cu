@@ -1,0 +1,145 @@
+// Raw memory and copies; filling, converting, and the updates in place that the tape and the optimizers need.
+#include "cuda/launch.cuh"
+
+namespace rondo {
+namespace {
+
+using namespace cuda;
+
+void checked(cudaError_t status, const char* call) {
+  check(status == cudaSuccess, "CUDA: ", call, ": ", cudaGetErrorString(status));
+}
+
+// bf16 becomes another number by way of f32, everything else directly.
+template <class To, class From>
+__device__ To converted(From x) {
+  if constexpr (std::is_same_v<From, To>)
+    return x;
+  else if constexpr (std::is_same_v<From, bf16>)
+    return converted<To>(float(x));
+  else if constexpr (std::is_same_v<To, bf16>)
+    return bf16(float(x));
+  else
+    return To(x);
+}
+
+template <class T>
+struct Fill {
+  double value;
+  T* y;
+  __device__ void operator()(int64_t i) const { y[i] = converted<T>(value); }
+};
+template <class To, class From>
+struct Convert {
+  const From* x;
+  To* y;
+  __device__ void operator()(int64_t i) const { y[i] = converted<To>(x[i]); }
+};
+template <class T>
+struct AddInto {
+  const T* x;
+  T* y;
+  __device__ void operator()(int64_t i) const { y[i] += x[i]; }
+};
+template <class T>
+struct ScaleInto {
+  T factor;
+  T* y;
+  __device__ void operator()(int64_t i) const { y[i] *= factor; }
+};
+template <class T>
+struct FindNonFinite {
+  const T* x;
+  unsigned long long* first;
+  __device__ void operator()(int64_t i) const {
+    const double v = converted<double>(x[i]);
+    if (!(v - v == 0)) atomicMin(first, (unsigned long long)(i));  // integers: the order does not matter
+  }
+};
+// What only moves needs no dtype, just its width.
+template <class U>
+struct MoveRows {
+  const U* x;
+  int64_t x_stride;
+  U* y;
+  int64_t y_stride, width;
+  __device__ void operator()(int64_t i) const {
+    const int64_t row = i / width, at = i % width;
+    y[row * y_stride + at] = x[row * x_stride + at];
+  }
+};
+
+}  // namespace
+
+void* request_memory(Cuda, size_t bytes) {
+  stream();  // opens the device
+  void* p = nullptr;
+  const cudaError_t status = cudaMalloc(&p, bytes);
+  if (status == cudaErrorMemoryAllocation) {
+    cudaGetLastError();  // it is reported by the allocator, and must not be seen again by the next call
+    return nullptr;
+  }
+  checked(status, "cudaMalloc");
+  return p;
+}
+void return_memory(Cuda, void* memory) { checked(cudaFree(memory), "cudaFree"); }
+void fill_bytes(Cuda, int byte, void* memory, size_t bytes) {
+  checked(cudaMemsetAsync(memory, byte, bytes, stream()), "cudaMemsetAsync");
+}
+void copy_to_host(Cuda, const void* from, void* to, size_t bytes) {
+  checked(cudaMemcpyAsync(to, from, bytes, cudaMemcpyDeviceToHost, stream()), "cudaMemcpyAsync");
+  checked(cudaStreamSynchronize(stream()), "cudaStreamSynchronize");
+}
+void copy_from_host(Cuda, const void* from, void* to, size_t bytes) {
+  checked(cudaMemcpyAsync(to, from, bytes, cudaMemcpyHostToDevice, stream()), "cudaMemcpyAsync");
+  checked(cudaStreamSynchronize(stream()), "cudaStreamSynchronize");
+}
+
+void fill(Cuda, double value, const Tensor& y) {
+  dispatch_any(y.dtype(), [&]<class T>() { for_each(y.numel(), Fill<T>{value, data<T>(y)}); });
+}
+
+void copy(Cuda, const Tensor& x, const Tensor& y) {
+  dispatch_any(x.dtype(), [&]<class From>() {
+    dispatch_any(y.dtype(), [&]<class To>() { for_each(x.numel(), Convert<To, From>{data<From>(x), data<To>(y)}); });
+  });
+}
+
+void add_into(Cuda, const Tensor& x, const Tensor& y) {
+  dispatch_float(y.dtype(), [&]<class T>() { for_each(y.numel(), AddInto<T>{data<T>(x), data<T>(y)}); });
+}
+
+void scale_into(Cuda, double factor, const Tensor& y) {
+  dispatch_float(y.dtype(), [&]<class T>() { for_each(y.numel(), ScaleInto<T>{T(factor), data<T>(y)}); });
+}
+
+int64_t first_non_finite(Cuda, const Tensor& x) {
+  if (!is_float(x.dtype()) || x.numel() == 0) return -1;
+  const Tensor first = full({}, double(int64_t{1} << 62), DType::i64, Device::cuda);
+  auto* at = reinterpret_cast<unsigned long long*>(data<int64_t>(first));
+  if (x.dtype() == DType::bf16)
+    for_each(x.numel(), FindNonFinite<bf16>{data<bf16>(x), at});
+  else
+    dispatch_float(x.dtype(), [&]<class T>() { for_each(x.numel(), FindNonFinite<T>{data<T>(x), at}); });
+  const int64_t found = to(first, Device::cpu).data<int64_t>()[0];
+  return found < x.numel() ? found : -1;
+}
+
+void copy_rows(Cuda, const Tensor& x, Rows from, const Tensor& y, Rows to, int64_t n_rows, int64_t width) {
+  const auto move = [&]<class U>(U) {
+    const U* xs = static_cast<const U*>(x.bytes()) + from.offset;
+    for_each(n_rows * width, MoveRows<U>{xs, from.stride, static_cast<U*>(y.bytes()) + to.offset, to.stride, width});
+  };
+  switch (size_of(x.dtype())) {
+    case 1:
+      return move(uint8_t());
+    case 2:
+      return move(uint16_t());
+    case 4:
+      return move(uint32_t());
+    default:
+      return move(uint64_t());
+  }
+}
+
+}  // namespace rondo

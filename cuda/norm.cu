@@ -1,0 +1,164 @@
+// Norms of rows (layer_norm, rms_norm) and of heads (l2_normalize): a block a row, in two passes. What a row adds to
+// the gradient of gamma is written down, and sum_to adds it up in a fixed order.
+#include <cmath>
+
+#include "cuda/block.cuh"
+#include "cuda/launch.cuh"
+
+namespace rondo {
+namespace {
+
+using namespace cuda;
+
+constexpr unsigned kNormThreads = 128;
+
+template <class T>
+struct Shared {
+  T scratch[32];
+};
+
+// The sum over a row of f(i), by the whole block.
+template <class T, class F>
+__device__ T row_sum(int64_t n, Shared<T>& s, const F& f) {
+  T sum = 0;
+  for (int64_t i = threadIdx.x; i < n; i += blockDim.x) sum += f(i);
+  return block_reduce(sum, s.scratch, Sum{});
+}
+
+// y = (x - mean) * rstd * gamma, where `mean` is null for the norm that does not centre.
+template <class T>
+__global__ void norm_forward_kernel(int64_t n_rows, int64_t n, T eps, const T* x, const T* gamma, T* y, T* mean,
+                                    T* rstd) {
+  Shared<T>& s = shared<Shared<T>>();
+  for (int64_t row = blockIdx.x; row < n_rows; row += gridDim.x) {
+    const T* from = x + row * n;
+    T m = 0;
+    if (mean) {  // counted from the first element: then a constant row has exactly its constant as mean
+      const T origin = from[0];
+      m = origin + row_sum(n, s, [=](int64_t i) { return from[i] - origin; }) / T(n);
+    }
+    const T r = T(1) / std::sqrt(row_sum(n, s, [=](int64_t i) { return (from[i] - m) * (from[i] - m); }) / T(n) + eps);
+    for (int64_t i = threadIdx.x; i < n; i += blockDim.x) y[row * n + i] = (from[i] - m) * r * gamma[i];
+    if (threadIdx.x == 0) {
+      if (mean) mean[row] = m;
+      rstd[row] = r;
+    }
+  }
+}
+
+// With n = (x - mean) * rstd and g = dy * gamma: dx = rstd * (g - <g> - n <g n>), where <> is the mean over the row and
+// <g> comes from the centring; the row's part of dgamma is dy * n.
+template <class T>
+__global__ void norm_backward_kernel(int64_t n_rows, int64_t n, const T* dy, const T* x, const T* gamma, const T* mean,
+                                     const T* rstd, T* dx, T* parts) {
+  Shared<T>& s = shared<Shared<T>>();
+  for (int64_t row = blockIdx.x; row < n_rows; row += gridDim.x) {
+    const T *v = x + row * n, *d = dy + row * n;
+    const T m = mean ? mean[row] : T(0), r = rstd[row];
+    const T offset = mean ? row_sum(n, s, [=](int64_t i) { return d[i] * gamma[i]; }) / T(n) : T(0);
+    const T slope = r * r * row_sum(n, s, [=](int64_t i) { return d[i] * gamma[i] * (v[i] - m); }) / T(n);
+    for (int64_t i = threadIdx.x; i < n; i += blockDim.x) {
+      dx[row * n + i] = r * (d[i] * gamma[i] - offset - (v[i] - m) * slope);
+      parts[row * n + i] = d[i] * (v[i] - m) * r;
+    }
+  }
+}
+
+constexpr double kMinNorm = 1e-12;
+
+// y = x / max(|x|, 1e-12) * scale
+template <class T>
+__global__ void l2_forward_kernel(int64_t n_rows, int64_t n, const T* x, const T* scale, T* y) {
+  Shared<T>& s = shared<Shared<T>>();
+  for (int64_t row = blockIdx.x; row < n_rows; row += gridDim.x) {
+    const T* v = x + row * n;
+    const T norm = std::sqrt(row_sum(n, s, [=](int64_t i) { return v[i] * v[i]; }));
+    const T r = T(1) / Max{}(norm, T(kMinNorm));
+    for (int64_t i = threadIdx.x; i < n; i += blockDim.x) y[row * n + i] = v[i] * r * scale[i];
+  }
+}
+
+// With n = x / |x| and g = dy * scale: dx = (g - n <n, g>) / |x|; the row's part of dscale is dy * n. Below the
+// smallest norm, where x is divided by a constant, the term with <n, g> is absent.
+template <class T>
+__global__ void l2_backward_kernel(int64_t n_rows, int64_t n, const T* dy, const T* x, const T* scale, T* dx,
+                                   T* parts) {
+  Shared<T>& s = shared<Shared<T>>();
+  for (int64_t row = blockIdx.x; row < n_rows; row += gridDim.x) {
+    const T *v = x + row * n, *d = dy + row * n;
+    const T norm = std::sqrt(row_sum(n, s, [=](int64_t i) { return v[i] * v[i]; }));
+    const T r = T(1) / Max{}(norm, T(kMinNorm));
+    const T dot = r * row_sum(n, s, [=](int64_t i) { return d[i] * scale[i] * v[i]; });
+    const T along = norm >= T(kMinNorm) ? dot : T(0);
+    for (int64_t i = threadIdx.x; i < n; i += blockDim.x) {
+      dx[row * n + i] = r * (d[i] * scale[i] - v[i] * r * along);
+      parts[row * n + i] = d[i] * v[i] * r;
+    }
+  }
+}
+
+template <class T>
+Launch rows_launch(int64_t n_rows) {
+  return {blocks_for(n_rows, 1), kNormThreads, sizeof(Shared<T>), stream()};
+}
+
+void norm_forward(const Tensor& x, const Tensor& gamma, double eps, const Tensor& y, const Tensor& mean,
+                  const Tensor& rstd) {
+  if (x.numel() == 0) return;
+  dispatch_float(x.dtype(), [&]<class T>() {
+    launch(rows_launch<T>(row_count(x)), norm_forward_kernel<T>, row_count(x), row_width(x), T(eps), data<T>(x),
+           data<T>(gamma), data<T>(y), data_or_null<T>(mean), data<T>(rstd));
+  });
+}
+
+void norm_backward(const Tensor& dy, const Tensor& x, const Tensor& gamma, const Tensor& mean, const Tensor& rstd,
+                   const Tensor& dx, const Tensor& dgamma) {
+  if (x.numel() == 0) return fill(Cuda{}, 0, dgamma);
+  const Tensor parts(Shape{row_count(x), row_width(x)}, x.dtype(), Device::cuda);
+  dispatch_float(x.dtype(), [&]<class T>() {
+    launch(rows_launch<T>(row_count(x)), norm_backward_kernel<T>, row_count(x), row_width(x), data<T>(dy), data<T>(x),
+           data<T>(gamma), data_or_null<T>(mean), data<T>(rstd), data<T>(dx), data<T>(parts));
+  });
+  sum_to(Cuda{}, parts, dgamma);
+}
+
+}  // namespace
+
+void layer_norm_forward(Cuda, const Tensor& x, const Tensor& gamma, double eps, const Tensor& y, const Tensor& mean,
+                        const Tensor& rstd) {
+  norm_forward(x, gamma, eps, y, mean, rstd);
+}
+void layer_norm_backward(Cuda, const Tensor& dy, const Tensor& x, const Tensor& gamma, const Tensor& mean,
+                         const Tensor& rstd, const Tensor& dx, const Tensor& dgamma) {
+  norm_backward(dy, x, gamma, mean, rstd, dx, dgamma);
+}
+
+void rms_norm_forward(Cuda, const Tensor& x, const Tensor& gamma, double eps, const Tensor& y, const Tensor& rstd) {
+  norm_forward(x, gamma, eps, y, {}, rstd);
+}
+void rms_norm_backward(Cuda, const Tensor& dy, const Tensor& x, const Tensor& gamma, const Tensor& rstd,
+                       const Tensor& dx, const Tensor& dgamma) {
+  norm_backward(dy, x, gamma, {}, rstd, dx, dgamma);
+}
+
+void l2_normalize_forward(Cuda, const Tensor& x, const Tensor& scale, const Tensor& y) {
+  if (x.numel() == 0) return;
+  const int64_t d = scale.numel(), n_rows = x.numel() / d;
+  dispatch_float(x.dtype(), [&]<class T>() {
+    launch(rows_launch<T>(n_rows), l2_forward_kernel<T>, n_rows, d, data<T>(x), data<T>(scale), data<T>(y));
+  });
+}
+
+void l2_normalize_backward(Cuda, const Tensor& dy, const Tensor& x, const Tensor& scale, const Tensor& dx,
+                           const Tensor& dscale) {
+  if (x.numel() == 0) return fill(Cuda{}, 0, dscale);
+  const int64_t d = scale.numel(), n_rows = x.numel() / d;
+  const Tensor parts(Shape{n_rows, d}, x.dtype(), Device::cuda);
+  dispatch_float(x.dtype(), [&]<class T>() {
+    launch(rows_launch<T>(n_rows), l2_backward_kernel<T>, n_rows, d, data<T>(dy), data<T>(x), data<T>(scale),
+           data<T>(dx), data<T>(parts));
+  });
+  sum_to(Cuda{}, parts, dscale);
+}
+
+}  // namespace rondo

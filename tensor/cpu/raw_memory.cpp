@@ -1,0 +1,23 @@
+// The host's memory, as the allocator and the copies between devices ask for it.
+#include <sys/mman.h>
+
+#include <cstdlib>
+#include <cstring>
+
+#include "tensor/kernels.h"
+
+namespace rondo {
+
+void* request_memory(Cpu, size_t bytes) {
+  constexpr size_t kHuge = size_t{2} << 20;
+  const bool huge = bytes >= 2 * kHuge;
+  void* p = std::aligned_alloc(huge ? kHuge : 64, huge ? (bytes + kHuge - 1) / kHuge * kHuge : bytes);
+  if (p && huge) madvise(p, bytes, MADV_HUGEPAGE);
+  return p;
+}
+void return_memory(Cpu, void* memory) { std::free(memory); }
+void fill_bytes(Cpu, int byte, void* memory, size_t bytes) { std::memset(memory, byte, bytes); }
+void copy_to_host(Cpu, const void* from, void* to, size_t bytes) { std::memcpy(to, from, bytes); }
+void copy_from_host(Cpu, const void* from, void* to, size_t bytes) { std::memcpy(to, from, bytes); }
+
+}  // namespace rondo

@@ -1,0 +1,115 @@
+// The contract of a backend, on one page: every kernel. `Backend` stands for a device's tag; tensor/kernels.h, which
+// everybody includes, reads this list once for each. (In brackets: the base name of the file in tensor/cpu and cuda.)
+// Arguments were checked by the op; outputs are allocated, of the right shape and dtype, and hold garbage unless it
+// says "adds". Float tensors are all f32 or all f64 within one call.
+//
+// Rules for a kernel: sums over fixed chunks (the same bits for any number of threads), rows centred before squares,
+// the maximum before exponentials, no atomics on floats, empty tensors allowed.
+
+// ---- memory (memory) ----
+// Raw memory, aligned to 64 bytes or more, uninitialised; null where there is none left. What tensors get comes out of
+// a cache before it (tensor/allocator.h).
+void* request_memory(Backend, size_t bytes);
+void return_memory(Backend, void* memory);
+void fill_bytes(Backend, int byte, void* memory, size_t bytes);
+// Between the device's memory and the host's. Both return when the copy is made.
+void copy_to_host(Backend, const void* from, void* to, size_t bytes);
+void copy_from_host(Backend, const void* from, void* to, size_t bytes);
+
+void fill(Backend, double value, const Tensor& y);
+void copy(Backend, const Tensor& x, const Tensor& y);      // same number of elements, any dtypes
+void add_into(Backend, const Tensor& x, const Tensor& y);  // y += x
+void scale_into(Backend, double factor, const Tensor& y);  // y *= factor
+int64_t first_non_finite(Backend, const Tensor& x);        // index of the first NaN or infinity, or -1
+void copy_rows(Backend, const Tensor& x, Rows from, const Tensor& y, Rows to, int64_t n_rows, int64_t width);
+// (strided) y[i0, i1, ...] = x[i0 * strides[0] + i1 * strides[1] + ...], for all indices of y. strides
+// has y's rank.
+void copy_strided(Backend, const Tensor& x, const Shape& strides, const Tensor& y);
+
+// ---- elementwise (elementwise) ----
+void unary(Backend, const Unary& f, const Tensor& x, const Tensor& y);
+void unary_backward(Backend, const Unary& f, const Tensor& dy, const Tensor& x, const Tensor& y, const Tensor& dx);
+void binary(Backend, Binary f, const Tensor& a, const Tensor& b, const Tensor& y);  // a and b broadcast to y
+// ---- gates (gates) ----
+// x [rows, 2F] = (a, gate), y [rows, F] = gelu(gate) * a
+void geglu_forward(Backend, const Tensor& x, const Tensor& y);
+void geglu_backward(Backend, const Tensor& dy, const Tensor& x, const Tensor& dx);
+// y = g z + (1 - g) c, g = sigmoid(beta); c, z [rows, d], beta [d]
+void state_gate_forward(Backend, const Tensor& c, const Tensor& z, const Tensor& beta, const Tensor& y);
+void state_gate_backward(Backend, const Tensor& dy, const Tensor& c, const Tensor& z, const Tensor& beta,
+                         const Tensor& dc, const Tensor& dz, const Tensor& dbeta);
+
+// ---- reductions (reduce) ----
+void sum_to(Backend, const Tensor& x, const Tensor& y);  // y's shape broadcasts to x's
+
+// ---- products (gemm) ----
+void gemm(Backend, const Gemm& how, const Tensor& a, const Tensor& b, const Tensor& c);
+
+// (gemv) y [m, n] = x [m, k] W^T (+ y), for a few rows x: W [n, k] is read once, where it lies. W is of
+// x's dtype, or bf16 or i8 with x f32; `scale` [n] multiplies its rows, or is empty. A row's bits depend on no other
+// row.
+void gemv(Backend, const Tensor& x, const Tensor& weight, const Tensor& scale, bool accumulate, const Tensor& y);
+
+// ---- norms (norm); rows of width n, mean and rstd one number a row ----
+void layer_norm_forward(Backend, const Tensor& x, const Tensor& gamma, double eps, const Tensor& y, const Tensor& mean,
+                        const Tensor& rstd);
+void layer_norm_backward(Backend, const Tensor& dy, const Tensor& x, const Tensor& gamma, const Tensor& mean,
+                         const Tensor& rstd, const Tensor& dx, const Tensor& dgamma);
+void rms_norm_forward(Backend, const Tensor& x, const Tensor& gamma, double eps, const Tensor& y, const Tensor& rstd);
+void rms_norm_backward(Backend, const Tensor& dy, const Tensor& x, const Tensor& gamma, const Tensor& rstd,
+                       const Tensor& dx, const Tensor& dgamma);
+void l2_normalize_forward(Backend, const Tensor& x, const Tensor& scale, const Tensor& y);
+void l2_normalize_backward(Backend, const Tensor& dy, const Tensor& x, const Tensor& scale, const Tensor& dx,
+                           const Tensor& dscale);
+
+// ---- softmax and loss (softmax, loss) ----
+void softmax_forward(Backend, const Tensor& x, const Tensor& y);
+void softmax_backward(Backend, const Tensor& dy, const Tensor& y, const Tensor& dx);
+void log_softmax_forward(Backend, const Tensor& x, const Tensor& y);
+void log_softmax_backward(Backend, const Tensor& dy, const Tensor& y, const Tensor& dx);
+// lse: log of the sum of exponentials, one a row; loss (); count (): the number of labels that are not ignored
+void cross_entropy_forward(Backend, const Tensor& logits, const Tensor& labels, int64_t ignore_index,
+                           const Tensor& loss, const Tensor& lse, const Tensor& count);
+// dloss () is the gradient of the loss
+void cross_entropy_backward(Backend, const Tensor& dloss, const Tensor& logits, const Tensor& labels,
+                            int64_t ignore_index, const Tensor& lse, const Tensor& count, const Tensor& dlogits);
+
+// ---- embedding (embedding) ----
+void embedding_forward(Backend, const Tensor& weight, const Tensor& tokens, const Tensor& y);
+void embedding_backward(Backend, const Tensor& dy, const Tensor& tokens, const Tensor& dweight);
+// The first token outside 0..n_rows-1, as an index into tokens, or -1.
+int64_t first_token_outside(Backend, const Tensor& tokens, int64_t n_rows, int64_t also_allowed);
+
+// ---- attention (rotary, attention) ----
+void rotary(Backend, const Rotation& how, const Tensor& x, const Tensor& table, const Tensor& y);
+
+// y [B, n, H*D]; lse [B, n, H], for the backward pass
+void attention_forward(Backend, const AttentionShape& how, const AttentionInputs& in, const Tensor& y,
+                       const Tensor& lse);
+void attention_backward(Backend, const AttentionShape& how, const AttentionInputs& in, const Tensor& dy,
+                        const Tensor& y, const Tensor& lse, const AttentionGradients& out);
+
+// ---- decoding (decode) ----
+// An empty cache with room for `rows` keys of each sequence.
+KeyValueCache key_value_cache(Backend, int64_t batch, int64_t rows, int64_t head_width, DType dtype);
+// Puts kv [n, 2D], one pair a place, at the rows last-1: keys k / |k| * scale, then rotated by the table's row of their
+// place. Scale and table may be empty. D is even where there is a table.
+void cache_keys(Backend, std::span<const CachePlace> places, const Tensor& kv, const Tensor& k_scale,
+                const Tensor& table, const KeyValueCache& cache);
+// Per place and head softmax(factor q' K^T) V over the rows first..last-1, q' = q / |q| * q_scale, rotated by the
+// table's row of the place last-1 (as autograd/ops.h has it for attention). q [n, H*D], one a place -> the columns
+// column..column+H*D-1 of y [n, ...]. A row's bits depend on no other row.
+void attention_decode(Backend, std::span<const CachePlace> places, int64_t heads, double factor, const Tensor& q,
+                      const Tensor& q_scale, const Tensor& table, const KeyValueCache& cache, const Tensor& y,
+                      int64_t column);
+
+// ---- optimizer (optimizer) ----
+// norm () = the length of all gradients as one vector; factor () = min(1, max_norm / (norm + 1e-6)).
+// A norm that is not finite makes the factor NaN. norm and factor have the gradients' dtype.
+void clip_factor(Backend, std::span<const Tensor> grads, double max_norm, const Tensor& norm, const Tensor& factor);
+// Counts steps[index] (i64) up by one, then (Kingma & Ba 2015; Loshchilov & Hutter 2019), with g = factor * grad:
+// w -= lr * decay * w;  m = b1 m + (1 - b1) g;  v = b2 v + (1 - b2) g^2;  w -= lr * m' / (sqrt(v') + eps),
+// where m' = m / (1 - b1^step) and v' = v / (1 - b2^step). learning_rate, factor: () of the weights' dtype.
+// With a factor of NaN nothing is changed.
+void adam_step(Backend, std::span<const AdamSlot> slots, const AdamOptions& how, const Tensor& learning_rate,
+               const Tensor& factor, const Tensor& steps);

@@ -1,0 +1,258 @@
+// CUDA's kernels against the CPU's: the same inputs, results compared. Where the kernels are emulated, this runs
+// without a GPU.
+#include "tensor/kernels.h"
+
+#include <array>
+#include <utility>
+#include <vector>
+
+#include "tests/testing.h"
+
+namespace rondo::testing {
+namespace {
+
+using List = std::vector<Tensor>;
+
+List on(Device device, const List& tensors) {
+  List there;
+  for (const Tensor& t : tensors) there.push_back(t ? to(t, device) : t);
+  return there;
+}
+
+// Calls f(device tag, inputs, outputs) on both devices. Outputs are given as shapes and dtypes, begin as garbage, and
+// agree up to `tolerance` times the largest number of each.
+template <class F>
+void check_same(const char* what, const List& in, const List& like, double tolerance, F&& f) {
+  const auto fresh = [&](Device device) {
+    List out;
+    for (const Tensor& t : like) out.push_back(Tensor(t.shape(), t.dtype(), device));
+    return out;
+  };
+  const List expected = fresh(Device::cpu), found = fresh(Device::cuda), again = fresh(Device::cuda),
+             there = on(Device::cuda, in);
+  f(Cpu{}, in, expected);
+  f(Cuda{}, there, found);
+  f(Cuda{}, there, again);
+  for (size_t i = 0; i < like.size(); ++i) {
+    const Tensor here = to(found[i], Device::cpu);
+    double largest = 1;
+    for (double v : values(expected[i]))
+      if (std::isfinite(v)) largest = std::max(largest, std::abs(v));
+    CHECK_MESSAGE(max_abs_diff(here, expected[i]) <= tolerance * largest, std::string(what), " ", in[0].shape(), " ",
+                  in[0].dtype(), ", output ", i);
+    CHECK_MESSAGE(same_bits(here, to(again[i], Device::cpu)), std::string(what), ": not the same bits again");
+  }
+}
+
+// The exponentials, divisions and square roots of both are within an ulp or two, and sums of n terms, taken in another
+// order, within a few; the largest rows here have 1000 numbers.
+double tolerance_of(DType dtype) { return dtype == DType::f32 ? 4e-6 : 1e-13; }
+
+const DType kDTypes[] = {DType::f32, DType::f64};
+// Odd, one element, empty, wider than a block, more rows than a block has threads.
+const Shape kRows[] = {{3, 7}, {1, 1}, {0, 5}, {4, 0}, {2, 1000}, {300, 33}, {5, 31}, {2, 3, 32}};
+
+Tensor like(const Shape& shape, DType dtype) { return Tensor(shape, dtype); }
+Shape rows_of(const Shape& shape) {
+  Shape rows = shape;
+  rows.pop_back();
+  return rows;
+}
+
+}  // namespace
+
+TEST_CASE("cuda memory: copies there and back, filling, converting") {
+  for (const Shape& shape : {Shape{}, Shape{0}, Shape{3, 5}, Shape{100003}}) {
+    const Tensor x = randn(shape, DType::f32);
+    CHECK(same_bits(to(to(x, Device::cuda), Device::cpu), x));
+    CHECK(same_bits(to(clone(to(x, Device::cuda)), Device::cpu), x));
+    CHECK(same_bits(to(full(shape, 3.5, DType::f64, Device::cuda), Device::cpu), full(shape, 3.5, DType::f64)));
+    for (DType d : {DType::f64, DType::bf16, DType::i32, DType::i64, DType::f32})
+      CHECK(same_bits(to(to(to(x, Device::cuda), d), Device::cpu), to(x, d)));
+  }
+  const Tensor there = full({2, 3}, 1, DType::f32, Device::cuda);
+  CHECK(error_of([&] { there.data<float>(); }) ==
+        "data: the tensor (2, 3) is on cuda; to(tensor, Device::cpu) gives a copy to read");
+  CHECK(there.to_vector<float>() == std::vector<float>(6, 1));
+  CHECK(full({}, 7, DType::i64, Device::cuda).item() == 7);
+}
+
+TEST_CASE("cuda memory: rows, strides, updates in place, numbers that are not finite") {
+  for (DType d : {DType::f64, DType::f32, DType::bf16, DType::u8}) {
+    Tensor x({4, 6}, DType::f32);
+    for (int i = 0; i < 24; ++i) x.data<float>()[i] = float(i * 7 % 24);
+    x = to(x, d);
+    check_same("copy_rows", {x}, {like({4, 2}, d)}, 0, [](auto device, const List& in, const List& out) {
+      copy_rows(device, in[0], {3, 6}, out[0], {0, 2}, 4, 2);
+    });
+    check_same("copy_strided", {x}, {like({6, 3, 4}, d)}, 0, [](auto device, const List& in, const List& out) {
+      copy_strided(device, in[0], {1, 0, 6}, out[0]);
+    });
+  }
+  for (DType d : kDTypes)
+    for (const Shape& shape : kRows)
+      check_same("add_into, scale_into", {randn(shape, d), randn(shape, d, 2)}, {like(shape, d)}, 0,
+                 [](auto device, const List& in, const List& out) {
+                   copy(device, in[0], out[0]);
+                   add_into(device, in[1], out[0]);
+                   scale_into(device, 0.25, out[0]);
+                 });
+  Tensor x = randn({1000}, DType::f32);
+  CHECK(first_non_finite(Cuda{}, to(x, Device::cuda)) == -1);
+  x.data<float>()[777] = NAN, x.data<float>()[900] = -INFINITY;
+  CHECK(first_non_finite(Cuda{}, to(x, Device::cuda)) == 777);
+  CHECK(first_non_finite(Cuda{}, to(to(x, DType::bf16), Device::cuda)) == 777);
+  CHECK(first_non_finite(Cuda{}, Tensor({0}, DType::f32, Device::cuda)) == -1);
+}
+
+TEST_CASE("cuda elementwise") {
+  const Unary all[] = {Exp(), Log(), Tanh(), Sigmoid(), Relu(), Gelu(), Scale{-0.75}};
+  for (DType d : kDTypes)
+    for (const Shape& shape : {Shape{1001}, Shape{0}, Shape{1}}) {
+      const Tensor x = randn(shape, d), dy = randn(shape, d, 2);
+      for (const Unary& f : all) {
+        check_same("unary", {x}, {like(shape, d)}, tolerance_of(d),
+                   [&](auto device, const List& in, const List& out) { unary(device, f, in[0], out[0]); });
+        check_same("unary_backward", {dy, x}, {like(shape, d), like(shape, d)}, tolerance_of(d),
+                   [&](auto device, const List& in, const List& out) {
+                     unary(device, f, in[1], out[0]);
+                     unary_backward(device, f, in[0], in[1], out[0], out[1]);
+                   });
+      }
+    }
+  for (DType d : kDTypes)
+    for (Binary f : {Binary::add, Binary::sub, Binary::mul, Binary::div})
+      for (const auto& [a, b, y] : {std::array<Shape, 3>{Shape{3, 5}, {3, 5}, {3, 5}},
+                                    {Shape{5}, {3, 1}, {3, 5}},
+                                    {Shape{}, {2, 1, 3}, {2, 1, 3}},
+                                    {Shape{2, 1, 7}, {4, 1}, {2, 4, 7}},
+                                    {Shape{0, 5}, {5}, {0, 5}}})
+        check_same("binary", {randn(a, d), randn(b, d, 2)}, {like(y, d)}, tolerance_of(d),
+                   [&](auto device, const List& in, const List& out) { binary(device, f, in[0], in[1], out[0]); });
+}
+
+TEST_CASE("cuda reductions") {
+  for (DType d : kDTypes)
+    for (const auto& [x, y] : {std::pair<Shape, Shape>{{1000, 33}, {33}},
+                               {{1000, 33}, {1000, 1}},
+                               {{2, 3, 4, 5}, {3, 1, 5}},
+                               {{7}, {}},
+                               {{100000}, {1}},
+                               {{3, 4}, {3, 4}},
+                               {{0, 4}, {4}},
+                               {{4, 0}, {4, 0}}})
+      check_same("sum_to", {randn(x, d)}, {like(y, d)}, tolerance_of(d),
+                 [&](auto device, const List& in, const List& out) { sum_to(device, in[0], out[0]); });
+}
+
+TEST_CASE("cuda norms") {
+  for (DType d : kDTypes)
+    for (const Shape& shape : kRows) {
+      const Tensor x = randn(shape, d), gamma = randn({shape.back()}, d, 2), dy = randn(shape, d, 3);
+      const Tensor per_row = like(rows_of(shape), d);
+      // A row of one number has no variance: its rounding is multiplied by rstd = 1 / sqrt(eps) = 316.
+      const double tolerance = tolerance_of(d) * (shape.back() == 1 ? 316 : 1);
+      check_same("layer_norm", {x, gamma, dy}, {x, per_row, per_row, x, gamma}, tolerance,
+                 [](auto device, const List& in, const List& out) {
+                   if (in[0].numel() == 0) fill(device, 0, out[1]), fill(device, 0, out[2]);
+                   layer_norm_forward(device, in[0], in[1], 1e-5, out[0], out[1], out[2]);
+                   layer_norm_backward(device, in[2], in[0], in[1], out[1], out[2], out[3], out[4]);
+                   if (in[0].numel() == 0) fill(device, 0, out[1]), fill(device, 0, out[2]);
+                 });
+      check_same("rms_norm", {x, gamma, dy}, {x, per_row, x, gamma}, tolerance_of(d),
+                 [](auto device, const List& in, const List& out) {
+                   rms_norm_forward(device, in[0], in[1], 1e-6, out[0], out[1]);
+                   rms_norm_backward(device, in[2], in[0], in[1], out[1], out[2], out[3]);
+                   if (in[0].numel() == 0) fill(device, 0, out[1]);
+                 });
+      if (shape.back() > 0)
+        check_same("l2_normalize", {x, gamma, dy}, {x, x, gamma}, tolerance_of(d),
+                   [](auto device, const List& in, const List& out) {
+                     l2_normalize_forward(device, in[0], in[1], out[0]);
+                     l2_normalize_backward(device, in[2], in[0], in[1], out[1], out[2]);
+                   });
+    }
+  // Below the smallest norm; a large mean; a NaN stays in its row.
+  for (double size : {0.0, 1e-14})
+    check_same("l2_normalize, tiny", {to(full({2, 8}, size), DType::f64), randn({8}), randn({2, 8})},
+               {like({2, 8}, DType::f64), like({2, 8}, DType::f64)}, 1e-13,
+               [](auto device, const List& in, const List& out) {
+                 const Tensor dscale = empty_like(in[1]);
+                 l2_normalize_forward(device, in[0], in[1], out[0]);
+                 l2_normalize_backward(device, in[2], in[0], in[1], out[1], dscale);
+               });
+  const Tensor large = full({3, 515}, 12345.678), y({3, 515}, DType::f32, Device::cuda),
+               stats({3}, DType::f32, Device::cuda);
+  layer_norm_forward(Cuda{}, to(large, Device::cuda), full({515}, 1, DType::f32, Device::cuda), 1e-5, y, stats,
+                     empty_like(stats));
+  CHECK(max_abs_diff(to(y, Device::cpu), zeros({3, 515})) == 0);
+}
+
+TEST_CASE("cuda softmax and loss") {
+  for (DType d : kDTypes)
+    for (const Shape& shape : kRows) {
+      const Tensor x = randn(shape, d), dy = randn(shape, d, 2);
+      scale_into(Cpu{}, 5, x);
+      check_same("softmax", {x, dy}, {x, x}, tolerance_of(d), [](auto device, const List& in, const List& out) {
+        softmax_forward(device, in[0], out[0]);
+        softmax_backward(device, in[1], out[0], out[1]);
+      });
+      check_same("log_softmax", {x, dy}, {x, x}, tolerance_of(d), [](auto device, const List& in, const List& out) {
+        log_softmax_forward(device, in[0], out[0]);
+        log_softmax_backward(device, in[1], out[0], out[1]);
+      });
+      if (shape.back() == 0) continue;
+      Tensor labels(rows_of(shape), DType::i64);
+      for (int64_t i = 0; i < labels.numel(); ++i) labels.data<int64_t>()[i] = i % 3 == 2 ? -100 : i * 5 % shape.back();
+      check_same("cross_entropy", {x, labels, full({}, 1.5, d)},
+                 {like({}, d), like(labels.shape(), d), like({}, DType::i64), x}, tolerance_of(d),
+                 [](auto device, const List& in, const List& out) {
+                   cross_entropy_forward(device, in[0], in[1], -100, out[0], out[1], out[2]);
+                   cross_entropy_backward(device, in[2], in[0], in[1], -100, out[1], out[2], out[3]);
+                 });
+    }
+}
+
+TEST_CASE("cuda embedding") {
+  for (DType d : kDTypes)
+    for (int64_t n : {0, 1, 77}) {
+      Tensor tokens({n}, DType::i64);
+      for (int64_t i = 0; i < n; ++i) tokens.data<int64_t>()[i] = i * i % 11;
+      check_same("embedding", {randn({11, 33}, d), tokens, randn({n, 33}, d, 2)}, {like({n, 33}, d), like({11, 33}, d)},
+                 tolerance_of(d), [](auto device, const List& in, const List& out) {
+                   embedding_forward(device, in[0], in[1], out[0]);
+                   embedding_backward(device, in[2], in[1], out[1]);
+                 });
+    }
+  const Tensor tokens = to(tensor<int64_t>({3, -1, 11, 5}, {4}), Device::cuda);
+  CHECK(first_token_outside(Cuda{}, tokens, 12, -1) == -1);
+  CHECK(first_token_outside(Cuda{}, tokens, 11, -1) == 2);
+  CHECK(first_token_outside(Cuda{}, tokens, 11, 0) == 1);
+}
+
+TEST_CASE("cuda gates and rotary") {
+  for (DType d : kDTypes)
+    for (const Shape& shape : kRows) {
+      const Shape doubled = shape.with(-1, 2 * shape.back());
+      check_same("geglu", {randn(doubled, d), randn(shape, d, 2)}, {like(shape, d), like(doubled, d)}, tolerance_of(d),
+                 [](auto device, const List& in, const List& out) {
+                   geglu_forward(device, in[0], out[0]);
+                   geglu_backward(device, in[1], in[0], out[1]);
+                 });
+      const Tensor c = randn(shape, d);
+      check_same("state_gate", {c, randn(shape, d, 2), randn({shape.back()}, d, 3), randn(shape, d, 4)},
+                 {c, c, c, like({shape.back()}, d)}, tolerance_of(d), [](auto device, const List& in, const List& out) {
+                   state_gate_forward(device, in[0], in[1], in[2], out[0]);
+                   state_gate_backward(device, in[3], in[0], in[1], in[2], out[1], out[2], out[3]);
+                 });
+    }
+  for (DType d : kDTypes)
+    for (int which : {0, 1})
+      for (bool inverse : {false, true})
+        check_same("rotary", {randn({2, 5, 3 * 6}, d), randn({2, 8, 6}, d, 2)}, {like({2, 5, 18}, d)}, tolerance_of(d),
+                   [&](auto device, const List& in, const List& out) {
+                     rotary(device, {which, 2, 3, 5, inverse}, in[0], in[1], out[0]);
+                   });
+}
+
+}  // namespace rondo::testing
