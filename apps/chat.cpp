@@ -19,13 +19,13 @@ void run(SessionOptions& options) {
   std::string line;
   while (open && (!terminal || write_out("> ")) && std::getline(std::cin, line)) {
     try {
-      session.feed(line + "\n", "the line");
+      session.feed(0, line + "\n", "the line");
     } catch (const Error& e) {  // the next line may be better
       std::cerr << "rondo: " << e.what() << std::endl;
       continue;
     }
-    const Session::Written w =
-        session.write([&](const std::string& text, const Continuation::Drawn*) { return open = write_out(text); });
+    const Session::Written w = session.write(
+        [&](int64_t, const std::string& text, const Continuation::Drawn*) { return open = write_out(text); })[0];
     open = open && write_out("\n");
     tell_speed(options, w, session.speculation());
   }

@@ -5,6 +5,7 @@
 #include <iterator>
 #include <nlohmann/json.hpp>
 
+#include "apps/lines.h"
 #include "apps/session.h"
 #include "apps/usage.h"
 #include "nn/file.h"
@@ -17,6 +18,7 @@ using Json = nlohmann::ordered_json;
 struct Options : SessionOptions {
   std::optional<std::string> prompt;
   std::string prompt_file, prompts;
+  int64_t batch = 16;
   bool json = false;
 };
 
@@ -59,17 +61,17 @@ Json summary(const Session::Written& w, const std::string& text, uint64_t seed) 
 
 void run_one(const Options& o, const LoadedModel& loaded, uint64_t seed) {
   Session session(loaded, o, seed);
-  session.feed(prompt_of(o), "the prompt");
-  check(session.began(), o.state, ": nothing was fed to this decoding state yet; give --prompt");
+  session.feed(0, prompt_of(o), "the prompt");
+  check(session.began(0), o.state, ": nothing was fed to this decoding state yet; give --prompt");
   tell_seed(seed);
   std::string all;
   bool open = true;
-  const Session::Written w = session.write([&](const std::string& text, const Continuation::Drawn* drawn) {
+  const Session::Written w = session.write([&](int64_t, const std::string& text, const Continuation::Drawn* drawn) {
     if (!o.json) return open = write_out(text);
     all += text;
     if (drawn) open = write_out(line_of({{"token", drawn->token}, {"logprob", drawn->log_probability}}));
     return open;
-  });
+  })[0];
   session.save();
   if (open && o.json) {
     Json last = summary(w, all, seed);
@@ -82,33 +84,44 @@ void run_one(const Options& o, const LoadedModel& loaded, uint64_t seed) {
   tell_speed(o, w, session.speculation());
 }
 
-// A line a prompt.
+// A line a prompt, in the file's order. `batch` of them at a time are read and written together.
 void run_all(const Options& o, const LoadedModel& loaded, uint64_t seed) {
-  const std::string lines = file_or_stdin(o.prompts);
+  Lines lines(o.prompts);
   Session::Written total;
   Continuation::Speculation guessed;
-  uint64_t number = 0;
-  bool open = true;
-  for (size_t begin = 0; open && begin < lines.size(); ++number) {
-    const size_t end = std::min(lines.find('\n', begin), lines.size());
-    const std::string prompt = lines.substr(begin, end - begin), name = o.prompts + ":" + std::to_string(number + 1);
-    begin = end + 1;
-    Session session(loaded, o, seed, number);
-    check(!prompt.empty() || session.began(), name, ": the prompt is empty; give it at least one byte");
-    session.feed(prompt, name);
+  bool open = true, more = true;
+  for (uint64_t number = 0; open && more;) {
+    std::vector<std::string> prompts, places, texts;
+    while (int64_t(prompts.size()) < o.batch) {
+      std::optional<std::string> line = lines.next();
+      if (!(more = line.has_value())) break;
+      prompts.push_back(std::move(*line)), places.push_back(lines.place());
+    }
+    if (prompts.empty()) break;
+    Session session(loaded, o, seed, int64_t(prompts.size()), number);
+    for (size_t i = 0; i < prompts.size(); ++i) {
+      session.feed(int64_t(i), prompts[i], places[i]);
+      check(session.began(int64_t(i)), places[i], ": the prompt is empty; give it at least one byte");
+    }
     if (number == 0) tell_seed(seed);
-    std::string all;
-    const Session::Written w = session.write([&](const std::string& text, const Continuation::Drawn*) {
-      all += text;
+    number += prompts.size();
+    texts.resize(prompts.size());
+    const auto written = session.write([&](int64_t i, const std::string& text, const Continuation::Drawn*) {
+      texts[size_t(i)] += text;
       return true;
     });
-    Json line{{"prompt", prompt}};
-    line.update(summary(w, all, seed));
-    open = write_out(line_of(line)) && !w.interrupted;
-    total.tokens += w.tokens, total.seconds += w.seconds;
+    double seconds = 0;
+    for (size_t i = 0; i < prompts.size() && open; ++i) {
+      Json line{{"prompt", prompts[i]}};
+      line.update(summary(written[i], texts[i], seed));
+      open = write_out(line_of(line));
+      more = more && !written[i].interrupted;
+      total.tokens += written[i].tokens, seconds = std::max(seconds, written[i].seconds);
+    }
+    total.seconds += seconds;
     guessed.drafted += session.speculation().drafted, guessed.accepted += session.speculation().accepted;
   }
-  check(number > 0, o.prompts, ": no prompts; write one a line");
+  check(total.seconds > 0, o.prompts, ": no prompts; write one a line");
   tell_speed(o, total, guessed);
 }
 
@@ -131,6 +144,7 @@ void add_generate(CLI::App& program) {
   command.text("--prompt", options.prompt, "Text to continue; - reads it from stdin (default: a line's end)");
   command.text("--prompt-file", options.prompt_file, "A file to continue; - is stdin");
   command.text("--prompts", options.prompts, "A file with a prompt in each line; a JSON line for each comes out");
+  command.number("--batch", options.batch, "So many prompts of --prompts are written together", 1, kFewRows);
   command.flag("--json", options.json, "A JSON line for each token, then one for the text");
 }
 

@@ -56,47 +56,67 @@ uint64_t seed_of(const SessionOptions& options) {
   return options.seed >= 0 ? uint64_t(options.seed) : std::random_device()();
 }
 
-Session::Session(const LoadedModel& loaded, const SessionOptions& options, uint64_t seed, uint64_t stream)
+Session::Session(const LoadedModel& loaded, const SessionOptions& options, uint64_t seed, int64_t count,
+                 uint64_t stream)
     : options_(options),
       num_tokens_(loaded.config.model.num_tokens),
-      decoder_(options.state.empty() ? Decoder(loaded.model, 1) : Decoder::load(loaded.model, options.state)),
-      text_(decoder_, 0, options.how, {seed, stream::sampling + (stream << 8), 0}, options.speculate) {
-  check(decoder_.batch() == 1, options.state, ": this decoding state has ", decoder_.batch(),
-        " rows, but one sequence goes on here");
-}
-
-void Session::feed(std::string_view text, const std::string& name) {
-  check_vocabulary(text, num_tokens_, name);
-  if (!text.empty()) text_.feed(reshape(tokens_of(text), {int64_t(text.size())}));
-}
-
-Session::Written Session::write(const Put& put) {
-  const auto start = std::chrono::steady_clock::now();
-  Utf8Stream utf8;
-  StopStream stop(options_.stops);
-  const auto whole = [&](const std::string& bytes) {
-    std::string text;
-    for (const char c : bytes) text += utf8.push(static_cast<unsigned char>(c));
-    return text;
-  };
-  Written written;
-  bool open = true;
-  const Interrupt interrupt;
-  while (open && !stop.stopped() && !interrupt.requested() && written.tokens < options_.length) {
-    const Continuation::Drawn drawn = text_.next();
-    ++written.tokens, written.log_probability += drawn.log_probability;
-    // 0xFF is in no text: what is no byte shows as U+FFFD.
-    open = put(whole(stop.push(drawn.token < 256 ? char(drawn.token) : '\xFF')), &drawn);
+      decoder_(options.state.empty() ? Decoder(loaded.model, count) : Decoder::load(loaded.model, options.state)) {
+  if (!options.state.empty()) {
+    check(decoder_.batch() == 1, options.state, ": this decoding state has ", decoder_.batch(),
+          " rows, but one sequence goes on here");
+    if (count > 1) decoder_ = decoder_.fork(0, count);
   }
-  written.stopped = stop.stopped(), written.interrupted = interrupt.requested();
-  if (open) put(whole(stop.finish()) + utf8.finish(), nullptr);
-  written.seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
+  for (int64_t i = 0; i < count; ++i) {
+    const Generator noise = {seed, stream::sampling + ((stream + uint64_t(i)) << 8), 0};
+    texts_.emplace_back(decoder_, i, options.how, noise, options.speculate);
+  }
+}
+
+void Session::feed(int64_t sequence, std::string_view text, const std::string& name) {
+  check_vocabulary(text, num_tokens_, name);
+  if (!text.empty()) texts_[size_t(sequence)].feed(reshape(tokens_of(text), {int64_t(text.size())}));
+}
+
+std::vector<Session::Written> Session::write(const Put& put) {
+  const auto start = std::chrono::steady_clock::now();
+  const Interrupt interrupt;
+  std::vector<Written> written(texts_.size());
+  std::vector<TextStream> streams(texts_.size(), TextStream(options_.stops));
+  std::vector<int64_t> going;
+  for (int64_t i = 0; i < int64_t(texts_.size()); ++i) going.push_back(i);
+  bool open = true;
+  while (!going.empty()) {
+    std::erase_if(going, [&](int64_t i) {  // those that end here
+      Written& w = written[size_t(i)];
+      w.stopped = streams[size_t(i)].stopped(), w.interrupted = interrupt.requested();
+      if (open && !w.stopped && !w.interrupted && w.tokens < options_.length) return false;
+      if (open) open = put(i, streams[size_t(i)].finish(), nullptr);
+      w.seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
+      return true;
+    });
+    std::vector<Continuation*> texts;
+    for (const int64_t i : going) texts.push_back(&texts_[size_t(i)]);
+    Continuation::feed_drawn(texts);
+    for (const int64_t i : going) {
+      const Continuation::Drawn drawn = texts_[size_t(i)].next();
+      Written& w = written[size_t(i)];
+      ++w.tokens, w.log_probability += drawn.log_probability;
+      open = open && put(i, streams[size_t(i)].push(drawn.token), &drawn);
+    }
+  }
   return written;
+}
+
+Continuation::Speculation Session::speculation() const {
+  Continuation::Speculation all;
+  for (const Continuation& text : texts_)
+    all.drafted += text.speculation().drafted, all.accepted += text.speculation().accepted;
+  return all;
 }
 
 void Session::save() {
   if (options_.save_state.empty()) return;
-  text_.settle();
+  texts_[0].settle();
   decoder_.save(options_.save_state);
 }
 

@@ -23,36 +23,39 @@ struct SessionOptions {
 };
 void add_session_options(Command& command, SessionOptions& options);
 
-// One sequence of a model, new or from a file.
+// Sequences of a model, new or from a file, that go on together: one pass over the weights serves all of them.
 class Session {
  public:
-  // `stream` tells sequences of one seed apart.
-  Session(const LoadedModel& loaded, const SessionOptions& options, uint64_t seed, uint64_t stream = 0);
+  // `count` sequences; the noise of the first is that of `stream`, of the others that of the next ones.
+  Session(const LoadedModel& loaded, const SessionOptions& options, uint64_t seed, int64_t count = 1,
+          uint64_t stream = 0);
 
-  // What is given; `name` stands for it in messages. Throws where a byte is no token of the model.
-  void feed(std::string_view text, const std::string& name);
-  bool began() const { return decoder_.position(0) > 0; }
+  // What is given to a sequence; `name` stands for it in messages. Throws where a byte is no token of the model.
+  void feed(int64_t sequence, std::string_view text, const std::string& name);
+  bool began(int64_t sequence) const { return decoder_.position(sequence) > 0; }
 
-  // Writes on until `length` tokens are drawn, a stop text comes (it is left out), or put, called with the new text (it
-  // may be empty) and what was drawn, returns false; or until Ctrl-C, so that what was made can still be kept.
-  using Put = std::function<bool(const std::string& text, const Continuation::Drawn* drawn)>;
+  // Writes on, in each sequence until `length` tokens are drawn or a stop text comes (it is left out). Calls put with
+  // the new text (it may be empty) and what was drawn. Ends all when put returns false, or at Ctrl-C, so that what was
+  // made can still be kept. Returns one record a sequence.
+  using Put = std::function<bool(int64_t sequence, const std::string& text, const Continuation::Drawn* drawn)>;
   struct Written {
     int64_t tokens = 0;
     double log_probability = 0, seconds = 0;
     bool stopped = false;      // by a stop text
     bool interrupted = false;  // by Ctrl-C or SIGTERM
   };
-  Written write(const Put& put);
+  std::vector<Written> write(const Put& put);
 
-  const Continuation::Speculation& speculation() const { return text_.speculation(); }
-  // Into the file asked for, if any.
+  // Of all sequences together.
+  Continuation::Speculation speculation() const;
+  // The first sequence, into the file asked for, if any.
   void save();
 
  private:
   const SessionOptions& options_;
   int64_t num_tokens_;
   Decoder decoder_;
-  Continuation text_;
+  std::vector<Continuation> texts_;
 };
 
 // The model of the options, with their filter_thres put to work. Throws UsageError for what contradicts.

@@ -1,6 +1,7 @@
 // Bytes on their way to a terminal: held back where they may become a stop text or are half a character, so that what
 // comes out is always whole UTF-8. Bytes that are none become U+FFFD.
 #pragma once
+#include <cstdint>
 #include <string>
 #include <vector>
 
@@ -30,6 +31,26 @@ class StopStream {
   std::vector<std::string> stops_;
   std::string held_;
   bool stopped_ = false;
+};
+
+// Takes tokens, gives out text: both of these, one behind the other.
+class TextStream {
+ public:
+  explicit TextStream(std::vector<std::string> stops) : stop_(std::move(stops)) {}
+  // 0xFF is in no text: a token that is no byte shows as U+FFFD.
+  std::string push(int64_t token) { return whole(stop_.push(token < 256 ? char(token) : '\xFF')); }
+  std::string finish() { return whole(stop_.finish()) + utf8_.finish(); }
+  bool stopped() const { return stop_.stopped(); }
+
+ private:
+  std::string whole(const std::string& bytes) {
+    std::string text;
+    for (const char c : bytes) text += utf8_.push(static_cast<unsigned char>(c));
+    return text;
+  }
+
+  StopStream stop_;
+  Utf8Stream utf8_;
 };
 
 }  // namespace rondo

@@ -25,9 +25,6 @@ void products(int64_t batch, int64_t m, int64_t n, int64_t k, const Tensor& a, b
   dispatch(c.device(), [&](auto device) { gemm(device, how, a, b, c); });
 }
 
-// Up to so many rows the weights are read where they lie; for more it pays to rearrange them.
-constexpr int64_t kFewRows = 16;
-
 void check_weight(const Tensor& x, const Tensor& weight, const Tensor& scale) {
   check(bool(weight), "linear: weight is missing");
   if (weight.dtype() != DType::bf16 && weight.dtype() != DType::i8)

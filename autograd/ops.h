@@ -64,6 +64,9 @@ Tensor matmul(const Tensor& a, const Tensor& b);
 // only, the weights of an f32 x may be bf16, or i8 with a scale [out] for each row.
 Tensor linear(const Tensor& x, const Tensor& weight, const Tensor& bias = {}, const Tensor& residual = {},
               const Tensor& weight_scale = {});
+// Up to so many rows the weights are read where they lie, and a row's bits do not depend on the other rows. For more it
+// pays to rearrange the weights.
+inline constexpr int64_t kFewRows = 32;
 
 // ---- norms (autograd/norm.cpp) -------------------------------------------------------------------------------------
 // Each row x of width n: (x - mean) / sqrt(var + eps) * gamma, var biased (Ba et al. 2016). gamma [n].

@@ -1,6 +1,7 @@
 // Text drawn token by token: from files, with drafts, after more was fed.
 #include "models/block_recurrent/continuation.h"
 
+#include "models/block_recurrent/precision.h"
 #include "tests/decoding.h"
 #include "tests/temporary.h"
 
@@ -87,6 +88,38 @@ TEST_CASE("continuation: goes on from a file as if it had never stopped, and aft
   CHECK(fed_later(0) == fed_later(8));
 }
 
+TEST_CASE("continuation: rows that go on together draw what each draws alone, to the bit") {
+  for (DType weights : {DType::f32, DType::bf16, DType::i8}) {
+    BlockRecurrentTransformer model = make({2}, DType::f32, 8);
+    convert_weights(model, weights);
+    const auto begin = [](Continuation& text, int64_t row) { text.feed(narrow(refrain(), 0, 0, 3 + 9 * row)); };
+    const auto noise = [](int64_t row) { return Generator{9, uint64_t(row), 0}; };
+    Decoder decoder(model, 4);
+    std::vector<Continuation> texts;
+    std::vector<Continuation*> all;
+    for (int64_t row = 0; row < 4; ++row)
+      begin(texts.emplace_back(decoder, row, SamplingOptions{.temperature = 0.7}, noise(row), row == 1 ? 0 : 15), row);
+    for (int64_t row : {2, 0, 3, 1}) all.push_back(&texts[size_t(row)]);
+    std::vector<std::vector<Continuation::Drawn>> together(4);
+    for (int i = 0; i < 60; ++i) {
+      if (i == 40) all.pop_back();  // row 1 ends here
+      Continuation::feed_drawn(all);
+      for (Continuation* text : all) together[size_t(text - texts.data())].push_back(text->next());
+    }
+    for (int64_t row = 0; row < 4; ++row) {
+      Decoder one(model, 1);
+      Continuation text(one, 0, {.temperature = 0.7}, noise(row));
+      begin(text, row);
+      CHECK(together[size_t(row)].size() == (row == 1 ? 40 : 60));
+      for (const Continuation::Drawn& drawn : together[size_t(row)]) {
+        const auto [token, log_probability] = text.next();
+        CHECK(drawn.token == token);
+        CHECK(drawn.log_probability == log_probability);
+      }
+    }
+  }
+}
+
 TEST_CASE("look_up: what followed the longest earlier place that ends the same") {
   using Tokens = std::vector<int64_t>;
   CHECK(look_up(Tokens{}, 4) == Tokens{});
@@ -100,10 +133,17 @@ TEST_CASE("look_up: what followed the longest earlier place that ends the same")
 
 TEST_CASE("continuation: errors") {
   const BlockRecurrentTransformer model = make({2}, DType::f32);
-  Decoder decoder(model, 1);
+  Decoder decoder(model, 1), other(model, 1);
+  Continuation a(decoder, 0, {}, kSeed), b(other, 0, {}, kSeed);
+  for (Continuation* text : {&a, &b}) text->feed(refrain()), text->next();
+  CHECK(error_of([&] {
+          Continuation::feed_drawn(std::vector{&a, &b});
+        }) == "feed_drawn: the texts must be different rows of one decoder");
   CHECK(error_of([&] { Continuation(decoder, 0, {}, kSeed, 16); }) == "a draft has 0 (none) to 15 tokens, not 16");
-  CHECK(error_of([&] { Continuation(decoder, 0, {}, kSeed).next(); }) ==
-        "Decoder: row 0 was fed nothing yet, so nothing follows");
+  CHECK(error_of([&] {
+          Decoder empty(model, 1);
+          Continuation(empty, 0, {}, kSeed).next();
+        }) == "Decoder: row 0 was fed nothing yet, so nothing follows");
 }
 
 }  // namespace rondo::testing

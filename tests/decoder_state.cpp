@@ -50,6 +50,14 @@ TEST_CASE("decoder: tokens taken back leave no trace") {
   CHECK(error_of([&] { decoder.extend(1, random_tokens(5, 1)); }) ==
         "Decoder: the tokens that extend row 1 have shape (5) and are i64, but must be [1 to 4] of i64: its block has "
         "room for that many");
+  CHECK(error_of([&] { decoder.extend_rows({1}, random_tokens(1, 1)); }) ==
+        "Decoder: 1 counts of tokens were given, but the batch is " + std::to_string(decoder.batch()));
+  std::vector<int64_t> counts(size_t(decoder.batch()), 0);
+  CHECK(error_of([&] { decoder.extend_rows(counts, random_tokens(1, 1)); }) ==
+        "Decoder: the tokens that extend the rows have shape (1) and are i64, but must be (0) of i64, at least one");
+  counts[1] = 5;
+  CHECK(error_of([&] { decoder.extend_rows(counts, random_tokens(5, 1)); }) ==
+        "Decoder: row 1 cannot be extended by 5 tokens: its block has room for 0 to 4");
   CHECK(error_of([&] { decoder.logits(0); }) == "Decoder: row 0 was fed nothing yet, so nothing follows");
 }
 

@@ -99,6 +99,31 @@ TEST_CASE("prompts from a file, a line each, and from stdin") {
             .out.substr(0, 60) == all.out.substr(0, 60));
 }
 
+TEST_CASE("prompts written together give what each gives alone") {
+  const TrainedWorkplace work;
+  const std::string prompts = "the light\nand he\nthe light\nupon the waters, upon the waters, upon the waters\na\n";
+  REQUIRE(work.generate({"--length", "3", "--prompt", "he was ", "--save-state", work / "state"}).code == 0);
+  for (const Arguments& how : {Arguments{"--length", "50"},
+                               {"--length", "90", "--stop", "he ", "--temperature", "0.8"},
+                               {"--length", "50", "--temperature", "0", "--speculate", "5"},
+                               {"--length", "20", "--state", work / "state"}}) {
+    const auto made = [&](const char* batch) {
+      const Outcome all = work.generate(how + Arguments{"--prompts", "-", "--batch", batch}, {.input = prompts});
+      CHECK(all.code == 0);
+      auto lines = lines_of(all.out);
+      for (auto& line : lines) line.erase("tokens_per_s");
+      return lines;
+    };
+    const auto alone = made("1");
+    REQUIRE(alone.size() == 5);
+    CHECK(made("2") == alone);  // to the last digit of the log-probability
+    CHECK(made("16") == alone);
+    auto first = lines_of(work.generate(how + Arguments{"--prompt", "the light", "--json"}).out).back();
+    CHECK(first["text"] == alone[0]["text"]);
+    CHECK(first["logprob"] == alone[0]["logprob"]);
+  }
+}
+
 TEST_CASE("filter-thres is top-k in the reference's words; a repetition penalty changes the text") {
   const TrainedWorkplace work;
   const Arguments length = {"--length", "60"};

@@ -29,7 +29,13 @@ TEST_CASE("generating from what is wrong or contradicts itself") {
         "1 rondo: " + (work / "empty") + ": no prompts; write one a line\n");
   write_file(work / "gap", "one\n\nthree\n");
   CHECK(work.complaint_of({"--prompts", work / "gap", "--length", "1"}) ==
+        "1 rondo: " + (work / "gap") + ":2: the prompt is empty; give it at least one byte\n");
+  CHECK(work.complaint_of({"--prompts", work / "gap", "--length", "1", "--batch", "1"}) ==
         "1 seed 4\nrondo: " + (work / "gap") + ":2: the prompt is empty; give it at least one byte\n");
+  CHECK(work.complaint_of({"--prompts", work / "none"}) ==
+        "1 rondo: cannot read " + (work / "none") + ": No such file or directory\n");
+  CHECK(work.complaint_of({"--prompts", work / ""}) == "1 rondo: cannot read " + (work / "") + ": Is a directory\n");
+  CHECK(work.complaint_of({"--prompts", work / "gap", "--batch", "33"}).starts_with("2 rondo: --batch: "));
   CHECK(work.complaint_of({"--state", work / "none"}) ==
         "1 rondo: cannot read " + (work / "none") + ": No such file or directory\n");
   CHECK(work.complaint_of({"--state", work.checkpoint("run", "00000060") + "/model.safetensors"}) ==

@@ -1,6 +1,7 @@
 #include "models/block_recurrent/continuation.h"
 
 #include <algorithm>
+#include <iterator>
 
 namespace rondo {
 
@@ -29,24 +30,43 @@ void Continuation::feed(const Tensor& tokens) {
   logits_ = Tensor();
 }
 
-// The token drawn last goes in, and with it what is likely to follow.
-void Continuation::feed_last() {
-  std::vector<int64_t> tokens = {last_};
-  draft_.clear(), approved_ = 0;
-  const int64_t most = std::min(most_draft_, decoder_.room(row_) - 1);
-  if (most > 0) {
-    std::vector<int64_t> text(decoder_.recent(row_).begin(), decoder_.recent(row_).end());
-    text.push_back(last_);
-    draft_ = look_up(text, most);
-    tokens.insert(tokens.end(), draft_.begin(), draft_.end());
+// What is likely to follow the token drawn last.
+std::vector<int64_t> Continuation::draft(int64_t most) const {
+  most = std::min({most, most_draft_, decoder_.room(row_) - 1});
+  if (most <= 0) return {};
+  std::vector<int64_t> text(decoder_.recent(row_).begin(), decoder_.recent(row_).end());
+  text.push_back(last_);
+  return look_up(text, most);
+}
+
+void Continuation::feed_drawn(std::span<Continuation* const> texts) {
+  std::vector<Continuation*> ready;
+  std::copy_if(texts.begin(), texts.end(), std::back_inserter(ready), [](auto* text) { return text->last_ >= 0; });
+  if (ready.empty()) return;
+  std::sort(ready.begin(), ready.end(), [](auto* a, auto* b) { return a->row_ < b->row_; });
+  Decoder& decoder = ready[0]->decoder_;
+  std::vector<int64_t> counts(size_t(decoder.batch()), 0), tokens;
+  for (Continuation* text : ready) {
+    check(&text->decoder_ == &decoder && counts[size_t(text->row_)] == 0,
+          "feed_drawn: the texts must be different rows of one decoder");
+    text->draft_ = text->draft(kFewRows / int64_t(ready.size()) - 1), text->approved_ = 0;
+    text->speculation_.drafted += int64_t(text->draft_.size());
+    counts[size_t(text->row_)] = 1 + int64_t(text->draft_.size());
+    tokens.push_back(text->last_);
+    tokens.insert(tokens.end(), text->draft_.begin(), text->draft_.end());
   }
-  speculation_.drafted += int64_t(draft_.size());
-  logits_ = to(decoder_.extend(row_, tensor(tokens, {int64_t(tokens.size())})), DType::f32);
-  last_ = -1;
+  const Tensor logits = to(decoder.extend_rows(counts, tensor(tokens, {int64_t(tokens.size())})), DType::f32);
+  int64_t first = 0;
+  for (Continuation* text : ready) {
+    const int64_t n = counts[size_t(text->row_)];
+    text->logits_ = ready.size() == 1 ? logits : narrow(logits, 0, first, n);
+    text->last_ = -1;
+    first += n;
+  }
 }
 
 Continuation::Drawn Continuation::next() {
-  if (last_ >= 0) feed_last();
+  feed_last();
   if (!logits_) {
     const Tensor logits = decoder_.logits(row_);
     logits_ = to(reshape(logits, {1, logits.numel()}), DType::f32);
@@ -70,7 +90,7 @@ Continuation::Drawn Continuation::next() {
 }
 
 void Continuation::settle() {
-  if (last_ >= 0) feed_last();
+  feed_last();
   decoder_.rewind(row_, int64_t(draft_.size() - approved_));
   draft_.clear(), approved_ = 0;
   logits_ = Tensor();

@@ -1,6 +1,7 @@
 #include "models/block_recurrent/decoder.h"
 
 #include <algorithm>
+#include <numeric>
 
 namespace rondo {
 
@@ -100,6 +101,22 @@ Tensor Decoder::extend(int64_t row, const Tensor& tokens) {
         ", but must be [1 to ", room(row), "] of i64: its block has room for that many");
   std::vector<int64_t> counts(rows_.size(), 0);
   counts[size_t(row)] = tokens.numel();
+  return advance(counts, tokens, true);
+}
+
+Tensor Decoder::extend_rows(const std::vector<int64_t>& counts, const Tensor& tokens) {
+  check(int64_t(counts.size()) == batch(), "Decoder: ", counts.size(),
+        " counts of tokens were given, but the batch is ", batch());
+  for (int64_t row = 0; row < batch(); ++row) {
+    const int64_t count = counts[size_t(row)];
+    check(count >= 0 && count <= room(row), "Decoder: row ", row, " cannot be extended by ", count,
+          " tokens: its block has room for 0 to ", room(row));
+  }
+  const int64_t n = std::accumulate(counts.begin(), counts.end(), int64_t{0});
+  check(n > 0 && tokens.shape() == Shape{n} && tokens.dtype() == DType::i64,
+        "Decoder: the tokens that extend the rows "
+        "have shape ",
+        tokens.shape(), " and are ", tokens.dtype(), ", but must be (", n, ") of i64, at least one");
   return advance(counts, tokens, true);
 }
 

@@ -22,6 +22,9 @@ class Decoder {
   Tensor step(const Tensor& tokens);
   // Feeds a row a few tokens ([n] i64, 1 <= n <= room(row)). Returns the logits [n, V] of what follows each.
   Tensor extend(int64_t row, const Tensor& tokens);
+  // The same for several rows in one pass: counts[row] tokens each, 0 to room(row), one row's after the other's. With
+  // up to kFewRows of them a row's logits are to the bit what it has alone.
+  Tensor extend_rows(const std::vector<int64_t>& counts, const Tensor& tokens);
   // Takes back the last n tokens of the last call: fewer than it fed.
   void rewind(int64_t row, int64_t n);
 

@@ -31,9 +31,12 @@ void chunk_product(int64_t k, const T* a, int64_t lda, const T* b, int64_t ldb, 
   for (int64_t p = 0; p < k; ++p) {
     const V* row = reinterpret_cast<const V*>(b + p * ldb);
 #pragma GCC unroll 2
-    for (int m = 0; m < M; ++m)
+    for (int m = 0; m < M; ++m) {
+      V x;
+      for (int64_t v = 0; v < Register<T>::length; ++v) x[v] = a[m * lda + p];
 #pragma GCC unroll 4
-      for (int v = 0; v < kAcross; ++v) sum[m][v] += a[m * lda + p] * row[v];
+      for (int v = 0; v < kAcross; ++v) sum[m][v] = cpu::multiply_add(x, row[v], sum[m][v]);
+    }
   }
   for (int m = 0; m < M; ++m)
     for (int v = 0; v < kAcross; ++v) reinterpret_cast<V*>(c + m * ldc)[v] = sum[m][v];

@@ -15,8 +15,6 @@ namespace {
 
 using cpu::Register;
 
-constexpr int kRows = 4;  // rows of W at once
-
 // A register of numbers at p, widened, exactly, where they are kept narrow.
 template <class T>
 typename Register<T>::type load(const T* p) {
@@ -52,59 +50,90 @@ requires(!std::is_same_v<T, W>) typename Register<T>::type load(const W* p) {
 }
 #endif
 
-// The sum of x[i] w[i], for kRows rows w of width k. Each is one sum in a fixed order, whatever type w is kept in.
+// The first n numbers at p as a register, zeros behind them.
 template <class T, class W>
-void dot_products(int64_t k, const T* x, const W* const* w, T* sums) {
+typename Register<T>::type load_some(const W* p, int64_t n) {
+  W some[Register<T>::length] = {};
+  std::copy(p, p + n, some);
+  return load<T>(some);
+}
+
+// sums[m][r] = the sum of x[m][i] w[r][i], for M rows x and R rows w of width k. Each is one sum in a fixed order,
+// whatever M and R are and whatever type w is kept in.
+template <int M, int R, class T, class W>
+void dot_products(int64_t k, const T* x, const W* w, T sums[M][R]) {
   using V = typename Register<T>::type;
   constexpr int64_t length = Register<T>::length;
-  V sum[kRows][2] = {};
-  int64_t i = 0;
-  for (; i + 2 * length <= k; i += 2 * length) {
-    const V x0 = load<T>(x + i), x1 = load<T>(x + i + length);
+  V sum[M][R] = {};
+  const auto add = [&](auto&& load_x, auto&& load_w) {
+    V rows[M];
 #pragma GCC unroll 4
-    for (int r = 0; r < kRows; ++r) sum[r][0] += x0 * load<T>(w[r] + i), sum[r][1] += x1 * load<T>(w[r] + i + length);
-  }
-  for (int r = 0; r < kRows; ++r) {
-    const V both = sum[r][0] + sum[r][1];
-    T lanes[length];
-    for (int64_t v = 0; v < length; ++v) lanes[v] = both[v];
-    for (int64_t half = length / 2; half > 0; half /= 2)
-      for (int64_t v = 0; v < half; ++v) lanes[v] += lanes[v + half];
-    for (int64_t j = i; j < k; ++j) lanes[0] += x[j] * T(w[r][j]);
-    sums[r] = lanes[0];
-  }
+    for (int m = 0; m < M; ++m) rows[m] = load_x(x + m * k);
+#pragma GCC unroll 8
+    for (int r = 0; r < R; ++r) {
+      const V wide = load_w(w + r * k);
+#pragma GCC unroll 4
+      for (int m = 0; m < M; ++m) sum[m][r] = cpu::multiply_add(rows[m], wide, sum[m][r]);
+    }
+  };
+  int64_t i = 0;
+  const auto whole = [&](const auto* row) { return load<T>(row + i); };
+  const auto rest = [&](const auto* row) { return load_some<T>(row + i, k - i); };
+  for (; i + length <= k; i += length) add(whole, whole);
+  if (i < k) add(rest, rest);
+  for (int m = 0; m < M; ++m)
+    for (int r = 0; r < R; ++r) {
+      T lanes[length];
+      for (int64_t v = 0; v < length; ++v) lanes[v] = sum[m][r][v];
+      for (int64_t half = length / 2; half > 0; half /= 2)
+        for (int64_t v = 0; v < half; ++v) lanes[v] += lanes[v + half];
+      sums[m][r] = lanes[0];
+    }
 }
+
+// One product, to be cut into rows of W.
+template <class T, class W>
+struct Product {
+  int64_t m, n, k;
+  const T *x, *scale;  // scale may be null
+  const W* w;
+  bool accumulate;
+  T* y;
+
+  // The columns j..j+R-1 of the rows i..i+M-1 of y.
+  template <int M, int R>
+  void block(int64_t i, int64_t j) const {
+    T sums[M][R];
+    dot_products<M, R>(k, x + i * k, w + j * k, sums);
+    for (int a = 0; a < M; ++a)
+      for (int b = 0; b < R; ++b) {
+        T& out = y[(i + a) * n + j + b];
+        out = cpu::multiply_add(sums[a][b], scale ? scale[j + b] : T(1), accumulate ? out : T(0));
+      }
+  }
+  // As many sums as registers hold: few rows of x and four of W, which stay in the cache for the next rows of x; eight
+  // of W where there is one row of x, so that reading W is all that takes time.
+  template <int R>
+  void columns(int64_t j) const {
+    int64_t i = 0;
+    for (; i + 3 <= m; i += 3) block<3, R>(i, j);
+    if (i + 2 == m) block<2, R>(i, j);
+    if (i + 1 == m) block<1, R>(i, j);
+  }
+  void columns(int64_t j, int64_t end) const {
+    for (; m == 1 && j + 8 <= end; j += 8) block<1, 8>(0, j);
+    for (; j + 4 <= end; j += 4) columns<4>(j);
+    for (; j < end; ++j) columns<1>(j);
+  }
+};
 
 template <class T, class W>
 void product(const Tensor& x, const Tensor& weight, const Tensor& scale, bool accumulate, const Tensor& y) {
-  const int64_t k = weight.dim(1), n = weight.dim(0), m = k ? x.numel() / k : 0;
-  const T *xs = x.data<T>(), *scales = scale ? scale.data<T>() : nullptr;
-  const W* ws = weight.data<W>();
-  T* ys = y.data<T>();
-  const int64_t grain = std::max<int64_t>(1, 65536 / std::max<int64_t>(1, k) / kRows) * kRows;
-  // One row of x takes W as it is kept; for several it is widened once.
-  const bool widen = m > 1 && !std::is_same_v<W, T>;
-  parallel_chunks(n, grain, [&](int64_t begin, int64_t end) {
-    cpu::Scratch scratch;
-    T* widened = widen ? scratch.get<T>(kRows * k) : nullptr;
-    for (int64_t j = begin; j < end; j += kRows) {
-      const W* rows[kRows];
-      const T* wide[kRows] = {};
-      for (int64_t r = 0; r < kRows; ++r) {
-        rows[r] = ws + std::min(j + r, end - 1) * k;  // the last rows once more, where W has no four left
-        if (!widen) continue;
-        wide[r] = widened + r * k;
-        for (int64_t i = 0; i < k; ++i) widened[r * k + i] = T(rows[r][i]);
-      }
-      for (int64_t i = 0; i < m; ++i) {
-        T sums[kRows];
-        widen ? dot_products(k, xs + i * k, wide, sums) : dot_products(k, xs + i * k, rows, sums);
-        T* out = ys + i * n + j;
-        for (int64_t r = 0; r < std::min<int64_t>(kRows, end - j); ++r)
-          out[r] = (accumulate ? out[r] : T(0)) + (scales ? sums[r] * scales[j + r] : sums[r]);
-      }
-    }
-  });
+  const int64_t n = weight.dim(0), k = weight.dim(1), m = k ? x.numel() / k : 0;
+  const Product<T, W> all = {
+      m, n, k, x.data<T>(), scale ? scale.data<T>() : nullptr, weight.data<W>(), accumulate, y.data<T>()};
+  const int64_t work = std::max<int64_t>(1, k * (m + 3) / 4);  // of a column: three rows more cost little
+  parallel_chunks(n, std::max<int64_t>(8, 65536 / work / 8 * 8), [&](int64_t j, int64_t end) { all.columns(j, end); });
 }
 
 }  // namespace

@@ -1,0 +1,28 @@
+#include "apps/lines.h"
+
+#include <cerrno>
+#include <cstdlib>
+#include <cstring>
+
+#include "tensor/check.h"
+
+namespace rondo {
+
+Lines::Lines(const std::string& name) : name_(name), file_(name == "-" ? stdin : std::fopen(name.c_str(), "re")) {
+  check(file_, "cannot read ", name, ": ", std::strerror(errno));
+}
+
+Lines::~Lines() {
+  if (file_ != stdin) std::fclose(file_);
+  std::free(line_);
+}
+
+std::optional<std::string> Lines::next() {
+  const ssize_t n = ::getline(&line_, &room_, file_);
+  check(n >= 0 || !std::ferror(file_), "cannot read ", name_, ": ", std::strerror(errno));
+  if (n < 0) return {};
+  ++number_;
+  return std::string(line_, size_t(line_[n - 1] == '\n' ? n - 1 : n));
+}
+
+}  // namespace rondo
