@@ -33,6 +33,22 @@ TEST_CASE("decoder: a prompt of any length, in any pieces") {
   }
 }
 
+TEST_CASE("decoder: a prompt that ends inside a wide block") {
+  for (const std::vector<int64_t>& recurrent : {std::vector<int64_t>{}, {1, 3}}) {
+    BlockRecurrentTransformer model = make(recurrent, DType::f64, 40);
+    model.config.max_seq_len = 80;
+    const Tensor tokens = random_tokens(240, 4), expected = full_forward(model, tokens);
+    for (const int64_t n : {31, 32, 33, 39, 40, 41, 79, 115, 200, 232}) {
+      Decoder decoder(model, 2);
+      CHECK(max_abs_diff(decoder.prefill(1, narrow(tokens, 0, 0, n)), row(expected, n - 1)) < 1e-12);
+      CHECK(decoder.position(1) == n);
+      for (int64_t i = n; i < n + 7; ++i)
+        CHECK(max_abs_diff(row(decoder.extend(1, narrow(tokens, 0, i, 1)), 0), row(expected, i)) < 1e-12);
+      CHECK(max_abs_diff(decoder.prefill(1, narrow(tokens, 0, n + 7, 240 - n - 7)), row(expected, 239)) < 1e-12);
+    }
+  }
+}
+
 TEST_CASE("decoder: rows of a batch at different places") {
   const BlockRecurrentTransformer model = make({1, 2}, DType::f64);
   const Tensor a = random_tokens(30, 5), b = random_tokens(30, 6), c = random_tokens(30, 7);

@@ -8,7 +8,8 @@ namespace rondo::testing {
 inline BlockRecurrentTransformer make(const std::vector<int64_t>& recurrent, DType dtype, int64_t width = 4) {
   BlockRecurrentConfig c;
   c.num_tokens = 20, c.dim = 12, c.depth = 3, c.dim_head = 4, c.heads = 3;
-  c.max_seq_len = 8, c.block_width = width, c.num_state_vectors = 5, c.recurrent_layers = recurrent;
+  c.max_seq_len = std::max<int64_t>(8, width), c.block_width = width, c.num_state_vectors = 5,
+  c.recurrent_layers = recurrent;
   Generator g{7, 0, 0};
   return BlockRecurrentTransformer(c, g, dtype);
 }

@@ -17,7 +17,7 @@ AttentionBlock::AttentionBlock(const BlockRecurrentConfig& c, bool recurrent, Ge
 // All blocks of the segment go through the layer at once: whatever a block needs of the ones before it (their keys,
 // values and states) follows from the layer's input alone. Only the states themselves are made one after the other.
 AttentionBlock::Result AttentionBlock::operator()(const Tensor& x, const Tensor& memory, const Tensor& state,
-                                                  int64_t block_width, const Tensor& rotary_table, bool carry) const {
+                                                  int64_t block_width, const Tensor& rotary_table, Carry carry) const {
   const int64_t B = x.dim(0), n = x.dim(1), W = block_width, blocks = (n + W - 1) / W;
   const Tensor h = norm(x);
   const Tensor kv = to_kv(h);  // (B, n, 2D)
@@ -32,13 +32,13 @@ AttentionBlock::Result AttentionBlock::operator()(const Tensor& x, const Tensor&
     for (int64_t block = 0; block < blocks; ++block) {
       const StateContainer::Prepared p = s.prepare(c);
       state_kv.push_back(reshape(repeat_batch(p.kv, B), {B, 1, p.kv.dim(1), p.kv.dim(2)}));
-      if (carry || block + 1 < blocks) c = s.write(p, block_kv(block));
+      if (carry == Carry::all || block + 1 < blocks) c = s.write(p, block_kv(block));
     }
     seen = concat({seen, s.read(h, concat(state_kv, 1), W)}, -1);  // (B, n, 2*H*D)
     result.state = c;
   }
   result.x = to_out(seen, x);
-  if (carry) result.memory = block_kv(blocks - 1);
+  if (carry != Carry::nothing) result.memory = block_kv(blocks - 1);
   return result;
 }
 

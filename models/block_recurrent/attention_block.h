@@ -7,6 +7,10 @@
 
 namespace rondo {
 
+// What a pass leaves for what follows it: nothing; the keys and values of its last block, which may go on; or these and
+// the state written from them.
+enum class Carry { nothing, keys, all };
+
 struct AttentionBlock {
   LayerNorm norm;
   Linear to_q, to_kv, to_out;  // d -> H*D; d -> 2D (one key/value head); H*D or 2*H*D -> d
@@ -22,9 +26,9 @@ struct AttentionBlock {
     Tensor state;   // (B, S, d), or {} in a layer without state
   };
   // x (B, n, d) is a whole segment or its beginning; memory (B, m, 2D) and state (B, S, d) come from before it, or are
-  // {}. Unless `carry`, memory and state are not wanted and left out.
+  // {}.
   Result operator()(const Tensor& x, const Tensor& memory, const Tensor& state, int64_t block_width,
-                    const Tensor& rotary_table, bool carry) const;
+                    const Tensor& rotary_table, Carry carry) const;
 
   template <class F>
   void each(F&& f) {

@@ -57,15 +57,13 @@ Tensor Decoder::prefill(int64_t index, const Tensor& tokens) {
   check(tokens.rank() == 1 && tokens.numel() > 0 && tokens.dtype() == DType::i64,
         "Decoder: the tokens of a row have shape ", tokens.shape(), " and are ", tokens.dtype(),
         ", but must be [1 or more] of i64");
-  const BlockRecurrentConfig& c = model_->config;
+  const int64_t W = model_->config.block_width;
   int64_t left = tokens.numel();
   while (left > 0) {
-    if (row.filled == c.block_width) finish_block(index);
-    // Whole blocks, as many as a segment holds, go through the model at once; so does what begins or ends a block.
-    const int64_t whole = row.filled > 0 ? 0 : std::min(c.max_seq_len, left) / c.block_width * c.block_width;
-    const int64_t n = whole > 0 ? whole : std::min(left, c.block_width - row.filled);
+    if (row.filled == W) finish_block(index);
+    const int64_t n = row.filled == 0 && left >= W ? left / W * W : std::min(left, W - row.filled);
     const Tensor next = narrow(tokens, 0, tokens.numel() - left, n);
-    if (whole > 0) {
+    if (row.filled == 0 && n >= std::min(W, kFewRows)) {
       prefill_blocks(index, next);
     } else {
       std::vector<int64_t> counts(rows_.size(), 0);
@@ -77,16 +75,28 @@ Tensor Decoder::prefill(int64_t index, const Tensor& tokens) {
   return logits(index);
 }
 
+// Whole blocks or the beginning of one, as in training: segment by segment.
 void Decoder::prefill_blocks(int64_t index, const Tensor& tokens) {
-  const Row& row = at(index);
-  const int64_t n = tokens.numel();
+  Row& row = at(index);
+  const BlockRecurrentConfig& c = model_->config;
+  const int64_t n = tokens.numel(), segment = c.max_seq_len / c.block_width * c.block_width;
+  const bool whole = n % c.block_width == 0;
   Carried carried;
   if (row.before[0]) carried.memories = row.before;
   for (const StateContainer::Prepared& s : row.states)
     if (s.state) carried.states.push_back(s.state);
-  const auto r = (*model_)(reshape(tokens, {1, n}), carried, true);
-  start_block(index, r.carried);
-  fed(index, tokens.data<int64_t>(), n, reshape(narrow(r.logits, 1, n - 1, 1), {1, model_->config.num_tokens}));
+  Tensor last;  // (1, 1, d)
+  for (int64_t first = 0; first < n; first += segment) {
+    const int64_t count = std::min(segment, n - first);
+    auto r =
+        model_->hidden(reshape(narrow(tokens, 0, first, count), {1, count}), carried, whole ? Carry::all : Carry::keys);
+    carried = std::move(r.carried), last = narrow(r.x, 1, count - 1, 1);
+  }
+  if (whole)
+    start_block(index, carried);
+  else
+    fill_block(index, carried.memories);
+  fed(index, tokens.data<int64_t>(), n, reshape(model_->head(model_->final_norm(last)), {1, c.num_tokens}));
 }
 
 Tensor Decoder::step(const Tensor& tokens) {

@@ -60,6 +60,7 @@ class Decoder {
   Row& at(int64_t row);
   void start_block(int64_t row, const Carried& carried);
   void finish_block(int64_t row);
+  void fill_block(int64_t row, const Tensors& kv);
   void prefill_blocks(int64_t row, const Tensor& tokens);
   Tensor advance(const std::vector<int64_t>& counts, const Tensor& tokens, bool all_logits);
   void fed(int64_t row, const int64_t* tokens, int64_t n, const Tensor& logits);

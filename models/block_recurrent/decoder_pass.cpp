@@ -58,6 +58,16 @@ void Decoder::cache_state(int64_t row, size_t layer) {
   });
 }
 
+// The first tokens of a block that is empty: keys and values (1, n, 2D) per layer.
+void Decoder::fill_block(int64_t index, const Tensors& kv) {
+  Row& row = at(index);
+  for (size_t i = 0; i < kv.size(); ++i) {
+    copy_some(kv[i], 0, row.block[i], 0, kv[i].dim(1));
+    cache_window(index, i, kv[i], model_->config.block_width);
+  }
+  row.filled = kv[0].dim(1);
+}
+
 // The next tokens of the rows, counts[row] of them each, none beyond the end of its block. Returns the logits of all,
 // or of the last one only.
 Tensor Decoder::advance(const std::vector<int64_t>& counts, const Tensor& tokens, bool all_logits) {

@@ -91,12 +91,11 @@ void Decoder::load_row(int64_t index, const Reader& file) {
       carried.states.push_back(reshape(file.take(layer("state.", i), {S, c.dim}, dtype), {1, S, c.dim}));
   }
   start_block(index, carried);
-  for (size_t i = 0; i < model_->layers.size(); ++i) {
-    const Tensor block = reshape(file.take(layer("block.", i), {filled, D2}, dtype), {1, filled, D2});
-    if (filled > 0) std::memcpy(row.block[i].bytes(), block.bytes(), block.n_bytes());
-    cache_window(index, i, block, W);
-  }
-  row.filled = filled, row.position = position;
+  Tensors block;
+  for (size_t i = 0; i < model_->layers.size(); ++i)
+    block.push_back(reshape(file.take(layer("block.", i), {filled, D2}, dtype), {1, filled, D2}));
+  fill_block(index, block);
+  row.position = position;
   row.recent = file.take_some("recent", int64_t(2 * kRecent), {0}, DType::i64).to_vector<int64_t>();
   const int64_t kept = std::max(filled, int64_t(row.recent.size()));
   check(position >= kept, file.path, ": ", file.prefix, "position is ", position, ", but ", kept, " tokens are kept");

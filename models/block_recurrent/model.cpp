@@ -58,24 +58,29 @@ BlockRecurrentTransformer::BlockRecurrentTransformer(const BlockRecurrentConfig&
 
 BlockRecurrentTransformer::Result BlockRecurrentTransformer::operator()(const Tensor& tokens, const Carried& carried,
                                                                         bool return_carried) const {
+  const bool full = tokens.rank() == 2 && tokens.dim(1) == config.max_seq_len;
+  Hidden h = hidden(tokens, carried, return_carried || full ? Carry::all : Carry::nothing);
+  return {head(final_norm(h.x)), std::move(h.carried)};
+}
+
+BlockRecurrentTransformer::Hidden BlockRecurrentTransformer::hidden(const Tensor& tokens, const Carried& carried,
+                                                                    Carry carry) const {
   check(tokens.rank() == 2 && tokens.dim(1) >= 1 && tokens.dim(1) <= config.max_seq_len, "model: tokens have shape ",
         tokens.shape(), ", but must be [batch, 1 to max_seq_len = ", config.max_seq_len, "]");
   check_carried(config, tokens.dim(0), carried);
-  const bool carry = return_carried || tokens.dim(1) == config.max_seq_len;
-  Result result;
-  Tensor x = token_emb(tokens);  // (B, n, d)
+  Hidden result{token_emb(tokens), {}};
   size_t state = 0;
   for (size_t i = 0; i < layers.size(); ++i) {
     const AttentionBlock& attention = layers[i].attention;
     const Tensor memory = carried.memories.empty() ? Tensor() : carried.memories[i];
     const bool recurrent = attention.state_container.has_value();
     const Tensor before = recurrent && !carried.states.empty() ? carried.states[state++] : Tensor();
-    AttentionBlock::Result r = attention(x, memory, before, config.block_width, rotary, carry);
-    x = layers[i].feed_forward(r.x);
-    if (carry) result.carried.memories.push_back(r.memory);
-    if (carry && recurrent) result.carried.states.push_back(r.state);
+    AttentionBlock::Result r = attention(result.x, memory, before, config.block_width, rotary, carry);
+    result.x = layers[i].feed_forward(r.x);
+    if (carry == Carry::nothing) continue;
+    result.carried.memories.push_back(r.memory);
+    if (recurrent) result.carried.states.push_back(r.state);
   }
-  result.logits = head(final_norm(x));
   return result;
 }
 

@@ -44,6 +44,12 @@ struct BlockRecurrentTransformer {
   // tokens [B, n] i64, 1 <= n <= max_seq_len. A full segment returns what to carry on; a shorter one only when asked
   // (`return_carried`): then its last, partial block's keys and values as they are, and the state written from it.
   Result operator()(const Tensor& tokens, const Carried& carried = {}, bool return_carried = false) const;
+  // The same without the head: x (B, n, d), of which head(final_norm(x)) makes the logits.
+  struct Hidden {
+    Tensor x;
+    Carried carried;
+  };
+  Hidden hidden(const Tensor& tokens, const Carried& carried, Carry carry) const;
 
   // The names of the reference's state dict.
   template <class F>
