@@ -1,13 +1,36 @@
 // rondo chat: a line in, a line out, over one sequence that remembers all of them.
 #include <unistd.h>
 
+#include <cerrno>
+#include <cstring>
 #include <iostream>
+#include <optional>
 
 #include "apps/session.h"
 
 namespace rondo {
 namespace {
 
+// The next line of stdin without its end; none at the end of the input, or when a signal comes before it is whole.
+// `rest` is what was read behind the line.
+std::optional<std::string> read_line(const Interrupt& interrupt, std::string& rest) {
+  size_t end;
+  while ((end = rest.find('\n')) == std::string::npos) {
+    if (!interrupt.wait_to_read(STDIN_FILENO)) return {};
+    char bytes[4096];
+    const ssize_t n = ::read(STDIN_FILENO, bytes, sizeof bytes);
+    if (n < 0 && errno == EINTR) continue;
+    check(n >= 0, "cannot read stdin: ", std::strerror(errno));
+    if (n == 0 && rest.empty()) return {};
+    rest.append(n == 0 ? "\n" : std::string(bytes, size_t(n)));
+  }
+  const std::string line = rest.substr(0, end);
+  rest.erase(0, end + 1);
+  return line;
+}
+
+// Ctrl-C ends an answer; at the prompt, or where nobody sits at a terminal, it ends the chat. Either way the state is
+// saved.
 void run(SessionOptions& options) {
   if (options.stops.empty()) options.stops.push_back("\n");
   const LoadedModel loaded = open_model(options);
@@ -15,19 +38,24 @@ void run(SessionOptions& options) {
   Session session(loaded, options, seed);
   std::cerr << "seed " << seed << std::endl;
   const bool terminal = isatty(STDIN_FILENO) && isatty(STDOUT_FILENO);
+  Interrupt interrupt;
   bool open = true;
-  std::string line;
-  while (open && (!terminal || write_out("> ")) && std::getline(std::cin, line)) {
+  std::string rest;
+  while (open && !interrupt.requested() && (!terminal || write_out("> "))) {
+    const std::optional<std::string> line = read_line(interrupt, rest);
+    if (!line) break;
     try {
-      session.feed(0, line + "\n", "the line");
+      session.feed(0, *line + "\n", "the line");
     } catch (const Error& e) {  // the next line may be better
       std::cerr << "rondo: " << e.what() << std::endl;
       continue;
     }
     const Session::Written w = session.write(
+        interrupt,
         [&](int64_t, const std::string& text, const Continuation::Drawn*) { return open = write_out(text); })[0];
     open = open && write_out("\n");
     tell_speed(options, w, session.speculation());
+    if (w.interrupted && terminal) session.save(), interrupt.forget();
   }
   if (terminal && open) write_out("\n");
   session.save();

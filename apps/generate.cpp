@@ -66,12 +66,13 @@ void run_one(const Options& o, const LoadedModel& loaded, uint64_t seed) {
   tell_seed(seed);
   std::string all;
   bool open = true;
-  const Session::Written w = session.write([&](int64_t, const std::string& text, const Continuation::Drawn* drawn) {
-    if (!o.json) return open = write_out(text);
-    all += text;
-    if (drawn) open = write_out(line_of({{"token", drawn->token}, {"logprob", drawn->log_probability}}));
-    return open;
-  })[0];
+  const Session::Written w =
+      session.write(Interrupt(), [&](int64_t, const std::string& text, const Continuation::Drawn* drawn) {
+        if (!o.json) return open = write_out(text);
+        all += text;
+        if (drawn) open = write_out(line_of({{"token", drawn->token}, {"logprob", drawn->log_probability}}));
+        return open;
+      })[0];
   session.save();
   if (open && o.json) {
     Json last = summary(w, all, seed);
@@ -106,10 +107,11 @@ void run_all(const Options& o, const LoadedModel& loaded, uint64_t seed) {
     if (number == 0) tell_seed(seed);
     number += prompts.size();
     texts.resize(prompts.size());
-    const auto written = session.write([&](int64_t i, const std::string& text, const Continuation::Drawn*) {
-      texts[size_t(i)] += text;
-      return true;
-    });
+    const auto written =
+        session.write(Interrupt(), [&](int64_t i, const std::string& text, const Continuation::Drawn*) {
+          texts[size_t(i)] += text;
+          return true;
+        });
     double seconds = 0;
     for (size_t i = 0; i < prompts.size() && open; ++i) {
       Json line{{"prompt", prompts[i]}};

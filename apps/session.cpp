@@ -10,7 +10,6 @@
 #include <random>
 
 #include "apps/corpus.h"
-#include "apps/interrupt.h"
 #include "apps/streams.h"
 #include "apps/text_stream.h"
 #include "apps/usage.h"
@@ -77,9 +76,8 @@ void Session::feed(int64_t sequence, std::string_view text, const std::string& n
   if (!text.empty()) texts_[size_t(sequence)].feed(reshape(tokens_of(text), {int64_t(text.size())}));
 }
 
-std::vector<Session::Written> Session::write(const Put& put) {
+std::vector<Session::Written> Session::write(const Interrupt& interrupt, const Put& put) {
   const auto start = std::chrono::steady_clock::now();
-  const Interrupt interrupt;
   std::vector<Written> written(texts_.size());
   std::vector<TextStream> streams(texts_.size(), TextStream(options_.stops));
   std::vector<int64_t> going;

@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "apps/commands.h"
+#include "apps/interrupt.h"
 #include "apps/run.h"
 #include "models/block_recurrent/continuation.h"
 
@@ -44,7 +45,7 @@ class Session {
     bool stopped = false;      // by a stop text
     bool interrupted = false;  // by Ctrl-C or SIGTERM
   };
-  std::vector<Written> write(const Put& put);
+  std::vector<Written> write(const Interrupt& interrupt, const Put& put);
 
   // Of all sequences together.
   Continuation::Speculation speculation() const;
