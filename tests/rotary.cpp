@@ -7,7 +7,7 @@ using namespace rondo::testing;
 namespace {
 
 Op rotation(const Tensor& table, Rotate which, int64_t first, int64_t window) {
-  return [=](const std::vector<Tensor>& in) { return rotary(in[0], table, which, first, window); };
+  return [=](const std::vector<Tensor>& in) { return rotary(in[0], to(table, in[0].device()), which, first, window); };
 }
 
 // x * cos * scale + rotate_half(x) * sin * scale, as the reference writes it.
