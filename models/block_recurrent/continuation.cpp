@@ -17,6 +17,11 @@ std::vector<int64_t> look_up(std::span<const int64_t> text, int64_t n) {
   return {found.begin(), found.end()};
 }
 
+namespace {
+// Logits to draw from.
+Tensor on_host(const Tensor& logits) { return to(to(logits, DType::f32), Device::cpu); }
+}  // namespace
+
 Continuation::Continuation(Decoder& decoder, int64_t row, const SamplingOptions& how, Generator g, int64_t draft)
     : decoder_(decoder), row_(row), how_(how), generator_(g), most_draft_(draft) {
   how.validate();
@@ -41,7 +46,7 @@ void Continuation::feed_last() {
     tokens.insert(tokens.end(), draft_.begin(), draft_.end());
   }
   speculation_.drafted += int64_t(draft_.size());
-  logits_ = to(decoder_.extend(row_, tensor(tokens, {int64_t(tokens.size())})), DType::f32);
+  logits_ = on_host(decoder_.extend(row_, tensor(tokens, {int64_t(tokens.size())})));
   last_ = -1;
 }
 
@@ -49,7 +54,7 @@ Continuation::Drawn Continuation::next() {
   if (last_ >= 0) feed_last();
   if (!logits_) {
     const Tensor logits = decoder_.logits(row_);
-    logits_ = to(reshape(logits, {1, logits.numel()}), DType::f32);
+    logits_ = on_host(reshape(logits, {1, logits.numel()}));
   }
   const int64_t V = logits_.dim(1);
   const size_t ahead = draft_.size() - approved_;
