@@ -36,6 +36,16 @@ TEST_CASE("--version tells what the program is made of") {
     CHECK_MESSAGE(o.out.find(line) != std::string::npos, line);
 }
 
+TEST_CASE("the program is linked to no library of CUDA: it starts where there is none, and as fast") {
+  const Temporary folder;
+  const std::string list = folder / "ldd";
+  REQUIRE(std::system(("ldd '" RONDO_PROGRAM "' > '" + list + "'").c_str()) == 0);
+  const std::string libraries = read_file(list);
+  CHECK(libraries.find("libc.so") != std::string::npos);
+  for (const char* name : {"cuda", "cublas", "nccl", "nvidia"})
+    CHECK_MESSAGE(libraries.find(name) == std::string::npos, libraries);
+}
+
 TEST_CASE("every command has a help") {
   CHECK(run_program({"--help"}).code == 0);
   for (const char* command : {"train", "eval", "generate", "chat", "convert", "verify", "info", "graph", "bench"}) {
