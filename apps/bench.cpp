@@ -12,6 +12,7 @@
 #include "models/block_recurrent/precision.h"
 #include "models/block_recurrent/sampling.h"
 #include "models/block_recurrent/trainer.h"
+#include "tensor/allocator.h"
 #include "tensor/parallel.h"
 
 namespace rondo {
@@ -22,13 +23,15 @@ using Clock = std::chrono::steady_clock;
 
 struct Options {
   std::string what, size = "readme", dtype = "f32";
+  Device device = Device::cpu;
   int64_t steps = 5, context = 128, tokens = 32;
 };
 
 Json bench_train(const Options& options) {
   const RunConfig config = named_size(options.size);
   Generator g;
-  const BlockRecurrentTransformer model(config.model, g);
+  BlockRecurrentTransformer model(config.model, g);
+  model.to(options.device);
   Adam adam(parameters(model), {.learning_rate = 1e-4, .clip_grad_norm = 0.5});
   const int64_t length = config.train.segments * config.model.max_seq_len;
   const auto [tokens, labels] =
@@ -64,6 +67,7 @@ Json bench_decode(const Options& options) {
   Generator g;
   BlockRecurrentTransformer model(config.model, g);
   convert_weights(model, weights_dtype(options.dtype));
+  model.to(options.device);
   const Tensor prompt = random_tokens({1, options.context}, config.model.num_tokens, g);
   SamplingOptions greedy;
   greedy.temperature = 0;
@@ -88,23 +92,29 @@ Json bench_decode(const Options& options) {
 }
 
 // Bytes per second, read and written, of copying more than caches hold: the best of some goes, by all threads.
-double copy_bandwidth() {
+double copy_bandwidth(Device device) {
   constexpr int64_t kBytes = int64_t{128} << 20, kGrain = int64_t{1} << 20;
-  const Tensor from = zeros({kBytes}, DType::u8), to = zeros({kBytes}, DType::u8);
+  const Shape shape{kBytes / int64_t(sizeof(float))};
+  const Tensor from = zeros(shape, DType::f32, device), to = zeros(shape, DType::f32, device);
+  const Tensor last = zeros({}, DType::f32, device);
   double best = INFINITY;
   for (int i = 0; i < 10; ++i) {
     const auto start = Clock::now();
-    parallel_chunks(kBytes, kGrain, [&](int64_t begin, int64_t end) {
-      std::memcpy(to.data<uint8_t>() + begin, from.data<uint8_t>() + begin, size_t(end - begin));
-    });
+    if (device == Device::cpu)
+      parallel_chunks(kBytes, kGrain, [&](int64_t begin, int64_t end) {
+        std::memcpy(static_cast<char*>(to.bytes()) + begin, static_cast<char*>(from.bytes()) + begin,
+                    size_t(end - begin));
+      });
+    else
+      assign(from, to), last.item();  // a device works in order: what is read now waits for the copy
     best = std::min(best, seconds_since(start));
   }
   return 2 * double(kBytes) / best;
 }
 
 // What part of that bandwidth reading the weights takes.
-void add_share_of_copy(Json& decoded) {
-  const double copy = copy_bandwidth() / 1e9;
+void add_share_of_copy(Json& decoded, Device device) {
+  const double copy = copy_bandwidth(device) / 1e9;
   decoded["copy_gb_per_s"] = copy;
   decoded["share_of_copy"] = double(decoded["tokens_per_s"]) * double(decoded["weights_mb_per_token"]) / 1e3 / copy;
 }
@@ -112,12 +122,15 @@ void add_share_of_copy(Json& decoded) {
 void run(const Options& options) {
   if (options.what == "train" && options.dtype != "f32")
     throw UsageError("--dtype " + options.dtype + " is for bench decode; bench train computes in f32");
+  check_usable(options.device);
   Json json = options.what == "train" ? bench_train(options) : bench_decode(options);
   json["peak_mb"] = peak_mb();
-  if (options.what == "decode") add_share_of_copy(json);  // after the peak, which it would raise
+  if (options.device != Device::cpu) json["device_peak_mb"] = memory_stats(options.device).peak_bytes >> 20;
+  if (options.what == "decode") add_share_of_copy(json, options.device);  // after the peak, which it would raise
   json["what"] = options.what;
   json["size"] = options.size;
   json["dtype"] = options.dtype;
+  json["device"] = options.device == Device::cpu ? "cpu" : "cuda";
   json["threads"] = num_threads();
   std::printf("%s\n", json.dump().c_str());
 }
@@ -130,6 +143,7 @@ void add_bench(CLI::App& program) {
   command.required("WHAT", options.what, "train or decode", {"train", "decode"});
   command.text("--size", options.size, "readme, small or tiny (default: readme)", {"readme", "small", "tiny"});
   command.text("--dtype", options.dtype, "f32, bf16 or int8: of the weights (default: f32)", {"f32", "bf16", "int8"});
+  command.device(options.device);
   command.threads();
   command.number("--steps", options.steps, "Steps to time", 1);
   command.number("--context", options.context, "Tokens before the first timed one", 1);

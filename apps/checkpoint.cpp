@@ -164,7 +164,7 @@ void load_checkpoint(const std::string& checkpoint, const RunConfig& config, Blo
   load("model.safetensors", named_tensors(model));
   load("optimizer.safetensors", tensors_of(optimizer));
   const std::string carried = fs::path(checkpoint) / "carried.safetensors";
-  state.carried = fs::exists(carried) ? read_carried(carried, config) : Carried();
+  state.carried = fs::exists(carried) ? to(read_carried(carried, config), model.device()) : Carried();
 }
 
 }  // namespace rondo

@@ -64,6 +64,12 @@ void Command::threads() {
       ->check(CLI::Range(0, 1024));
 }
 
+void Command::device(Device& device) {
+  const auto set = [&device](const std::string& name) { device = device_of(name); };
+  app_->add_option_function<std::string>("--device", set, "cpu or cuda (default: cpu)")
+      ->check(CLI::IsMember({"cpu", "cuda"}));
+}
+
 void Command::at_the_end(std::function<void()> action) { app_->callback(std::move(action)); }
 
 }  // namespace rondo

@@ -9,6 +9,8 @@
 #include <string>
 #include <vector>
 
+#include "tensor/device.h"
+
 namespace CLI {
 class App;
 }
@@ -33,6 +35,7 @@ class Command {
   void flag(const char* name, bool& value, const char* help);
   void model(std::string& path);  // a run or checkpoint, which must be given
   void threads();                 // --threads, put to work as it is read
+  void device(Device& device);    // --device
 
   // What to do once all options are read: action(options), of the options that this returns, to be described.
   template <class Options, class Action>

@@ -93,8 +93,8 @@ void RunConfig::validate() const {
         optimizer_name, "\"");
   check(optimizer_name == "adamw" || optimizer.weight_decay == 0,
         "optimizer.weight_decay belongs to AdamW: set optimizer.name = \"adamw\" too");
-  check(runtime.device != "cuda", "runtime.device is cuda, but this program was built without CUDA; use cpu");
-  check(runtime.device == "cpu", "runtime.device must be \"cpu\", not \"", runtime.device, "\"");
+  check(runtime.device == "cpu" || runtime.device == "cuda", "runtime.device must be \"cpu\" or \"cuda\", not \"",
+        runtime.device, "\"");
 }
 
 }  // namespace rondo

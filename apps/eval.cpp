@@ -13,6 +13,7 @@ namespace {
 struct Options {
   std::string path;
   std::vector<std::string> files;
+  Device device = Device::cpu;
   int64_t bytes = 0;
   bool no_state = false, no_memory = false, binary = false, json = false, logprobs = false;
 };
@@ -31,7 +32,7 @@ void print_json(const Options& options, const LoadedModel& loaded, const Evaluat
 }
 
 void run(const Options& options) {
-  const LoadedModel loaded = load_model(options.path);
+  const LoadedModel loaded = load_model(options.path, options.device);
   const std::string text = evaluation_text(loaded, options.files, options.binary);
   EvaluateOptions how{options.bytes, !options.no_state, !options.no_memory};
   if (options.logprobs)
@@ -59,6 +60,7 @@ void add_eval(CLI::App& program) {
   command.flag("--binary", options.binary, "Take data with zero bytes");
   command.flag("--json", options.json, "Print one JSON object");
   command.flag("--logprobs", options.logprobs, "Print a JSON line for each byte first: its log probability");
+  command.device(options.device);
   command.threads();
 }
 

@@ -12,7 +12,7 @@ namespace {
 
 // Calls how.each for the labels [1, n].
 void score(const EvaluateOptions& how, const Tensor& logits, const Tensor& labels) {
-  const Tensor p = log_softmax(logits);
+  const Tensor p = to(log_softmax(logits), Device::cpu);
   for (int64_t i = 0; i < labels.numel(); ++i) {
     const int64_t token = labels.data<int64_t>()[i];
     how.each(token, double(p.data<float>()[i * p.dim(-1) + token]));
@@ -37,7 +37,7 @@ Evaluation evaluate(const BlockRecurrentTransformer& model, std::string_view tex
     const Tensor labels = tokens_of(text, begin + 1, width);
     if (how.each) score(how, logits, labels);
     // No label is to be ignored here, not even a byte that happens to be the model's ignore_index.
-    result.nats += cross_entropy(logits, labels, -1).item() * double(width);
+    result.nats += cross_entropy(logits, to(labels, logits.device()), -1).item() * double(width);
     result.tokens += width;
     ++result.segments;
     carried = std::move(next);

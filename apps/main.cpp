@@ -31,8 +31,8 @@ std::string version() {
 #else
   const char* vectors = "128-bit vectors";
 #endif
-  text << "\nEigen: " << RONDO_EIGEN_VERSION << "\nGEMM: own kernel, " << vectors
-       << "\nCUDA: none\nthreads: " << num_threads();
+  text << "\nEigen: " << RONDO_EIGEN_VERSION << "\nGEMM: own kernel, " << vectors << "\nCUDA: " << describe_cuda()
+       << "\nthreads: " << num_threads();
   return text.str();
 }
 

@@ -29,7 +29,7 @@ Tensor columns(const GoldenCase& c, const Tensor& rows, int64_t begin, int64_t n
   return part;
 }
 
-BlockRecurrentTransformer model_of(const GoldenCase& c) {
+BlockRecurrentTransformer model_of(const GoldenCase& c, Device device) {
   Generator g;
   BlockRecurrentTransformer model(c.model, g);
   const std::string file = c.path + "/weights.safetensors";
@@ -40,6 +40,7 @@ BlockRecurrentTransformer model_of(const GoldenCase& c) {
     const bool zero = std::all_of(buffer.begin(), buffer.end(), [](float v) { return v == 0; });
     check(zero, file, ": ", t.name, " is not zero, which it always is in the reference");
   }
+  model.to(device);
   return model;
 }
 
@@ -72,10 +73,10 @@ float min_margin(const GoldenCase& c, const BlockRecurrentTransformer& model, co
     const auto result = model(columns(c, tokens, begin, n), carried);
     carried = result.carried;
     const int64_t width = c.model.num_tokens;
+    const Tensor host = to(result.logits, Device::cpu);
     for (int64_t row = 0; row < tokens.dim(0) * n; ++row) {
       if (begin + row % n < from) continue;
-      std::vector<float> logits(result.logits.data<float>() + row * width,
-                                result.logits.data<float>() + (row + 1) * width);
+      std::vector<float> logits(host.data<float>() + row * width, host.data<float>() + (row + 1) * width);
       std::partial_sort(logits.begin(), logits.begin() + 2, logits.end(), std::greater<float>());
       margin = std::min(margin, logits[0] - logits[1]);
     }
@@ -139,9 +140,9 @@ void run_training(const GoldenCase& c, const BlockRecurrentTransformer& model, N
 
 }  // namespace
 
-NamedResults compute_golden_case(const GoldenCase& c) {
+NamedResults compute_golden_case(const GoldenCase& c, Device device) {
   NamedResults out;
-  const BlockRecurrentTransformer model = model_of(c);
+  const BlockRecurrentTransformer model = model_of(c, device);
   run_segments(c, model, out);
   if (c.expected.contains("generate.prime")) run_greedy(c, model, out);
   run_gradients(c, model, out);

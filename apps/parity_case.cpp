@@ -157,7 +157,9 @@ std::vector<std::string> ParityReport::failed() const {
   return names;
 }
 
-ParityReport compare_golden_case(const GoldenCase& c, const NamedResults& computed) {
+double room_of(Device device) { return device == Device::cpu ? 1 : 4; }
+
+ParityReport compare_golden_case(const GoldenCase& c, const NamedResults& computed, double room) {
   ParityReport report;
   const bool tie = greedy_is_a_tie(c, computed);
   if (tie) report.notes.push_back("greedy continuation not compared: two logits are closer than 1e-4 on the way");
@@ -170,6 +172,7 @@ ParityReport compare_golden_case(const GoldenCase& c, const NamedResults& comput
     else
       report.comparisons.push_back({name, group_of(name), 0, 0, "is expected, but no part of this configuration"});
   }
+  for (Comparison& comparison : report.comparisons) comparison.tolerance *= room;
   for (const auto& [name, tensor] : computed)
     if (!c.expected.contains(name))
       report.comparisons.push_back({name, group_of(name), 0, 0, "is computed, but expected.safetensors lacks it"});

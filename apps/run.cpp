@@ -22,7 +22,8 @@ std::string find_checkpoint(const std::string& path) {
 
 }  // namespace
 
-LoadedModel load_model(const std::string& path) {
+LoadedModel load_model(const std::string& path, Device device) {
+  check_usable(device);
   const std::string checkpoint = find_checkpoint(path), weights = fs::path(checkpoint) / "model.safetensors";
   const CheckpointInfo info = read_checkpoint_info(checkpoint);
   Generator g;  // what it draws is overwritten
@@ -36,6 +37,7 @@ LoadedModel load_model(const std::string& path) {
     }
   }
   load_tensors(file, named_tensors(loaded.model), true, weights);
+  loaded.model.to(device);
   return loaded;
 }
 

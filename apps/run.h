@@ -14,8 +14,9 @@ struct LoadedModel {
   int64_t step = 0;
   BlockRecurrentTransformer model;
 };
-// `path` is a run directory (its latest checkpoint) or a checkpoint directory. Throws Error with one clear line.
-LoadedModel load_model(const std::string& path);
+// `path` is a run directory (its latest checkpoint) or a checkpoint directory, made on whatever device. Throws Error
+// with one clear line.
+LoadedModel load_model(const std::string& path, Device device = Device::cpu);
 // The text to measure a model on: the files given, or what its run kept to validate on.
 std::string evaluation_text(const LoadedModel& loaded, const std::vector<std::string>& files, bool binary);
 

@@ -35,6 +35,7 @@ void add_session_options(Command& command, SessionOptions& options) {
   command.text("--state", options.state, "Go on from this decoding state");
   command.text("--save-state", options.save_state, "Keep the decoding state in this file at the end");
   command.flag("--speed", options.speed, "Tell tokens per second on stderr");
+  command.device(options.device);
   command.threads();
 }
 
@@ -45,7 +46,7 @@ LoadedModel open_model(SessionOptions& options) {
     options.how.validate();
     if (options.filter_thres) top_k_of_filter_thres(*options.filter_thres, 1);
   });
-  LoadedModel loaded = load_model(options.path);
+  LoadedModel loaded = load_model(options.path, options.device);
   if (options.filter_thres)
     options.how.top_k = top_k_of_filter_thres(*options.filter_thres, loaded.config.model.num_tokens);
   return loaded;

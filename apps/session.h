@@ -15,6 +15,7 @@ namespace rondo {
 
 struct SessionOptions {
   std::string path, state, save_state;
+  Device device = Device::cpu;
   int64_t length = 256;
   SamplingOptions how;
   std::optional<double> filter_thres;

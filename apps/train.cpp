@@ -90,7 +90,7 @@ void add_train(CLI::App& program) {
   command.required("--out", options.out, "The run's directory");
   command.flag("--resume", options.resume, "Go on from the run's last checkpoint, bit for bit");
   command.number("--steps", options.steps, "Steps in all");
-  command.text("--device", options.device, "cpu");
+  command.text("--device", options.device, "cpu or cuda (default: cpu)", {"cpu", "cuda"});
   command.number("--threads", options.threads, "Threads; 0: what the machine gives", 0, 1024);
   command.repeated("--set", options.settings, "section.key=value, over the configuration file; may be repeated");
 }

@@ -26,7 +26,9 @@ double seconds_since(std::chrono::steady_clock::time_point start) {
 
 BlockRecurrentTransformer fresh_model(const RunConfig& config) {
   Generator g{uint64_t(config.train.seed), stream::init, 0};
-  return BlockRecurrentTransformer(config.model, g);
+  BlockRecurrentTransformer model(config.model, g);
+  model.to(device_of(config.runtime.device));
+  return model;
 }
 
 OptimizerConfig optimizer_config(const RunConfig& config) {

@@ -12,6 +12,7 @@ namespace {
 
 struct Options {
   std::string path, dump;
+  Device device = Device::cpu;
   bool json = false;
 };
 
@@ -78,10 +79,11 @@ void write_dump(const std::string& path, const NamedResults& computed) {
 }
 
 void run(const Options& options) {
+  check_usable(options.device);
   const GoldenCase c = read_golden_case(options.path);
-  const NamedResults computed = compute_golden_case(c);
+  const NamedResults computed = compute_golden_case(c, options.device);
   if (!options.dump.empty()) write_dump(options.dump, computed);
-  const ParityReport report = compare_golden_case(c, computed);
+  const ParityReport report = compare_golden_case(c, computed, room_of(options.device));
   if (options.json)
     print_json(c, report);
   else
@@ -100,6 +102,7 @@ void add_verify(CLI::App& program) {
   Options& options = command.run<Options>(run);
   command.required("CASE_DIR", options.path, "A golden case: config.json, weights and expected.safetensors");
   command.text("--dump", options.dump, "Write everything computed to this safetensors file");
+  command.device(options.device);
   command.flag("--json", options.json, "Print one JSON object");
 }
 

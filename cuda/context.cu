@@ -2,18 +2,45 @@
 
 #include <cuda_runtime.h>
 
+#include <filesystem>
+#include <fstream>
+#include <iterator>
+
 #include "tensor/check.h"
+#include "tensor/device.h"
 
 namespace rondo::cuda {
 namespace {
 
+std::string version_text(int version) {
+  return std::to_string(version / 1000) + "." + std::to_string(version % 1000 / 10);
+}
+
+// What CUDA the driver is for, or 0 where there is none. Does not wake it up.
+int driver_version() {
+  int version = 0;
+  cudaDriverGetVersion(&version);
+  return version;
+}
+
+const char* const kNoDriver = "there is no driver for NVIDIA's GPUs here";
+
+// From the driver's files: the driver itself takes longer to wake up than a program to say its version.
+std::string gpu_names() {
+  std::string names;
+  std::error_code ignored;
+  for (const auto& gpu : std::filesystem::directory_iterator("/proc/driver/nvidia/gpus", ignored)) {
+    std::ifstream file(gpu.path() / "information");
+    std::string line;
+    if (!std::getline(file, line)) continue;  // "Model:   NVIDIA H200"
+    const size_t name = line.find_first_not_of(" \t", line.find(':') + 1);
+    if (name != line.npos) names += (names.empty() ? "" : ", ") + line.substr(name);
+  }
+  return names;
+}
+
 cudaStream_t open() {
-  int n = 0;
-  const cudaError_t found = cudaGetDeviceCount(&n);
-  check(found != cudaErrorInsufficientDriver, "CUDA: the driver is older than this build's CUDA ",
-        CUDART_VERSION / 1000, ".", CUDART_VERSION % 1000 / 10, "; update it, or use the device cpu");
-  check(found == cudaSuccess && n > 0, "CUDA: there is no GPU here (", cudaGetErrorString(found),
-        "); use the device cpu");
+  check_usable(Device::cuda);
   cudaStream_t stream = nullptr;
   const cudaError_t made = cudaStreamCreateWithFlags(&stream, cudaStreamNonBlocking);
   check(made == cudaSuccess, "CUDA: cudaStreamCreateWithFlags: ", cudaGetErrorString(made));
@@ -25,6 +52,26 @@ cudaStream_t open() {
 CUstream_st* stream() {
   static const cudaStream_t opened = open();  // lives as long as the program: tensors may outlive every static
   return opened;
+}
+
+std::string why_unusable() {
+  const int driver = driver_version();
+  if (driver == 0) return kNoDriver;
+  int n = 0;
+  const cudaError_t found = cudaGetDeviceCount(&n);
+  if (found == cudaErrorInsufficientDriver)
+    return "the driver is for CUDA " + version_text(driver) + ", but this build is of CUDA " +
+           version_text(CUDART_VERSION) + " (update the driver)";
+  if (found == cudaErrorNoDevice || (found == cudaSuccess && n == 0)) return "there is no GPU here";
+  return found == cudaSuccess ? "" : std::string("cudaGetDeviceCount: ") + cudaGetErrorString(found);
+}
+
+std::string describe() {
+  std::string text = version_text(CUDART_VERSION) + " for";
+  for (const int target : {__CUDA_ARCH_LIST__}) text += " sm_" + std::to_string(target / 10);
+  const int driver = driver_version();
+  const std::string names = gpu_names();
+  return text + "; " + (driver == 0 ? kNoDriver : names.empty() ? "driver for CUDA " + version_text(driver) : names);
 }
 
 }  // namespace rondo::cuda

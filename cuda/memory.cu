@@ -83,6 +83,11 @@ void* request_memory(Cuda, size_t bytes) {
   return p;
 }
 void return_memory(Cuda, void* memory) { checked(cudaFree(memory), "cudaFree"); }
+size_t free_memory(Cuda) {
+  size_t free = 0, total = 0;
+  checked(cudaMemGetInfo(&free, &total), "cudaMemGetInfo");
+  return free;
+}
 void fill_bytes(Cuda, int byte, void* memory, size_t bytes) {
   checked(cudaMemsetAsync(memory, byte, bytes, stream()), "cudaMemsetAsync");
 }

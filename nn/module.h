@@ -40,4 +40,15 @@ std::vector<NamedTensor> parameters(const Layer& layer) {
   return all;
 }
 
+// Moves a layer or model to another device. What was taken from it before (an optimizer's parameters, a decoder's
+// caches) stays behind: make those afterwards.
+template <class Layer>
+void move_to(Layer& layer, Device device) {
+  layer.each([&](const std::string&, Tensor& t, bool) {
+    const bool trained = t.is_parameter();
+    t = to(t, device);
+    if (trained) parameter(t);
+  });
+}
+
 }  // namespace rondo

@@ -119,7 +119,9 @@ class Cache {
       release();
       p = ask(bytes);
     }
-    check(p, "out of memory on ", device_, ": asked for ", bytes, " bytes, ", stats_.current_bytes, " in use");
+    if (!p)
+      fail("out of memory on ", device_, ": ", bytes, " bytes were asked for; ", stats_.current_bytes, " are in use, ",
+           dispatch(device_, [](auto device) { return free_memory(device); }), " are free");
     return p;
   }
 

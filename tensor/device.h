@@ -2,6 +2,7 @@
 #pragma once
 #include <cstdint>
 #include <ostream>
+#include <string>
 
 // Marks what GPU code calls as well as the host's.
 #ifdef __CUDACC__
@@ -17,5 +18,14 @@ struct Cpu {};
 struct Cuda {};
 
 inline std::ostream& operator<<(std::ostream& os, Device d) { return os << (d == Device::cpu ? "cpu" : "cuda"); }
+
+// "cpu" or "cuda", as options and files have it. Throws Error for anything else.
+Device device_of(const std::string& name);
+// Why tensors cannot be made there, in words: CUDA was not built in, no GPU, a driver too old. Empty where they can.
+std::string why_unusable(Device device);
+// Throws Error with that.
+void check_usable(Device device);
+// What CUDA this build has and which GPU it finds, in words; "none" where it has none.
+std::string describe_cuda();
 
 }  // namespace rondo

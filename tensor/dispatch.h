@@ -21,7 +21,7 @@ template <class F>
 decltype(auto) dispatch(Device device, F&& f) {
   if constexpr (kHasCuda)
     if (device == Device::cuda) return f(Cuda{});
-  check(device == Device::cpu, "this build of Rondo has no ", device, " backend");
+  if (device != Device::cpu) check_usable(device);  // it is not, and the message says why
   return f(Cpu{});
 }
 

@@ -11,6 +11,7 @@
 // a cache before it (tensor/allocator.h).
 void* request_memory(Backend, size_t bytes);
 void return_memory(Backend, void* memory);
+size_t free_memory(Backend);  // bytes that are left, as far as the device can tell
 void fill_bytes(Backend, int byte, void* memory, size_t bytes);
 // Between the device's memory and the host's. Both return when the copy is made.
 void copy_to_host(Backend, const void* from, void* to, size_t bytes);

@@ -135,8 +135,6 @@ void assign(const Tensor& from, const Tensor& into) {
     dispatch(device, [&](auto d) { copy_from_host(d, from.bytes(), into.bytes(), from.n_bytes()); });
 }
 
-bool has_backend(Device device) { return device == Device::cpu || kHasCuda; }
-
 Tensor detach(const Tensor& t) { return t.view(t.shape()); }
 
 Tensor parameter(Tensor t) {

@@ -111,8 +111,6 @@ Tensor to(const Tensor& t, DType dtype);
 Tensor to(const Tensor& t, Device device);
 // Writes the elements of `from` into `into`: same shape and dtype, any devices (not recorded).
 void assign(const Tensor& from, const Tensor& into);
-// Whether tensors can be made on a device: CUDA was compiled in. (Whether a GPU is there, the first use tells.)
-bool has_backend(Device device);
 // The same buffer under a new identity, which no tape follows.
 Tensor detach(const Tensor& t);
 // Marks a leaf: tapes will keep its gradient. Returns the tensor.

@@ -132,7 +132,11 @@ TEST_CASE("window_attention: the composed twin, forward and backward") {
 TEST_CASE("window_attention: gradients by differences") {
   const Case c = {2, 7, 2, 4, 3, 2, true, true};
   const Problem p = problem(c);
-  gradcheck([&](auto& in) { return window_attention(in[0], in[1], in[2], 3, {in[3], in[4], p.table, 0}); }, p.inputs());
+  gradcheck(
+      [&](auto& in) {
+        return window_attention(in[0], in[1], in[2], 3, {in[3], in[4], to(p.table, in[0].device()), 0});
+      },
+      p.inputs());
   gradcheck([&](auto& in) { return window_attention(in[0], in[1], {}, 3); }, {p.q, p.kv});
 }
 

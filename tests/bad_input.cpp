@@ -99,11 +99,30 @@ TEST_CASE("configurations that are wrong") {
   CHECK(with("[model]\nmax_seq_len = 100\n") ==
         "2 rondo: max_seq_len = 100, but it must be a multiple of block_width = 128\n");
   CHECK(with("[train]\nbatch_size = 0\n") == "2 rondo: train.batch_size must be 1 or more, not 0\n");
-  CHECK(with("", {"--device", "cuda"}) ==
-        "2 rondo: runtime.device is cuda, but this program was built without CUDA; use cpu\n");
+  CHECK(with("", {"--set", "runtime.device=gpu"}) ==
+        "2 rondo: runtime.device must be \"cpu\" or \"cuda\", not \"gpu\"\n");
   CHECK(complaint({"train", work / "none.toml", "--data", work.text, "--out", work / "run"}) ==
         "2 rondo: cannot read " + (work / "none.toml") + ": No such file or directory\n");
   CHECK(!fs::exists(work / "run"));
+}
+
+TEST_CASE("a device that is not there") {
+  const std::string why = why_unusable(Device::cuda);
+  if (why.empty()) return skip("there is a GPU");
+  const TrainedWorkplace work;
+  const std::string line = "1 rondo: the device cuda cannot be used: " + why + "; use the device cpu\n";
+  const std::string before = read_file(work.weights);
+  for (const Arguments& command : {Arguments{"train", "--data", work.text, "--out", work / "new"},
+                                   {"train", "--resume", "--out", work.run, "--steps", "70"},
+                                   {"eval", work.run},
+                                   {"generate", work.run, "--prompt", "a"},
+                                   {"chat", work.run},
+                                   {"bench", "train", "--size", "tiny"},
+                                   {"verify", RONDO_GOLDENS "/tiny"}})
+    CHECK_MESSAGE(complaint(command + Arguments{"--device", "cuda"}) == line, command[0]);
+  CHECK(!fs::exists(work / "new"));
+  CHECK(read_file(work.weights) == before);
+  CHECK(complaint({"eval", work.run, "--device", "tpu"}).starts_with("2 rondo: --device: "));
 }
 
 TEST_CASE("checkpoints that are unreadable, truncated, foreign or of another shape") {

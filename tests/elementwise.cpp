@@ -107,8 +107,10 @@ TEST_CASE("binary ops: an input used twice, and one that is a constant") {
   for (const NamedTwo& op : kTwo) {
     CAPTURE(op.name);
     gradcheck([&](const std::vector<Tensor>& in) { return op.op(in[0], in[0]); }, {points({3, 5}, 5)});
-    gradcheck([&](const std::vector<Tensor>& in) { return op.op(in[0], constant); }, {points({3, 5}, 5)});
-    gradcheck([&](const std::vector<Tensor>& in) { return op.op(constant, in[0]); }, {points({3, 5}, 5)}, 1e-7, 1e-4);
+    gradcheck([&](const std::vector<Tensor>& in) { return op.op(in[0], to(constant, in[0].device())); },
+              {points({3, 5}, 5)});
+    gradcheck([&](const std::vector<Tensor>& in) { return op.op(to(constant, in[0].device()), in[0]); },
+              {points({3, 5}, 5)}, 1e-7, 1e-4);
   }
 }
 

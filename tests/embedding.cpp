@@ -14,7 +14,7 @@ Tensor tokens_below(int64_t n_rows, const Shape& shape, uint64_t seed = 1) {
 }
 
 Op rows_for(const Tensor& tokens) {
-  return [=](const std::vector<Tensor>& in) { return embedding(in[0], tokens); };
+  return [=](const std::vector<Tensor>& in) { return embedding(in[0], to(tokens, in[0].device())); };
 }
 
 }  // namespace

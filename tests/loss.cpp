@@ -18,7 +18,7 @@ Tensor labels_for(const Shape& logits, bool some_ignored = false) {
 }
 
 Op loss_with(const Tensor& labels, int64_t ignore_index = -100) {
-  return [=](const std::vector<Tensor>& in) { return cross_entropy(in[0], labels, ignore_index); };
+  return [=](const std::vector<Tensor>& in) { return cross_entropy(in[0], to(labels, in[0].device()), ignore_index); };
 }
 
 // -mean over the counted rows of log_softmax at the label, made of other ops.

@@ -9,8 +9,11 @@
 namespace rondo::testing {
 namespace {
 
-int passed = 0, failed = 0, skipped = 0;
-bool queried = false;  // doctest was asked for its help, its version or a list: no test is run
+constexpr const char* kForDevices = "cuda ";  // what such tests' names begin with
+int passed = 0, failed = 0, skipped = 0, without_gpu = 0;
+const std::string no_gpu = why_unusable(Device::cuda);
+bool everything = false;  // no test was filtered out by the user
+bool queried = false;     // doctest was asked for its help, its version or a list: no test is run
 std::string case_name, skip_reason;
 
 // Counts test cases as doctest runs them; doctest's own reporter prints what fails.
@@ -37,7 +40,11 @@ struct Counter : doctest::IReporter {
   void subcase_end() override {}
   void log_assert(const doctest::AssertData&) override {}
   void log_message(const doctest::MessageData&) override {}
-  void test_case_skipped(const doctest::TestCaseData&) override {}
+  void test_case_skipped(const doctest::TestCaseData& test) override {
+    if (!everything || !std::string_view(test.m_name).starts_with(kForDevices)) return;
+    if (++without_gpu == 1) std::printf("SKIPPED the tests \"%s...\": %s\n", kForDevices, no_gpu.c_str());
+    ++skipped;
+  }
 };
 
 }  // namespace
@@ -55,6 +62,8 @@ int main(int argc, char** argv) {
   doctest::registerReporter<Counter>("counter", 0, false);
   doctest::Context context(argc, argv);
   context.setOption("no-intro", true);
+  everything = argc == 1;
+  if (!no_gpu.empty()) context.addFilter("test-case-exclude", (std::string(kForDevices) + "*").c_str());
   const int code = context.run();
   if (queried) return code;
   std::printf("%d passed, %d failed, %d skipped\n", passed, failed, skipped);

@@ -32,8 +32,18 @@ TEST_CASE("--version tells what the program is made of") {
   const Outcome o = run_program({"--version"});
   CHECK(o.code == 0);
   CHECK(o.out.starts_with("rondo "));
-  for (const char* line : {"\ncompiler: ", "\nEigen: ", "\nGEMM: ", "\nCUDA: none\n", "\nthreads: "})
+  for (const char* line : {"\ncompiler: ", "\nEigen: ", "\nGEMM: ", "\nCUDA: ", "\nthreads: "})
     CHECK_MESSAGE(o.out.find(line) != std::string::npos, line);
+}
+
+TEST_CASE("the program is linked to no library of CUDA: it starts where there is none, and as fast") {
+  const Temporary folder;
+  const std::string list = folder / "ldd";
+  REQUIRE(std::system(("ldd '" RONDO_PROGRAM "' > '" + list + "'").c_str()) == 0);
+  const std::string libraries = read_file(list);
+  CHECK(libraries.find("libc.so") != std::string::npos);
+  for (const char* name : {"cuda", "cublas", "nccl", "nvidia"})
+    CHECK_MESSAGE(libraries.find(name) == std::string::npos, libraries);
 }
 
 TEST_CASE("every command has a help") {

@@ -7,7 +7,7 @@ using namespace rondo::testing;
 namespace {
 
 Op rotation(const Tensor& table, Rotate which, int64_t first, int64_t window) {
-  return [=](const std::vector<Tensor>& in) { return rotary(in[0], table, which, first, window); };
+  return [=](const std::vector<Tensor>& in) { return rotary(in[0], to(table, in[0].device()), which, first, window); };
 }
 
 // x * cos * scale + rotate_half(x) * sin * scale, as the reference writes it.
@@ -79,7 +79,8 @@ TEST_CASE("rotary: f32") {
   // Two products and a sum of rounded numbers.
   const Tensor x = randn({2, 40, 128}), table = rotary_table(16, 64), exact = to(table, DType::f64);
   const Op op = [&](const std::vector<Tensor>& in) {
-    return rotary(in[0], in[0].dtype() == DType::f32 ? table : exact, Rotate::query, 16, 16);
+    const Tensor& angles = in[0].dtype() == DType::f32 ? table : exact;
+    return rotary(in[0], to(angles, in[0].device()), Rotate::query, 16, 16);
   };
   check_f32_against_f64(op, {x}, 5e-7);
 }

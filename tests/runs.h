@@ -7,19 +7,6 @@
 
 namespace rondo::testing {
 
-// The result of an op, then the gradients of <result, w> by the float inputs, with random w. Integer inputs have none.
-inline std::vector<Tensor> run(const Op& op, std::vector<Tensor> inputs) {
-  for (Tensor& t : inputs)
-    if (is_float(t.dtype())) t = parameter(clone(t));
-  Tape tape;
-  std::vector<Tensor> results{op(inputs)};
-  const Tensor& y = results[0];
-  const Gradients grads = tape.backward(sum(y * randn(y.shape(), y.dtype(), 99)));
-  for (const Tensor& t : inputs)
-    if (is_float(t.dtype())) results.push_back(grads[t]);
-  return results;
-}
-
 // The results of run() have the same bits for 1, 2 and 3 threads.
 inline void check_same_bits_on_threads(const Op& op, const std::vector<Tensor>& inputs) {
   const int before = num_threads();
@@ -34,19 +21,15 @@ inline void check_same_bits_on_threads(const Op& op, const std::vector<Tensor>& 
   set_num_threads(before);
 }
 
-// In f32 an op gives what it gives in f64, up to `tolerance` times the largest number of each result.
+// In f32 an op gives what it gives in f64, up to `tolerance` times the largest number of each result; on every device.
 inline void check_f32_against_f64(const Op& op, const std::vector<Tensor>& inputs, double tolerance) {
   std::vector<Tensor> rounded;
   for (const Tensor& t : inputs) rounded.push_back(is_float(t.dtype()) ? to(t, DType::f32) : t);
   std::vector<Tensor> exact;
   for (const Tensor& t : rounded) exact.push_back(is_float(t.dtype()) ? to(t, DType::f64) : t);
   // The weights of the loss are drawn anew in each dtype, so they too agree to f32 only.
-  const std::vector<Tensor> found = run(op, rounded), expected = run(op, exact);
-  for (size_t i = 0; i < expected.size(); ++i) {
-    double largest = 1;
-    for (double v : values(expected[i])) largest = std::max(largest, std::abs(v));
-    CHECK_MESSAGE(max_abs_diff(found[i], expected[i]) <= tolerance * largest, "result ", i);
-  }
+  const std::vector<Tensor> expected = run(op, exact);
+  for (const Device device : devices()) check_close(run(op, on(device, rounded)), expected, tolerance, device);
 }
 
 }  // namespace rondo::testing

@@ -125,7 +125,8 @@ TEST_CASE("narrow and concat: gradients") {
   const Tensor constant = randn({2, 2});
   gradcheck(
       [&](const std::vector<Tensor>& in) {
-        return concat({constant, in[0], constant, in[0]}, 1);
+        const Tensor here = to(constant, in[0].device());
+        return concat({here, in[0], here, in[0]}, 1);
       },
       {randn({2, 3})});
 }

@@ -53,6 +53,20 @@ inline bool same_bits(const Tensor& a, const Tensor& b) {
          (a.n_bytes() == 0 || std::memcmp(a.bytes(), b.bytes(), a.n_bytes()) == 0);
 }
 
+// Every device this program can compute on: the CPU, and a GPU or its emulation.
+inline const std::vector<Device>& devices() {
+  static const std::vector<Device> all =
+      why_unusable(Device::cuda).empty() ? std::vector{Device::cpu, Device::cuda} : std::vector{Device::cpu};
+  return all;
+}
+
+// The tensors on a device; missing ones stay missing.
+inline std::vector<Tensor> on(Device device, const std::vector<Tensor>& tensors) {
+  std::vector<Tensor> there;
+  for (const Tensor& t : tensors) there.push_back(t ? to(t, device) : t);
+  return there;
+}
+
 // Ends a test case as skipped: the reason is printed and counted, never passed over.
 void skip(const std::string& reason);
 

@@ -57,6 +57,7 @@ enum cudaMemcpyKind {
 using cudaStream_t = struct CUstream_st*;
 cudaError_t cudaMalloc(void** p, size_t bytes);
 cudaError_t cudaFree(void* p);
+cudaError_t cudaMemGetInfo(size_t* free, size_t* total);
 cudaError_t cudaMemcpyAsync(void* to, const void* from, size_t bytes, cudaMemcpyKind, cudaStream_t = nullptr);
 cudaError_t cudaMemsetAsync(void* p, int byte, size_t bytes, cudaStream_t = nullptr);
 template <class T>
@@ -97,6 +98,7 @@ void copy_async(void* to, const void* from, bool valid);
 void copy_commit();
 int copy_next(int pending, void*& to, const void*& from, bool& valid);  // the next copy that copy_wait must carry out
 int lane();
+void limit_memory(size_t bytes);  // of all cudaMalloc together
 struct Devices {
   Devices();
   ~Devices();

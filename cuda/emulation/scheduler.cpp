@@ -290,6 +290,7 @@ void together(const char* what, unsigned mask, Operands& mine, Where where, Do c
 }
 
 std::map<const char*, size_t> device_memory;
+size_t memory_limit = size_t{1} << 40, memory_used = 0;
 int open_devices = 0;
 void set_access([[maybe_unused]] bool allowed) {
 #ifdef __SANITIZE_ADDRESS__
@@ -500,18 +501,31 @@ void check_pointer(const void* p, Where where) {
     return;
   throw Error(text(where) + ": an argument points to host memory");
 }
+
+void limit_memory(size_t bytes) { memory_limit = bytes; }
 }  // namespace emulation
 
+cudaError_t cudaMemGetInfo(size_t* free, size_t* total) {
+  *total = emulation::memory_limit;
+  *free = *total - std::min(*total, emulation::memory_used);
+  return cudaSuccess;
+}
 cudaError_t cudaMalloc(void** p, size_t bytes) {
+  size_t free, total;
+  cudaMemGetInfo(&free, &total);
+  if (bytes > free) return cudaErrorMemoryAllocation;
   if (posix_memalign(p, 256, bytes ? bytes : 1)) return cudaErrorMemoryAllocation;
   std::memset(*p, 0xff, bytes);
   emulation::device_memory[static_cast<char*>(*p)] = bytes;
+  emulation::memory_used += bytes;
   if (!emulation::open_devices) ASAN_POISON_MEMORY_REGION(*p, bytes);
   return cudaSuccess;
 }
 cudaError_t cudaFree(void* p) {
-  ASAN_UNPOISON_MEMORY_REGION(p, emulation::device_memory[static_cast<char*>(p)]);
-  emulation::device_memory.erase(static_cast<char*>(p));
+  const auto block = emulation::device_memory.find(static_cast<char*>(p));
+  emulation::memory_used -= block->second;
+  ASAN_UNPOISON_MEMORY_REGION(p, block->second);
+  emulation::device_memory.erase(block);
   std::free(p);
   return cudaSuccess;
 }

@@ -18,6 +18,11 @@ std::vector<int64_t> look_up(std::span<const int64_t> text, int64_t n) {
   return {found.begin(), found.end()};
 }
 
+namespace {
+// Logits to draw from.
+Tensor on_host(const Tensor& logits) { return to(to(logits, DType::f32), Device::cpu); }
+}  // namespace
+
 Continuation::Continuation(Decoder& decoder, int64_t row, const SamplingOptions& how, Generator g, int64_t draft)
     : decoder_(decoder), row_(row), how_(how), generator_(g), most_draft_(draft) {
   how.validate();
@@ -55,7 +60,7 @@ void Continuation::feed_drawn(std::span<Continuation* const> texts) {
     tokens.push_back(text->last_);
     tokens.insert(tokens.end(), text->draft_.begin(), text->draft_.end());
   }
-  const Tensor logits = to(decoder.extend_rows(counts, tensor(tokens, {int64_t(tokens.size())})), DType::f32);
+  const Tensor logits = on_host(decoder.extend_rows(counts, tensor(tokens, {int64_t(tokens.size())})));
   int64_t first = 0;
   for (Continuation* text : ready) {
     const int64_t n = counts[size_t(text->row_)];
@@ -69,7 +74,7 @@ Continuation::Drawn Continuation::next() {
   feed_last();
   if (!logits_) {
     const Tensor logits = decoder_.logits(row_);
-    logits_ = to(reshape(logits, {1, logits.numel()}), DType::f32);
+    logits_ = on_host(reshape(logits, {1, logits.numel()}));
   }
   const int64_t V = logits_.dim(1);
   const size_t ahead = draft_.size() - approved_;

@@ -47,7 +47,7 @@ class Continuation {
   int64_t most_draft_, last_ = -1;  // the token that was drawn and not fed yet, or -1
   std::vector<int64_t> draft_;      // fed on approval
   size_t approved_ = 0;             // of the draft
-  Tensor logits_;                   // f32, after the last token that is no draft and after each of the draft
+  Tensor logits_;                   // f32 on the CPU, after the last token that is no draft and after each of the draft
   Speculation speculation_;
 };
 

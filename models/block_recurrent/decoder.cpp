@@ -33,7 +33,7 @@ void Decoder::start_block(int64_t index, const Carried& carried) {
   row.filled = 0;
   size_t state = 0;
   for (size_t i = 0; i < model_->layers.size(); ++i) {
-    row.block.push_back(Tensor({1, c.block_width, 2 * c.dim_head}, model_->dtype));
+    row.block.push_back(Tensor({1, c.block_width, 2 * c.dim_head}, model_->dtype, model_->device()));
     if (row.before[i]) cache_window(index, i, row.before[i], 0);
     const auto& s = model_->layers[i].attention.state_container;
     if (!s) continue;
@@ -96,7 +96,7 @@ void Decoder::prefill_blocks(int64_t index, const Tensor& tokens) {
     start_block(index, carried);
   else
     fill_block(index, carried.memories);
-  fed(index, tokens.data<int64_t>(), n, reshape(model_->head(model_->final_norm(last)), {1, c.num_tokens}));
+  fed(index, tokens.to_vector<int64_t>(), reshape(model_->head(model_->final_norm(last)), {1, c.num_tokens}));
 }
 
 Tensor Decoder::step(const Tensor& tokens) {
@@ -141,11 +141,11 @@ void Decoder::rewind(int64_t index, int64_t n) {
 }
 
 // What was fed, for those who ask later.
-void Decoder::fed(int64_t index, const int64_t* tokens, int64_t n, const Tensor& logits) {
+void Decoder::fed(int64_t index, std::span<const int64_t> tokens, const Tensor& logits) {
   Row& row = at(index);
-  row.position += n;
+  row.position += int64_t(tokens.size());
   row.logits = logits;
-  row.recent.insert(row.recent.end(), tokens, tokens + n);
+  row.recent.insert(row.recent.end(), tokens.begin(), tokens.end());
   if (row.recent.size() > 2 * kRecent) row.recent.erase(row.recent.begin(), row.recent.end() - kRecent);
 }
 

@@ -15,6 +15,7 @@ class Decoder {
   // `batch` empty sequences. The model must outlive the decoder.
   Decoder(const BlockRecurrentTransformer& model, int64_t batch);
 
+  // Tokens may lie on any device; logits are on the model's.
   // Feeds a row as many tokens as one likes ([n] i64, n >= 1), whole blocks at a time. Returns the logits [V] of what
   // follows them.
   Tensor prefill(int64_t row, const Tensor& tokens);
@@ -63,7 +64,7 @@ class Decoder {
   void fill_block(int64_t row, const Tensors& kv);
   void prefill_blocks(int64_t row, const Tensor& tokens);
   Tensor advance(const std::vector<int64_t>& counts, const Tensor& tokens, bool all_logits);
-  void fed(int64_t row, const int64_t* tokens, int64_t n, const Tensor& logits);
+  void fed(int64_t row, std::span<const int64_t> tokens, const Tensor& logits);
   struct Reader;
   void load_row(int64_t row, const Reader& file);
   void cache_window(int64_t row, size_t layer, const Tensor& kv, int64_t first);

@@ -28,7 +28,7 @@ Decoder::Decoder(const BlockRecurrentTransformer& model, int64_t batch) : model_
   check(!Tape::current(), "Decoder: a tape is alive, but decoding is inference only");
   const BlockRecurrentConfig& c = model.config;
   states_.resize(model.layers.size());
-  dispatch(model.rotary.device(), [&](auto device) {
+  dispatch(model.device(), [&](auto device) {
     for (size_t i = 0; i < model.layers.size(); ++i) {
       windows_.push_back(key_value_cache(device, batch, 2 * c.block_width, c.dim_head, model.dtype));
       if (model.layers[i].attention.state_container)
@@ -88,7 +88,8 @@ Tensor Decoder::advance(const std::vector<int64_t>& counts, const Tensor& tokens
       if (counts[size_t(r)] > 0) f(r, first, counts[size_t(r)]);
   };
 
-  Tensor x = model_->token_emb(tokens);  // (n, d)
+  const Tensor host = to(tokens, Device::cpu);
+  Tensor x = model_->token_emb(to(tokens, model_->device()));  // (n, d)
   for (size_t i = 0; i < model_->layers.size(); ++i) {
     const AttentionBlock& a = model_->layers[i].attention;
     const auto& state = a.state_container;
@@ -112,7 +113,8 @@ Tensor Decoder::advance(const std::vector<int64_t>& counts, const Tensor& tokens
   const Tensor logits = model_->head(model_->final_norm(x));
   each_row([&](int64_t r, int64_t first, int64_t count) {
     at(r).filled += count;
-    fed(r, tokens.data<int64_t>() + first, count, count < logits.dim(0) ? narrow(logits, 0, first, count) : logits);
+    fed(r, {host.data<int64_t>() + first, size_t(count)},
+        count < logits.dim(0) ? narrow(logits, 0, first, count) : logits);
   });
   return logits;
 }

@@ -1,6 +1,5 @@
 // The state of a decoder as a file: what is kept as it is, from which the prepared caches follow.
 #include <algorithm>
-#include <cstring>
 #include <map>
 
 #include "models/block_recurrent/decoder.h"
@@ -26,16 +25,17 @@ void check_same_model(const Texts& found, const Texts& wanted, const std::string
 
 }  // namespace
 
-// Takes a row's tensors out of a file, each checked.
+// Takes a row's tensors out of a file, each checked; to the model's device.
 struct Decoder::Reader {
   const SafetensorsFile& file;
   const std::string &path, prefix;
+  Device device;
 
   Tensor take(const std::string& name, const Shape& shape, DType dtype) const {
     const Tensor& t = find(name);
     check(t.shape() == shape && t.dtype() == dtype, path, ": ", prefix, name, " is ", t.dtype(), " ", t.shape(),
           ", but the model asks for ", dtype, " ", shape);
-    return t;
+    return to(t, device);
   }
   // The same, where the first dimension is anything up to `most`.
   Tensor take_some(const std::string& name, int64_t most, const Shape& shape, DType dtype) const {
@@ -112,7 +112,8 @@ Decoder Decoder::load(const BlockRecurrentTransformer& model, const std::string&
   while (file.tensors.contains("rows." + std::to_string(batch) + ".position")) ++batch;
   check(batch >= 1, path, ": rows.0.position is missing");
   Decoder decoder(model, batch);
-  for (int64_t r = 0; r < batch; ++r) decoder.load_row(r, Reader{file, path, "rows." + std::to_string(r) + "."});
+  for (int64_t r = 0; r < batch; ++r)
+    decoder.load_row(r, Reader{file, path, "rows." + std::to_string(r) + ".", model.device()});
   return decoder;
 }
 

@@ -11,10 +11,11 @@ namespace {
 std::string fingerprint(const BlockRecurrentTransformer& model) {
   uint64_t hash = 14695981039346656037u;
   for (const NamedTensor& t : named_tensors(model)) {
-    const auto* bytes = static_cast<const char*>(t.tensor.bytes());
-    for (size_t i = 0; i < t.tensor.n_bytes(); i += sizeof(uint64_t)) {
+    const Tensor here = to(t.tensor, Device::cpu);
+    const auto* bytes = static_cast<const char*>(here.bytes());
+    for (size_t i = 0; i < here.n_bytes(); i += sizeof(uint64_t)) {
       uint64_t word = 0;
-      std::memcpy(&word, bytes + i, std::min(sizeof word, t.tensor.n_bytes() - i));
+      std::memcpy(&word, bytes + i, std::min(sizeof word, here.n_bytes() - i));
       hash = (hash ^ word) * 1099511628211u;
       hash ^= hash >> 32;
     }

@@ -2,11 +2,22 @@
 
 namespace rondo {
 
+namespace {
+// f of every tensor that is there.
+template <class F>
+Carried each_of(const Carried& c, F&& f) {
+  Carried made;
+  for (const Tensor& t : c.memories) made.memories.push_back(t ? f(t) : t);
+  for (const Tensor& t : c.states) made.states.push_back(t ? f(t) : t);
+  return made;
+}
+}  // namespace
+
 Carried detach(const Carried& c) {
-  Carried cut;
-  for (const Tensor& t : c.memories) cut.memories.push_back(t ? detach(t) : t);
-  for (const Tensor& t : c.states) cut.states.push_back(t ? detach(t) : t);
-  return cut;
+  return each_of(c, [](const Tensor& t) { return detach(t); });
+}
+Carried to(const Carried& c, Device device) {
+  return each_of(c, [&](const Tensor& t) { return to(t, device); });
 }
 
 Tensor to_xl_memory(const Tensor& memory) {
@@ -56,6 +67,12 @@ BlockRecurrentTransformer::BlockRecurrentTransformer(const BlockRecurrentConfig&
   }
 }
 
+void BlockRecurrentTransformer::to(Device device) {
+  check_usable(device);
+  move_to(*this, device);
+  rotary = rondo::to(rotary, device);
+}
+
 BlockRecurrentTransformer::Result BlockRecurrentTransformer::operator()(const Tensor& tokens, const Carried& carried,
                                                                         bool return_carried) const {
   const bool full = tokens.rank() == 2 && tokens.dim(1) == config.max_seq_len;
@@ -68,7 +85,7 @@ BlockRecurrentTransformer::Hidden BlockRecurrentTransformer::hidden(const Tensor
   check(tokens.rank() == 2 && tokens.dim(1) >= 1 && tokens.dim(1) <= config.max_seq_len, "model: tokens have shape ",
         tokens.shape(), ", but must be [batch, 1 to max_seq_len = ", config.max_seq_len, "]");
   check_carried(config, tokens.dim(0), carried);
-  Hidden result{token_emb(tokens), {}};
+  Hidden result{token_emb(rondo::to(tokens, device())), {}};
   size_t state = 0;
   for (size_t i = 0; i < layers.size(); ++i) {
     const AttentionBlock& attention = layers[i].attention;

@@ -16,6 +16,8 @@ struct Carried {
 };
 // Cuts the carried tensors off their tape.
 Carried detach(const Carried& c);
+// The same on another device.
+Carried to(const Carried& c, Device device);
 
 // The reference's layout of a memory, [2, B, w, D] (keys, then values), as files and PyTorch have it; and back.
 Tensor to_xl_memory(const Tensor& memory);
@@ -37,11 +39,16 @@ struct BlockRecurrentTransformer {
   // Fresh parameters, drawn from g.
   BlockRecurrentTransformer(const BlockRecurrentConfig& config, Generator& g, DType dtype = DType::f32);
 
+  // A fresh model is on the CPU. Make optimizers and decoders after the move: they hold the tensors they found.
+  void to(Device device);
+  Device device() const { return rotary.device(); }
+
   struct Result {
     Tensor logits;  // (B, n, V)
     Carried carried;
   };
-  // tokens [B, n] i64, 1 <= n <= max_seq_len. A full segment returns what to carry on; a shorter one only when asked
+  // tokens [B, n] i64 on any device, 1 <= n <= max_seq_len. A full segment returns what to carry on; a shorter one only
+  // when asked
   // (`return_carried`): then its last, partial block's keys and values as they are, and the state written from it.
   Result operator()(const Tensor& tokens, const Carried& carried = {}, bool return_carried = false) const;
   // The same without the head: x (B, n, d), of which head(final_norm(x)) makes the logits.

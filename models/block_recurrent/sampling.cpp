@@ -108,7 +108,7 @@ Tensor generate(const BlockRecurrentTransformer& model, const Tensor& prompt, in
       for (const std::vector<int64_t>& row : made) last.push_back(row.back());
       logits = decoder.step(tensor(last, {B}));
     }
-    const Tensor scores = to(logits, DType::f32);
+    const Tensor scores = to(to(logits, DType::f32), Device::cpu);
     for (int64_t row = 0; row < B; ++row) {
       const int64_t token = sample(scores.data<float>() + row * V, V, how, g, decoder.recent(row));
       made[size_t(row)].push_back(token);

@@ -28,9 +28,9 @@ int64_t sample(const float* logits, int64_t num_tokens, const SamplingOptions& h
 // log softmax(logits)[token]: the model's own, before temperature and filters.
 double log_probability(const float* logits, int64_t num_tokens, int64_t token);
 
-// Continues each row of prompt [B, P] i64 (P >= 1) by `length` tokens, across the borders of segments: memories and
-// states move on when a segment is full. Calls each_token(row, token) as tokens are made; it returns false to end all.
-// Returns the new tokens [B, <= length].
+// Continues each row of prompt [B, P] i64 (P >= 1, on any device) by `length` tokens, across the borders of segments:
+// memories and states move on when a segment is full. Calls each_token(row, token) as tokens are made; it returns false
+// to end all. Returns the new tokens [B, <= length], on the CPU.
 Tensor generate(const BlockRecurrentTransformer& model, const Tensor& prompt, int64_t length,
                 const SamplingOptions& how, Generator& g,
                 const std::function<bool(int64_t row, int64_t token)>& each_token = {});

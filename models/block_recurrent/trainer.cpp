@@ -11,8 +11,9 @@ std::pair<Tensor, Tensor> inputs_and_labels(const Tensor& tokens) {
   return {narrow(tokens, 1, 0, n), narrow(tokens, 1, 1, n)};
 }
 
-RecurrentTrainer::Result RecurrentTrainer::operator()(const Tensor& tokens, const Tensor& labels,
+RecurrentTrainer::Result RecurrentTrainer::operator()(const Tensor& all_tokens, const Tensor& all_labels,
                                                       const Carried& carried, Generator& g, Gradients& grads) const {
+  const Tensor tokens = to(all_tokens, model.device()), labels = to(all_labels, model.device());
   check(tokens.rank() == 2 && tokens.numel() > 0 && tokens.shape() == labels.shape(), "trainer: tokens have shape ",
         tokens.shape(), " and labels ", labels.shape(), ", but both must be [batch, tokens]");
   const int64_t N = model.config.max_seq_len, n = tokens.dim(1), segments = (n + N - 1) / N;

@@ -15,9 +15,9 @@ struct RecurrentTrainer {
     double loss;      // mean over segments of the mean over their labels, in nats
     Carried carried;  // after the last segment, detached
   };
-  // tokens [B, m*N] i64 and labels of the same shape, m >= 1 segments of N = max_seq_len (the last may be shorter).
-  // Each segment's tape is played, into grads, before the next segment's forward pass: only one segment is alive at a
-  // time. g decides the dropouts.
+  // tokens [B, m*N] i64 and labels of the same shape, on any device, m >= 1 segments of N = max_seq_len (the last may
+  // be shorter). Each segment's tape is played, into grads, before the next segment's forward pass: only one segment is
+  // alive at a time. g decides the dropouts.
   Result operator()(const Tensor& tokens, const Tensor& labels, const Carried& carried, Generator& g,
                     Gradients& grads) const;
 };

@@ -1,5 +1,6 @@
 // The host's memory, as the allocator and the copies between devices ask for it.
 #include <sys/mman.h>
+#include <unistd.h>
 
 #include <cstdlib>
 #include <cstring>
@@ -16,6 +17,7 @@ void* request_memory(Cpu, size_t bytes) {
   return p;
 }
 void return_memory(Cpu, void* memory) { std::free(memory); }
+size_t free_memory(Cpu) { return size_t(sysconf(_SC_AVPHYS_PAGES)) * size_t(sysconf(_SC_PAGESIZE)); }
 void fill_bytes(Cpu, int byte, void* memory, size_t bytes) { std::memset(memory, byte, bytes); }
 void copy_to_host(Cpu, const void* from, void* to, size_t bytes) { std::memcpy(to, from, bytes); }
 void copy_from_host(Cpu, const void* from, void* to, size_t bytes) { std::memcpy(to, from, bytes); }

@@ -13,12 +13,6 @@ namespace {
 
 using List = std::vector<Tensor>;
 
-List on(Device device, const List& tensors) {
-  List there;
-  for (const Tensor& t : tensors) there.push_back(t ? to(t, device) : t);
-  return there;
-}
-
 // Calls f(device tag, inputs, outputs) on both devices. Outputs are given as shapes and dtypes, begin as garbage, and
 // agree up to `tolerance` times the largest number of each.
 template <class F>
