@@ -27,9 +27,10 @@ struct Max {  // NaN where one is NaN
   }
 };
 
+// Over runs of `lanes` threads (a power of two), a warp as a rule.
 template <class T, class F>
-__device__ T warp_reduce(T x, F f) {
-  for (int i = 16; i > 0; i /= 2) x = f(x, __shfl_xor_sync(0xffffffffu, x, i));
+__device__ T warp_reduce(T x, F f, int lanes = 32) {
+  for (int i = lanes / 2; i > 0; i /= 2) x = f(x, __shfl_xor_sync(0xffffffffu, x, i));
   return x;
 }
 

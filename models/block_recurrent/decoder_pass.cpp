@@ -125,11 +125,16 @@ Decoder Decoder::fork(int64_t row, int64_t copies) const {
     r = at(row);  // what is never written again is shared
     for (Tensor& block : r.block) block = clone(block);
   }
+  // A cache's layout is the kernels' own, but its first dimension is the sequence.
+  const auto copy_sequence = [&](const Tensor& from, const Tensor& into, int64_t copy) {
+    const auto by_sequence = [](const Tensor& t) { return t.view({t.dim(0), t.numel() / t.dim(0)}); };
+    copy_some(by_sequence(from), row, by_sequence(into), copy, 1);
+  };
   const auto copy_caches = [&](const std::vector<KeyValueCache>& from, const std::vector<KeyValueCache>& into) {
     for (size_t i = 0; i < from.size(); ++i)
       for (int64_t copy = 0; from[i].keys && copy < copies; ++copy) {
-        copy_some(from[i].keys, row, into[i].keys, copy, 1);
-        copy_some(from[i].values, row, into[i].values, copy, 1);
+        copy_sequence(from[i].keys, into[i].keys, copy);
+        copy_sequence(from[i].values, into[i].values, copy);
       }
   };
   copy_caches(windows_, forked.windows_);

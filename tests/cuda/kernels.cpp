@@ -4,49 +4,15 @@
 
 #include <array>
 #include <utility>
-#include <vector>
 
-#include "tests/testing.h"
+#include "tests/cuda/compare.h"
 
 namespace rondo::testing {
 namespace {
 
-using List = std::vector<Tensor>;
-
-// Calls f(device tag, inputs, outputs) on both devices. Outputs are given as shapes and dtypes, begin as garbage, and
-// agree up to `tolerance` times the largest number of each.
-template <class F>
-void check_same(const char* what, const List& in, const List& like, double tolerance, F&& f) {
-  const auto fresh = [&](Device device) {
-    List out;
-    for (const Tensor& t : like) out.push_back(Tensor(t.shape(), t.dtype(), device));
-    return out;
-  };
-  const List expected = fresh(Device::cpu), found = fresh(Device::cuda), again = fresh(Device::cuda),
-             there = on(Device::cuda, in);
-  f(Cpu{}, in, expected);
-  f(Cuda{}, there, found);
-  f(Cuda{}, there, again);
-  for (size_t i = 0; i < like.size(); ++i) {
-    const Tensor here = to(found[i], Device::cpu);
-    double largest = 1;
-    for (double v : values(expected[i]))
-      if (std::isfinite(v)) largest = std::max(largest, std::abs(v));
-    CHECK_MESSAGE(max_abs_diff(here, expected[i]) <= tolerance * largest, std::string(what), " ", in[0].shape(), " ",
-                  in[0].dtype(), ", output ", i);
-    CHECK_MESSAGE(same_bits(here, to(again[i], Device::cpu)), std::string(what), ": not the same bits again");
-  }
-}
-
-// The exponentials, divisions and square roots of both are within an ulp or two, and sums of n terms, taken in another
-// order, within a few; the largest rows here have 1000 numbers.
-double tolerance_of(DType dtype) { return dtype == DType::f32 ? 4e-6 : 1e-13; }
-
-const DType kDTypes[] = {DType::f32, DType::f64};
 // Odd, one element, empty, wider than a block, more rows than a block has threads.
 const Shape kRows[] = {{3, 7}, {1, 1}, {0, 5}, {4, 0}, {2, 1000}, {300, 33}, {5, 31}, {2, 3, 32}};
 
-Tensor like(const Shape& shape, DType dtype) { return Tensor(shape, dtype); }
 Shape rows_of(const Shape& shape) {
   Shape rows = shape;
   rows.pop_back();

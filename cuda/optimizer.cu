@@ -1,0 +1,166 @@
+// Clipping and Adam. All tensors together are cut into one list of chunks, a block a chunk, so that many small ones
+// fill the device as a large one would.
+#include <limits>
+
+#include "cuda/block.cuh"
+#include "cuda/launch.cuh"
+#include "cuda/list.cuh"
+
+namespace rondo {
+namespace {
+
+using namespace cuda;
+
+constexpr int64_t kChunk = 4096;
+
+struct Shared {
+  double scratch[32];
+};
+
+template <class T>
+struct Gradient {
+  const T* x;
+  int64_t numel, first;  // its elements, and its first chunk
+};
+template <class T>
+struct Slot {
+  T* w;
+  const T* grad;
+  T *m, *v;
+  int64_t numel, first, index;
+  double weight_decay;
+};
+
+// Calls run(list, number of its chunks) for tensors 0..n-1, as many at a time as a list takes. item(i) is tensor i, but
+// for its first chunk.
+template <class Item, class Make, class Run>
+void in_lists(int64_t n, Make&& item, Run&& run) {
+  for (int64_t i = 0; i < n;) {
+    List<Item> list;
+    int64_t chunks = 0;
+    for (; i < n && !list.full(); ++i) {
+      Item next = item(size_t(i));
+      next.first = chunks;
+      chunks += (next.numel + kChunk - 1) / kChunk;
+      list.add(next);
+    }
+    run(list, chunks);
+  }
+}
+
+// The tensor of a chunk: the last that begins there or before.
+template <class Item>
+__device__ int tensor_of(const List<Item>& list, int64_t chunk) {
+  int at = 0;
+  for (int end = list.n; end - at > 1;) {
+    const int middle = (at + end) / 2;
+    (list.items[middle].first <= chunk ? at : end) = middle;
+  }
+  return at;
+}
+
+// In f64, so that squares of large f32 do not overflow.
+template <class T>
+__global__ void sum_of_squares_kernel(List<Gradient<T>> list, double* sums) {
+  Shared& s = shared<Shared>();
+  const Gradient<T> g = list.items[tensor_of(list, blockIdx.x)];
+  const int64_t begin = (blockIdx.x - g.first) * kChunk, end = min(begin + kChunk, g.numel);
+  double sum = 0;
+  for (int64_t i = begin + threadIdx.x; i < end; i += blockDim.x) sum += double(g.x[i]) * double(g.x[i]);
+  sum = block_reduce(sum, s.scratch, Sum{});
+  if (threadIdx.x == 0) sums[blockIdx.x] = sum;
+}
+
+// One block.
+template <class T>
+__global__ void clip_factor_kernel(int64_t n, const double* sums, double max_norm, T* norm, T* factor) {
+  Shared& s = shared<Shared>();
+  double sum = 0;
+  for (int64_t i = threadIdx.x; i < n; i += blockDim.x) sum += sums[i];
+  const double length = std::sqrt(block_reduce(sum, s.scratch, Sum{}));
+  if (threadIdx.x != 0) return;
+  *norm = T(length);
+  const bool finite = *norm - *norm == T(0);
+  *factor = finite ? T(min(1.0, max_norm / (length + 1e-6))) : std::numeric_limits<T>::quiet_NaN();
+}
+
+// What all elements of a tensor need in this step.
+struct StepNumbers {
+  double keep, size, root;
+};
+
+// A thread a tensor: counts its step up.
+template <class T>
+__global__ void count_step_kernel(List<Slot<T>> list, AdamOptions how, const T* learning_rate, const T* factor,
+                                  int64_t* steps, StepNumbers* numbers) {
+  const int i = int(threadIdx.x);
+  if (i >= list.n || *factor != *factor) return;
+  const double t = double(++steps[list.items[i].index]), rate = double(*learning_rate);
+  numbers[i] = {1 - rate * list.items[i].weight_decay, rate / (1 - std::pow(how.beta1, t)),
+                1 / std::sqrt(1 - std::pow(how.beta2, t))};
+}
+
+template <class T>
+__global__ void adam_kernel(List<Slot<T>> list, AdamOptions how, const T* factor, const StepNumbers* numbers) {
+  const T scale = *factor;
+  if (scale != scale) return;
+  const int tensor = tensor_of(list, blockIdx.x);
+  const Slot<T> s = list.items[tensor];
+  const T mix1 = T(1 - how.beta1), beta2 = T(how.beta2), mix2 = T(1 - how.beta2), eps = T(how.eps);
+  const T keep = T(numbers[tensor].keep), size = T(numbers[tensor].size), root = T(numbers[tensor].root);
+  const int64_t begin = (blockIdx.x - s.first) * kChunk, end = min(begin + kChunk, s.numel);
+  for (int64_t i = begin + threadIdx.x; i < end; i += blockDim.x) {
+    const T g = scale * s.grad[i];
+    const T m = s.m[i] + mix1 * (g - s.m[i]);
+    const T v = beta2 * s.v[i] + mix2 * g * g;
+    s.m[i] = m;
+    s.v[i] = v;
+    s.w[i] = keep * s.w[i] - size * m / (std::sqrt(v) * root + eps);
+  }
+}
+
+int64_t chunks_of(std::span<const Tensor> tensors) {
+  int64_t chunks = 0;
+  for (const Tensor& t : tensors) chunks += (t.numel() + kChunk - 1) / kChunk;
+  return chunks;
+}
+
+}  // namespace
+
+void clip_factor(Cuda, std::span<const Tensor> grads, double max_norm, const Tensor& norm, const Tensor& factor) {
+  const Tensor sums({chunks_of(grads)}, DType::f64, Device::cuda);
+  dispatch_float(norm.dtype(), [&]<class T>() {
+    double* next = data<double>(sums);
+    const auto item = [&](size_t i) { return Gradient<T>{data<T>(grads[i]), grads[i].numel(), 0}; };
+    in_lists<Gradient<T>>(int64_t(grads.size()), item, [&](const List<Gradient<T>>& list, int64_t chunks) {
+      if (chunks == 0) return;
+      launch({unsigned(chunks), kThreads, sizeof(Shared), stream()}, sum_of_squares_kernel<T>, list, next);
+      next += chunks;
+    });
+    launch({1, kThreads, sizeof(Shared), stream()}, clip_factor_kernel<T>, sums.numel(), data<double>(sums), max_norm,
+           data<T>(norm), data<T>(factor));
+  });
+}
+
+void adam_step(Cuda, std::span<const AdamSlot> slots, const AdamOptions& how, const Tensor& learning_rate,
+               const Tensor& factor, const Tensor& steps) {
+  dispatch_float(factor.dtype(), [&]<class T>() {
+    const auto item = [&](size_t i) {
+      const AdamSlot& s = slots[i];
+      return Slot<T>{data<T>(s.weight), data<T>(s.grad), data<T>(s.m), data<T>(s.v), s.weight.numel(), 0,
+                     s.index,           s.weight_decay};
+    };
+    in_lists<Slot<T>>(int64_t(slots.size()), item, [&](const List<Slot<T>>& list, int64_t chunks) {
+      const Tensor memory({list.n, 3}, DType::f64, Device::cuda);
+      auto* numbers = reinterpret_cast<StepNumbers*>(data<double>(memory));
+      static_assert(List<Slot<T>>::kMost <= 64);
+      launch({1, 64, 0, stream()}, count_step_kernel<T>, list, how, data<T>(learning_rate), data<T>(factor),
+             data<int64_t>(steps), numbers);
+      if (chunks > 0)
+        launch({unsigned(chunks), kThreads, 0, stream()}, adam_kernel<T>, list, how, data<T>(factor),
+               static_cast<const StepNumbers*>(numbers));
+    });
+  });
+}
+
+}  // namespace rondo

@@ -1,0 +1,87 @@
+// Attention on CUDA: windows with and without memory, groups, and sizes that fit no tile.
+#include "tests/cuda/compare.h"
+
+namespace rondo::testing {
+namespace {
+
+struct Case {
+  int64_t batch, n, heads, d, width;
+  int64_t memory = 0, keys = 0;  // of a window; of a group, 0 for windows
+  bool norm = false, table = false;
+  double size = 1;  // of the queries and keys, 1 / sqrt(d) being the factor
+};
+
+// q, kv, memory, q_scale, k_scale, table, dy: what the kernels are given. Tensors the case lacks are empty.
+List inputs(const Case& c, DType dtype) {
+  const int64_t blocks = (c.n + c.width - 1) / c.width;
+  const auto where = [&](bool there, const Shape& shape, uint64_t seed) {
+    return there ? randn(shape, dtype, seed) : Tensor();
+  };
+  const Tensor q = randn({c.batch, c.n, c.heads * c.d}, dtype);
+  const Tensor kv = randn(c.keys ? Shape{c.batch, blocks, c.keys, 2 * c.d} : Shape{c.batch, c.n, 2 * c.d}, dtype, 2);
+  scale_into(Cpu{}, c.size, q);
+  scale_into(Cpu{}, c.size, kv);
+  return {q,
+          kv,
+          where(c.memory, {c.batch, c.memory, 2 * c.d}, 3),
+          where(c.norm, {c.d}, 4),
+          where(c.norm, {c.d}, 5),
+          where(c.table, {2, 2 * c.width, c.d}, 6),
+          randn(q.shape(), dtype, 7)};
+}
+
+AttentionShape shape_of(const Case& c) {
+  return {c.batch, c.n, c.heads, c.d, c.width, c.memory, c.keys, c.keys == 0, 1 / std::sqrt(double(c.d))};
+}
+
+// Results: y, lse, dq, dkv, dmemory, dq_scale, dk_scale.
+void check_attention(const char* what, const Case& c) {
+  for (DType dtype : kDTypes) {
+    const List in = inputs(c, dtype);
+    const Tensor none({0}, dtype);
+    const auto like_input = [&](int i) { return in[i] ? in[i] : none; };
+    const List results = {
+        in[0], like({c.batch, c.n, c.heads}, dtype), in[0], in[1], like_input(2), like_input(3), like_input(4)};
+    check_same(what, in, results, 4 * tolerance_of(dtype), [&](auto device, const List& in, const List& out) {
+      const AttentionInputs given = {in[0], in[1], in[2], in[3], in[4], in[5]};
+      const Tensor dmemory = in[2] ? out[4] : Tensor(), dq_scale = in[3] ? out[5] : Tensor(),
+                   dk_scale = in[4] ? out[6] : Tensor();
+      attention_forward(device, shape_of(c), given, out[0], out[1]);
+      attention_backward(device, shape_of(c), given, in[6], out[0], out[1],
+                         {out[2], out[3], dmemory, dq_scale, dk_scale});
+    });
+  }
+}
+
+}  // namespace
+
+TEST_CASE("cuda attention: windows") {
+  check_attention("one token", {1, 1, 1, 1, 1});
+  check_attention("window 1", {2, 5, 3, 7, 1, 1, 0, true});
+  check_attention("no memory", {2, 9, 3, 8, 4, 0, 0, false, true});
+  check_attention("memory, whole blocks", {1, 12, 1, 4, 4, 4, 0, true, true});
+  check_attention("part of a memory", {2, 7, 3, 6, 5, 2, 0, true, true});
+  check_attention("fewer tokens than a window", {2, 3, 8, 4, 16, 16});
+  check_attention("several tiles of keys", {1, 150, 1, 4, 100, 33, 0, true, true});
+  check_attention("several tiles of queries", {1, 45, 3, 2, 40, 40, 0, false, true});
+  check_attention("tiles that part a query's heads", {1, 20, 10, 2, 16, 16});
+  check_attention("64 wide", {1, 20, 8, 64, 16, 16, 0, true, true});
+  check_attention("66 wide", {1, 7, 3, 66, 5, 2, 0, true, true});
+  check_attention("128 wide", {1, 70, 1, 128, 68, 1, 0, true, true});
+}
+
+TEST_CASE("cuda attention: groups") {
+  check_attention("one key", {2, 5, 3, 7, 3, 0, 1, true});
+  check_attention("a tile of keys", {1, 4, 1, 3, 2, 0, 64});
+  check_attention("several tiles", {2, 30, 3, 5, 24, 0, 130, true});
+  check_attention("129 wide", {1, 5, 8, 129, 3, 0, 70, true});
+}
+
+TEST_CASE("cuda attention: extremes") {
+  check_attention("nothing", {0, 5, 3, 4, 2});
+  check_attention("no tokens", {2, 0, 3, 4, 2});
+  check_attention("large scores", {1, 100, 1, 8, 80, 80, 0, false, false, 10});
+  check_attention("zeros", {1, 9, 2, 8, 4, 4, 0, true, true, 0});
+}
+
+}  // namespace rondo::testing

@@ -1,0 +1,102 @@
+// Decoding's attention on CUDA: what is cached at which row, and what a query sees of it.
+#include <cmath>
+
+#include "tests/cuda/compare.h"
+
+namespace rondo::testing {
+namespace {
+
+constexpr int64_t kBatch = 3, kRows = 640;  // more than two chunks of keys
+
+struct Decoding {
+  int64_t heads, width, column = 0;
+  bool scaled = false, turned = false;
+  std::vector<CachePlace> keys = {}, replaced = {}, queries = {};
+};
+
+// Keys of three sequences, in no order: 600 of the first, 20 of the second, rows 250..299 of the third; two of them
+// come in a second time.
+Decoding places(int64_t heads, int64_t width) {
+  Decoding how{.heads = heads, .width = width};
+  for (int64_t i = 0; i < 600; ++i) how.keys.push_back({0, 0, i * 7 % 600 + 1});
+  for (int64_t i = 0; i < 20; ++i) how.keys.push_back({1, 0, 20 - i});
+  for (int64_t i = 250; i < 300; ++i) how.keys.push_back({2, 250, i + 1});
+  how.replaced = {{2, 0, 256}, {0, 0, 1}};
+  how.queries = {{0, 0, 600}, {0, 37, 600}, {1, 0, 20}, {1, 19, 20}, {0, 3, 259}, {0, 3, 260}, {2, 250, 300}};
+  return how;
+}
+
+// What comes out of a cache; what else is in y's rows stays.
+void check_decoding(const Decoding& how, DType d) {
+  const int64_t D = how.width, n = int64_t(how.queries.size()), y_width = how.heads * D + 2 * how.column;
+  const List in = {randn({int64_t(how.keys.size()), 2 * D}, d, 1),
+                   randn({int64_t(how.replaced.size()), 2 * D}, d, 2),
+                   randn({n, how.heads * D}, d, 3),
+                   how.scaled ? randn({D}, d, 4) : Tensor(),
+                   how.scaled ? randn({D}, d, 5) : Tensor(),
+                   how.turned ? randn({2, kRows, D}, d, 6) : Tensor(),
+                   randn({n, y_width}, d, 7)};
+  check_same("attention_decode", in, {in[6]}, tolerance_of(d), [&](auto device, const List& at, const List& out) {
+    const KeyValueCache cache = key_value_cache(device, kBatch, kRows, D, d);
+    cache_keys(device, how.keys, at[0], at[3], at[5], cache);
+    cache_keys(device, how.replaced, at[1], at[3], at[5], cache);
+    copy(device, at[6], out[0]);
+    attention_decode(device, how.queries, how.heads, 1 / std::sqrt(double(D)), at[2], at[4], at[5], cache, out[0],
+                     how.column);
+  });
+}
+
+}  // namespace
+
+TEST_CASE("cuda decoding: scales, angles, heads and places") {
+  for (DType d : kDTypes) {
+    check_decoding(places(1, 1), d);
+    check_decoding(places(2, 7), d);
+    for (bool scaled : {false, true})
+      for (bool turned : {false, true})
+        for (int64_t width : {6, 32, 66}) {
+          Decoding how = places(3, width);
+          how.scaled = scaled, how.turned = turned, how.column = 5;
+          check_decoding(how, d);
+        }
+    Decoding nothing = places(2, 8);
+    nothing.replaced.clear(), nothing.queries.clear();
+    check_decoding(nothing, d);
+    // More than one launch takes, of one chunk and of more.
+    Decoding many = places(2, 8);
+    for (int64_t i = 0; i < 200; ++i) many.queries.push_back({0, i, i + 1 + i % 5 * 70});
+    check_decoding(many, d);
+  }
+}
+
+TEST_CASE("cuda decoding: a head of zeros") {
+  const Tensor kv = zeros({1, 8}, DType::f64), scale = randn({4});
+  check_same("attention_decode of zeros", {kv, scale, zeros({1, 4}, DType::f64)}, {like({1, 4}, DType::f64)}, 1e-13,
+             [](auto device, const List& in, const List& out) {
+               const KeyValueCache cache = key_value_cache(device, 1, 1, 4, DType::f64);
+               const CachePlace place[] = {{0, 0, 1}};
+               cache_keys(device, place, in[0], in[1], {}, cache);
+               attention_decode(device, place, 1, 1, in[2], in[1], {}, cache, out[0], 0);
+             });
+}
+
+TEST_CASE("cuda decoding: a query has the same bits whatever stands beside it") {
+  const Decoding how = places(2, 6);
+  const int64_t n = int64_t(how.queries.size());
+  const Tensor kv = randn({int64_t(how.keys.size()), 12}, DType::f32, 1), q = randn({n, 12}, DType::f32, 2);
+  const KeyValueCache cache = key_value_cache(Cuda{}, kBatch, kRows, 6, DType::f32);
+  cache_keys(Cuda{}, how.keys, to(kv, Device::cuda), {}, {}, cache);
+  const Tensor all({n, 12}, DType::f32, Device::cuda), one({1, 12}, DType::f32, Device::cuda);
+  attention_decode(Cuda{}, how.queries, 2, 0.5, to(q, Device::cuda), {}, {}, cache, all, 0);
+  const Tensor together = to(all, Device::cpu);
+  for (int64_t i = 0; i < n; ++i) {
+    const Tensor query({1, 12}), expected({1, 12});
+    copy_rows(Cpu{}, q, {i * 12, 12}, query, {0, 12}, 1, 12);
+    copy_rows(Cpu{}, together, {i * 12, 12}, expected, {0, 12}, 1, 12);
+    attention_decode(Cuda{}, std::span(&how.queries[size_t(i)], 1), 2, 0.5, to(query, Device::cuda), {}, {}, cache, one,
+                     0);
+    CHECK(same_bits(to(one, Device::cpu), expected));
+  }
+}
+
+}  // namespace rondo::testing
