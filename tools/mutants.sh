@@ -43,7 +43,8 @@ END
 
 mkdir -p $copy
 git ls-files -z | xargs -0 cp -u --parents -t $copy
-[ -d build-mutants/build ] || meson setup build-mutants/build $copy >build-mutants/log
+[ ! -d .deps ] || ln -sfn "$PWD/.deps" $copy/.deps
+[ -f build-mutants/build/build.ninja ] || meson setup build-mutants/build $copy -Dcuda=disabled >build-mutants/log
 test_copy() {  # the tests named $1, in orders that differ most
   ninja -C build-mutants/build tests/cuda_tests >build-mutants/log 2>&1 ||
     { tail -n 20 build-mutants/log; echo "mutants: a fault is no C++ (above)" >&2; exit 1; }
