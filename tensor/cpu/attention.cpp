@@ -122,7 +122,7 @@ struct Panels {
 };
 
 // A tile of queries: rows (query, head) of scores against the keys `first..last-1` of the panel. The scores begin at
-// the column `base`, where a packed panel begins. Products over keys begin at `start`.
+// the column `base`, where a packed panel begins. Products over keys begin at `start`, as gemm_packed wants it.
 template <class E>
 struct Tile {
   using T = computed_t<E>;
@@ -133,8 +133,10 @@ struct Tile {
     const int64_t columns = cpu::panel_columns<E>();
     rows = (j1 - j0) * g.s.heads;
     first = g.first_seen(block, j0), last = g.last_seen(j1 - 1);
-    base = first / columns * columns;
-    start = std::is_same_v<E, bf16> ? first / 32 * 32 : first;
+    constexpr bool narrow = std::is_same_v<E, bf16>;
+    const int64_t step = narrow ? std::max<int64_t>(columns, 32) : columns;
+    base = first / step * step;
+    start = narrow ? base : first;
     last_panel = (last + columns - 1) / columns;
     ld = last_panel * columns - base;
   }
