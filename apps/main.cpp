@@ -11,6 +11,7 @@
 
 #include "apps/commands.h"
 #include "apps/usage.h"
+#include "models/block_recurrent/precision.h"
 #include "tensor/parallel.h"
 
 namespace rondo {
@@ -31,7 +32,8 @@ std::string version() {
 #else
   const char* vectors = "128-bit vectors";
 #endif
-  text << "\nEigen: " << RONDO_EIGEN_VERSION << "\nGEMM: own kernel, " << vectors << "\nCUDA: " << describe_cuda()
+  text << "\nEigen: " << RONDO_EIGEN_VERSION << "\nGEMM: own kernel, " << vectors
+       << (why_no_bf16(Device::cpu).empty() ? ", bf16" : "") << "\nCUDA: " << describe_cuda()
        << "\nthreads: " << num_threads();
   return text.str();
 }
