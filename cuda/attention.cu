@@ -75,6 +75,12 @@ __global__ void __launch_bounds__(kThreads, kPerProcessor<T>)
 
 void attention_forward(Cuda, const AttentionShape& how, const AttentionInputs& in, const Tensor& y, const Tensor& lse) {
   if (y.numel() == 0) return;
+  if (y.dtype() == DType::bf16) {
+    const Tensor q = widened(in.q), kv = widened(in.kv), memory = widened(in.memory),
+                 wide(y.shape(), DType::f32, Device::cuda);
+    attention_forward(Cuda{}, how, {q, kv, memory, in.q_scale, in.k_scale, in.table}, wide, lse);
+    return copy(Cuda{}, wide, y);
+  }
   dispatch_float(y.dtype(), [&]<class T>() {
     const Geometry<T> g(how, in);
     const Prepared<T> p(g);

@@ -125,6 +125,9 @@ struct Prepared {
   }
 };
 
+// bf16 as f32, which the kernels compute in.
+inline Tensor widened(const Tensor& t) { return t ? to(t, DType::f32) : t; }
+
 // Tile `at` of all: rows row..row+n-1 (query, head) of one block, the first of them (query, head), and the keys
 // first..last-1 of its panel, all that one of them sees. n <= 0 where a block has fewer tiles than others.
 struct QueryTile {

@@ -202,6 +202,16 @@ void attention_backward(Cuda, const AttentionShape& how, const AttentionInputs& 
       if (*t) fill(Cuda{}, 0, *t);
     return;
   }
+  if (y.dtype() == DType::bf16) {
+    const Tensor q = widened(in.q), kv = widened(in.kv), memory = widened(in.memory);
+    const auto wide = [](const Tensor& t) { return t ? Tensor(t.shape(), DType::f32, Device::cuda) : t; };
+    const Tensor dq = wide(out.dq), dkv = wide(out.dkv), dmemory = wide(out.dmemory);
+    attention_backward(Cuda{}, how, {q, kv, memory, in.q_scale, in.k_scale, in.table}, widened(dy), widened(y), lse,
+                       {dq, dkv, dmemory, out.dq_scale, out.dk_scale});
+    copy(Cuda{}, dq, out.dq), copy(Cuda{}, dkv, out.dkv);
+    if (dmemory) copy(Cuda{}, dmemory, out.dmemory);
+    return;
+  }
   dispatch_float(y.dtype(), [&]<class T>() { backward(Geometry<T>(how, in), dy, y, lse, out); });
 }
 
