@@ -2,6 +2,7 @@
 // in f32.
 #include "models/block_recurrent/precision.h"
 #include "models/block_recurrent/trainer.h"
+#include "nn/feed_forward.h"
 #include "tests/decoding.h"
 #include "tests/runs.h"
 
@@ -98,6 +99,41 @@ TEST_CASE("mixed precision: geglu, cast, sum_to") {
         "cast: from i64 to bf16, but gradients are for f32, f64 and bf16 only");
   CHECK(error_of([] { cast(Tensor({2}), DType::i32); }) ==
         "cast: from f32 to i32, but gradients are for f32, f64 and bf16 only");
+}
+
+TEST_CASE("mixed precision: zeros behind the inner width of a feed-forward layer change nothing") {
+  const auto results = [](Device device, DType dtype, bool narrow, int64_t more) {
+    Generator g{1, 2, 0};
+    FeedForward f(24, 4, g, dtype);  // F = 64
+    move_to(f, device);
+    if (narrow) f.norm.result = kBf16;
+    const Tensor x = parameter(to(randn({5, 24}, dtype), device));
+    Tape tape;
+    const Tensor h = f.norm(x), y = more ? f.padded(h, x, more) : f.out(geglu(f.in(h)), x);
+    const Gradients grads = tape.backward(sum(y * to(randn(y.shape(), dtype, 9), device)));
+    std::vector<Tensor> all = {y, grads[x]};
+    for (const NamedTensor& p : parameters(f)) {
+      all.push_back(grads[p.tensor]);
+      CHECK(all.back().shape() == p.tensor.shape());
+    }
+    return all;
+  };
+  for (const Device device : devices())
+    for (const int64_t more : {1, 11, 16}) {
+      check_close(results(device, DType::f64, false, more), results(device, DType::f64, false, 0), 1e-14, device);
+      check_close(results(device, DType::f32, true, more), results(device, DType::f32, true, 0), 1e-6, device);
+    }
+}
+
+TEST_CASE("mixed precision: only bf16 on a GPU asks for them") {
+  Generator g;
+  const FeedForward readme(512, 4, g), even(24, 4, g);  // F = 1365, 64
+  for (const Device device : devices()) {
+    const bool gpu = device == Device::cuda;
+    CHECK(readme.padding(Tensor({2, 512}, kBf16, device)) == (gpu ? 11 : 0));
+    CHECK(readme.padding(Tensor({2, 512}, DType::f32, device)) == 0);
+    CHECK(even.padding(Tensor({2, 24}, kBf16, device)) == 0);
+  }
 }
 
 TEST_CASE("mixed precision: window attention") {
