@@ -3,6 +3,7 @@
 #include <atomic>
 
 #include "cuda/context.h"
+#include "tensor/cpu/vector.h"
 #include "tensor/dispatch.h"
 
 namespace rondo {
@@ -31,6 +32,8 @@ void check_usable(Device device) {
 
 void allow_tf32(bool yes) { tf32 = yes; }
 bool tf32_allowed() { return tf32; }
+
+std::string describe_cpu() { return cpu::kRegisterName; }
 
 std::string describe_cuda() {
   if constexpr (kHasCuda)
