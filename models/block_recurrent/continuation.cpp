@@ -38,7 +38,7 @@ void Continuation::feed(const Tensor& tokens) {
 
 // What is likely to follow the token drawn last.
 std::vector<int64_t> Continuation::draft(int64_t most) const {
-  most = std::min({most, most_draft_, decoder_.room(row_) - 1});
+  most = std::min({most, most_draft_, decoder_.room(row_) - 1, 2 * right_ + 1});
   if (most <= 0) return {};
   std::vector<int64_t> text(decoder_.recent(row_).begin(), decoder_.recent(row_).end());
   text.push_back(last_);
@@ -93,6 +93,7 @@ Continuation::Drawn Continuation::next() {
     return drawn;
   }
   decoder_.rewind(row_, int64_t(ahead));
+  if (!draft_.empty()) right_ = int64_t(approved_);
   draft_.clear(), approved_ = 0;
   last_ = token;
   return drawn;

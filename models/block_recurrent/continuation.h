@@ -9,9 +9,9 @@ namespace rondo {
 class Continuation {
  public:
   // One row of the decoder, which must outlive this. With `draft` > 0 decoding is speculative: where the last tokens
-  // came before, what followed them then (so many tokens at most) goes through the model together with the last one.
-  // Each is still drawn from the model's logits, with its own noise; the rest is taken back at the first that was
-  // guessed wrong. So the text is the same, token by token, whatever `draft` is.
+  // came before, what followed them then (so many tokens at most, fewer after wrong ones) goes through the model
+  // together with the last one. Each is still drawn from the model's logits, with its own noise; the rest is taken back
+  // at the first that was guessed wrong. So the text is the same, token by token, whatever `draft` is.
   Continuation(Decoder& decoder, int64_t row, const SamplingOptions& how, Generator g, int64_t draft = 0);
   static constexpr int64_t kMostDraft = 15;
 
@@ -46,6 +46,7 @@ class Continuation {
   Generator generator_;
   int64_t most_draft_, last_ = -1;  // the token that was drawn and not fed yet, or -1
   std::vector<int64_t> draft_;      // fed on approval
+  int64_t right_ = 0;               // how many of the last draft were: the next one is at most about twice as long
   size_t approved_ = 0;             // of the draft
   Tensor logits_;                   // f32 on the CPU, after the last token that is no draft and after each of the draft
   Speculation speculation_;
