@@ -42,7 +42,7 @@ Json bench_train(const Options& options) {
   double loss = 0;
   for (int64_t i = 0; i <= options.steps; ++i) {  // the first step warms up
     const auto start = Clock::now();
-    loss = trainer(tokens, labels, {}, g, grads).loss;
+    loss = trainer(tokens, labels, {}, g, grads).loss();
     adam.step(grads);
     grads.clear();
     if (i > 0) seconds.push_back(seconds_since(start));

@@ -108,15 +108,16 @@ StepRecord Training::step() {
   const RecurrentTrainer trainer{
       model_, config_.train.xl_memories_dropout, config_.train.state_dropout, {config_.train.check_finite}};
   RecurrentTrainer::Result result = trainer(inputs, labels, state_.carried, state_.dropout, grads_);
-  const double norm = std::isfinite(result.loss) ? optimizer_.step(grads_) : 0;
+  const Tensor length = optimizer_.step(grads_);
+  const double loss = result.loss(), norm = length.item();
   const std::string kept = saved_.empty() ? "no checkpoint yet" : "the last checkpoint is " + saved_;
-  check(std::isfinite(result.loss) && std::isfinite(norm), "training diverged: the ",
-        std::isfinite(result.loss) ? "gradient's norm" : "loss", " is not finite at step ", state_.step + 1, " (", kept,
+  check(std::isfinite(loss) && std::isfinite(norm), "training diverged: the ",
+        std::isfinite(loss) ? "gradient's norm" : "loss", " is not finite at step ", state_.step + 1, " (", kept,
         "); try a lower optimizer.learning_rate, or train.check_finite = true to find the op");
   if (config_.train.order == "document") state_.carried = std::move(result.carried);
   ++state_.step;
   const double rate = double(inputs.numel()) / seconds_since(start);
-  return {state_.step, result.loss, optimizer_.config().learning_rate, norm, rate, 0};
+  return {state_.step, loss, optimizer_.config().learning_rate, norm, rate, 0};
 }
 
 void Training::validate(Metrics& metrics, Progress& progress) {

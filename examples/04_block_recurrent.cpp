@@ -81,7 +81,7 @@ void train(const BlockRecurrentTransformer& model, int steps, Generator& g) {
   for (int step = 1; step <= steps && solved < 2; ++step) {
     const auto [tokens, labels] = documents(32, kBlocks, g);
     grads.clear();
-    recent += RecurrentTrainer{model}(tokens, labels, {}, g, grads).loss / 50;
+    recent += RecurrentTrainer{model}(tokens, labels, {}, g, grads).loss() / 50;
     adam.step(grads);
     if (step % 50) continue;
     std::printf("step %3d  loss %.4f\n", step, recent), std::fflush(stdout);

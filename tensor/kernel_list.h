@@ -1,7 +1,8 @@
 // The contract of a backend, on one page: every kernel. `Backend` stands for a device's tag; tensor/kernels.h, which
 // everybody includes, reads this list once for each. (In brackets: the base name of the file in tensor/cpu and cuda.)
 // Arguments were checked by the op; outputs are allocated, of the right shape and dtype, and hold garbage unless it
-// says "adds". Float tensors are all f32 or all f64 within one call.
+// says "adds". Float tensors are all f32 or all f64 within one call. Tokens and labels were checked where they are on
+// the CPU; a GPU's kernel makes the row of one that is outside NaN.
 //
 // Rules for a kernel: sums over fixed chunks (the same bits for any number of threads), rows centred before squares,
 // the maximum before exponentials, no atomics on floats, empty tensors allowed.
@@ -78,8 +79,6 @@ void cross_entropy_backward(Backend, const Tensor& dloss, const Tensor& logits, 
 // ---- embedding (embedding) ----
 void embedding_forward(Backend, const Tensor& weight, const Tensor& tokens, const Tensor& y);
 void embedding_backward(Backend, const Tensor& dy, const Tensor& tokens, const Tensor& dweight);
-// The first token outside 0..n_rows-1, as an index into tokens, or -1.
-int64_t first_token_outside(Backend, const Tensor& tokens, int64_t n_rows, int64_t also_allowed);
 
 // ---- attention (rotary, attention) ----
 void rotary(Backend, const Rotation& how, const Tensor& x, const Tensor& table, const Tensor& y);

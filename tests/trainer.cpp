@@ -56,7 +56,7 @@ TEST_CASE("trainer: the loss is the mean over segments; gradients are those of t
     carried = detach(out.carried);
     tape.backward(l, 1.0 / 3, by_hand);
   }
-  CHECK(r.loss == doctest::Approx(loss).epsilon(1e-14));
+  CHECK(r.loss() == doctest::Approx(loss).epsilon(1e-14));
   for (const NamedTensor& p : parameters(f.model))
     CHECK_MESSAGE(max_abs_diff(grads[p.tensor], by_hand[p.tensor]) < 1e-15, p.name);
   CHECK(max_abs_diff(r.carried.states[0], carried.states[0]) == 0);
@@ -65,9 +65,9 @@ TEST_CASE("trainer: the loss is the mean over segments; gradients are those of t
 TEST_CASE("trainer: dropped memories and states") {
   Fixture f;
   Gradients grads;
-  const double kept = RecurrentTrainer{f.model}(f.tokens, f.labels, {}, f.g, grads).loss;
-  const double no_memory = RecurrentTrainer{f.model, 1, 0}(f.tokens, f.labels, {}, f.g, grads).loss;
-  const double no_state = RecurrentTrainer{f.model, 0, 1}(f.tokens, f.labels, {}, f.g, grads).loss;
+  const double kept = RecurrentTrainer{f.model}(f.tokens, f.labels, {}, f.g, grads).loss();
+  const double no_memory = RecurrentTrainer{f.model, 1, 0}(f.tokens, f.labels, {}, f.g, grads).loss();
+  const double no_state = RecurrentTrainer{f.model, 0, 1}(f.tokens, f.labels, {}, f.g, grads).loss();
   CHECK(std::abs(kept - no_memory) > 1e-6);
   CHECK(std::abs(kept - no_state) > 1e-9);
   CHECK(std::abs(no_memory - no_state) > 1e-9);
@@ -101,7 +101,7 @@ TEST_CASE("trainer: a model learns a repeated text") {
   double loss = 0;
   for (int step = 0; step < 60; ++step) {
     grads.clear();
-    loss = trainer(tokens, labels, {}, f.g, grads).loss;
+    loss = trainer(tokens, labels, {}, f.g, grads).loss();
     adam.step(grads);
   }
   CHECK(loss < 0.1);
