@@ -34,6 +34,7 @@ struct TrainConfig {
 struct RuntimeConfig {
   int64_t threads = 0;  // 0: what the machine gives
   std::string device = "cpu";
+  bool graphs = true;  // on a GPU, steps that come again are captured and done by one call
 };
 
 struct RunConfig {

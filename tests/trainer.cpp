@@ -1,5 +1,5 @@
 // Training over segments: gradients add up over tapes, dropouts, labels.
-#include "models/block_recurrent/trainer.h"
+#include "models/block_recurrent/training_step.h"
 
 #include <sys/resource.h>
 
@@ -125,12 +125,8 @@ TEST_CASE("trainer: a warm training step asks for no memory, neither malloc nor 
   for (int i = 0; i < 4 * 129; ++i) text.push_back(g.below(256));
   const std::pair<Tensor, Tensor> batch = inputs_and_labels(tensor(text, {4, 129}));
   Adam adam(parameters(model), {.learning_rate = 1e-3, .clip_grad_norm = 0.5});
-  Gradients grads;
-  const auto step = [&] {
-    grads.clear();
-    RecurrentTrainer{.model = model}(batch.first, batch.second, {}, g, grads);
-    adam.step(grads);
-  };
+  TrainingStep train({model}, adam);
+  const auto step = [&] { train(batch.first, batch.second, {}, g); };
   const int threads_before = num_threads();
   for (const int threads : {1, 2}) {
     CAPTURE(threads);

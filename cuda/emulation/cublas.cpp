@@ -138,14 +138,18 @@ cublasStatus_t cublasLtMatmul(cublasLtHandle_t, cublasLtMatmulDesc_t p, const vo
     return CUBLAS_STATUS_INVALID_VALUE;
   for (const void* pointer : {a, b, c, static_cast<const void*>(workspace)})
     emulation::check_pointer(pointer, emulation::Where::current());
-  const bool backwards = algorithm->data[1] && ++calls % 2;
-  emulation::Devices open;
+  const bool in_place = algorithm->data[1];
   const auto run = [&]<class T>(T one) {
     std::memcpy(&one, alpha, sizeof one);
     T keep;
     std::memcpy(&keep, beta, sizeof keep);
-    multiply<T>(*p, one, static_cast<const T*>(a), *la, static_cast<const T*>(b), *lb, keep, static_cast<T*>(d), *lc,
-                backwards);
+    const void* const pointers[] = {a, b, d, workspace};
+    emulation::submit(emulation::Where::current(), pointers, sizeof pointers,
+                      [=, p = *p, la = *la, lb = *lb, lc = *lc] {
+                        emulation::Devices open;
+                        multiply<T>(p, one, static_cast<const T*>(a), la, static_cast<const T*>(b), lb, keep,
+                                    static_cast<T*>(d), lc, in_place && ++calls % 2);
+                      });
   };
   p->compute == CUBLAS_COMPUTE_32F ? run(float()) : run(double());
   return CUBLAS_STATUS_SUCCESS;
