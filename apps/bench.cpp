@@ -32,6 +32,11 @@ Json bench_train(const Options& options) {
   Generator g;
   BlockRecurrentTransformer model(config.model, g);
   model.to(options.device);
+  if (options.dtype == "bf16") {
+    const std::string why = why_no_bf16(options.device);
+    check(why.empty(), why, "; use --dtype f32");
+    compute_in(model, DType::bf16);
+  }
   Adam adam(parameters(model), {.learning_rate = 1e-4, .clip_grad_norm = 0.5});
   const int64_t length = config.train.segments * config.model.max_seq_len;
   const auto [tokens, labels] =
@@ -118,8 +123,8 @@ void add_share_of_copy(Json& decoded, Device device) {
 }
 
 void run(const Options& options) {
-  if (options.what == "train" && options.dtype != "f32")
-    throw UsageError("--dtype " + options.dtype + " is for bench decode; bench train computes in f32");
+  if (options.what == "train" && options.dtype == "int8")
+    throw UsageError("--dtype int8 is for bench decode; bench train computes in f32 or bf16");
   check_usable(options.device);
   Json json = options.what == "train" ? bench_train(options) : bench_decode(options);
   json["peak_mb"] = peak_mb();
@@ -140,7 +145,8 @@ void add_bench(CLI::App& program) {
   Options& options = command.run<Options>(run);
   command.required("WHAT", options.what, "train or decode", {"train", "decode"});
   command.text("--size", options.size, "readme, small or tiny (default: readme)", {"readme", "small", "tiny"});
-  command.text("--dtype", options.dtype, "f32, bf16 or int8: of the weights (default: f32)", {"f32", "bf16", "int8"});
+  command.text("--dtype", options.dtype, "f32, bf16 or int8 (for decode): of products, of weights (default: f32)",
+               {"f32", "bf16", "int8"});
   command.device(options.device);
   command.threads();
   command.number("--steps", options.steps, "Steps to time", 1);

@@ -29,8 +29,8 @@ std::optional<std::string> read_line(const Interrupt& interrupt, std::string& re
   return line;
 }
 
-// Ctrl-C ends an answer; at the prompt, or where nobody sits at a terminal, it ends the chat. Either way the state is
-// saved.
+// Ctrl-C ends an answer; at the prompt, or where nobody sits at a terminal, it ends the chat. The state is saved after
+// each answer: whatever ends the chat, no more than the answer being made is lost.
 void run(SessionOptions& options) {
   if (options.stops.empty()) options.stops.push_back("\n");
   const LoadedModel loaded = open_model(options);
@@ -55,7 +55,8 @@ void run(SessionOptions& options) {
         [&](int64_t, const std::string& text, const Continuation::Drawn*) { return open = write_out(text); })[0];
     open = open && write_out("\n");
     tell_speed(options, w, session.speculation());
-    if (w.interrupted && terminal) session.save(), interrupt.forget();
+    session.save();
+    if (w.interrupted && terminal) interrupt.forget();
   }
   if (terminal && open) write_out("\n");
   session.save();

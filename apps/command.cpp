@@ -1,9 +1,25 @@
 #include <CLI/CLI.hpp>
+#include <charconv>
 
 #include "apps/commands.h"
 #include "tensor/parallel.h"
 
 namespace rondo {
+namespace {
+
+CLI::Validator whole_number(int64_t lowest, int64_t highest) {
+  const bool bounded = highest < std::numeric_limits<int64_t>::max();
+  const std::string range = std::to_string(lowest) + (bounded ? " to " + std::to_string(highest) : " or more");
+  const auto wrong = [=](const std::string& text) -> std::string {
+    int64_t n = 0;
+    const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), n);
+    if (error != std::errc() || end != text.data() + text.size()) return text + " is no whole number; give " + range;
+    return n >= lowest && n <= highest ? "" : text + " is not " + range;
+  };
+  return CLI::Validator(wrong, bounded ? range : "");
+}
+
+}  // namespace
 
 Command::Command(CLI::App& program, const char* name, const char* help) : app_(program.add_subcommand(name, help)) {}
 
@@ -34,11 +50,7 @@ void Command::repeated(const char* name, std::vector<std::string>& values, const
 }
 
 void Command::number(const char* name, int64_t& value, const char* help, int64_t lowest, int64_t highest) {
-  CLI::Option* option = app_->add_option(name, value, help);
-  if (highest < std::numeric_limits<int64_t>::max())
-    option->check(CLI::Range(lowest, highest));
-  else
-    option->check(lowest > 0 ? static_cast<const CLI::Validator&>(CLI::PositiveNumber) : CLI::NonNegativeNumber);
+  CLI::Option* option = app_->add_option(name, value, help)->check(whole_number(lowest, highest));
   if (value >= lowest) option->capture_default_str();
 }
 
@@ -61,7 +73,7 @@ void Command::threads() {
     if (n > 0) set_num_threads(int(n));
   };
   app_->add_option_function<int64_t>("--threads", set, "Threads; 0: what the machine gives")
-      ->check(CLI::Range(0, 1024));
+      ->check(whole_number(0, 1024));
 }
 
 void Command::device(Device& device) {

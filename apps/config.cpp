@@ -89,6 +89,8 @@ void RunConfig::validate() const {
     check(r.value >= r.low && r.value <= r.high, r.key, " must be ", r.words, ", not ", r.value);
   check(train.order == "random" || train.order == "document", "train.order must be \"random\" or \"document\", not \"",
         train.order, "\"");
+  check(train.dtype == "f32" || train.dtype == "bf16", "train.dtype must be \"f32\" or \"bf16\", not \"", train.dtype,
+        "\"");
   check(optimizer_name == "adam" || optimizer_name == "adamw", "optimizer.name must be \"adam\" or \"adamw\", not \"",
         optimizer_name, "\"");
   check(optimizer_name == "adamw" || optimizer.weight_decay == 0,

@@ -22,6 +22,7 @@ struct TrainConfig {
   std::string order = "random";  // "random": every row of a batch starts anywhere; "document": rows walk on
   int64_t jump_every = 0;        // steps; rows in document order jump to new places (0: never)
   int64_t seed = 0;
+  std::string dtype = "f32";    // what is computed in: "f32", or "bf16" (mixed precision)
   double clip_grad_norm = 0.5;  // lives here in the file, in OptimizerConfig in the library
   double xl_memories_dropout = 0, state_dropout = 0;
   int64_t checkpoint_every = 500;    // steps; 0: only at the end

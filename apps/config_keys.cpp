@@ -89,6 +89,7 @@ std::vector<ConfigKey> config_keys(RunConfig& c) {
       {"train", "order", &c.train.order},
       {"train", "jump_every", &c.train.jump_every},
       {"train", "seed", &c.train.seed},
+      {"train", "dtype", &c.train.dtype},
       {"train", "clip_grad_norm", &c.train.clip_grad_norm},
       {"train", "xl_memories_dropout", &c.train.xl_memories_dropout},
       {"train", "state_dropout", &c.train.state_dropout},

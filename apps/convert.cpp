@@ -30,9 +30,6 @@ double megabytes(const BlockRecurrentTransformer& model) {
 
 // A checkpoint is complete once run.json is there.
 void write_checkpoint(const LoadedModel& loaded, const std::string& out, const std::string& dtype) {
-  std::error_code error;
-  fs::create_directories(out, error);
-  check(!error, "cannot create ", out, ": ", error.message());
   write_safetensors(fs::path(out) / "model.safetensors", named_tensors(loaded.model), {{"weights", dtype}});
   write_file(fs::path(out) / "run.json", read_file(fs::path(loaded.checkpoint) / "run.json"));
 }
@@ -44,6 +41,9 @@ void run(const Options& options) {
   check(before == DType::f32, loaded.checkpoint, ": its weights are ", weights_name(before),
         " already; convert the f32 checkpoint that they were made from");
   const std::string text = evaluation_text(loaded, options.files, options.binary);
+  std::error_code error;
+  fs::create_directories(options.out, error);
+  check(!error, "cannot create ", options.out, ": ", error.message());
   const Evaluation full = evaluate(loaded.model, text, {.max_tokens = options.bytes});
   const double size = megabytes(loaded.model);
   convert_weights(loaded.model, weights_dtype(options.dtype));

@@ -18,7 +18,7 @@ using Json = nlohmann::ordered_json;
 struct Options : SessionOptions {
   std::optional<std::string> prompt;
   std::string prompt_file, prompts;
-  int64_t batch = 16;
+  int64_t batch = 0;  // 0: not given
   bool json = false;
 };
 
@@ -32,6 +32,8 @@ void check_consistent(const Options& o) {
          "--prompts is a file of prompts; leave --prompt and --prompt-file out");
   one_of(!o.prompts.empty(), !o.save_state.empty(),
          "--prompts makes many texts, but --save-state keeps one; leave one of them out");
+  one_of(o.prompts.empty(), o.batch > 0,
+         "--batch says how many prompts of --prompts go together; give it with --prompts");
   if (o.prompt && o.prompt->empty()) throw UsageError("the prompt is empty; give it at least one byte");
 }
 
@@ -85,15 +87,17 @@ void run_one(const Options& o, const LoadedModel& loaded, uint64_t seed) {
   tell_speed(o, w, session.speculation());
 }
 
-// A line a prompt, in the file's order. `batch` of them at a time are read and written together.
+// A line a prompt, in the file's order. Some of them at a time are read and written together.
+constexpr int64_t kBatch = 16;
 void run_all(const Options& o, const LoadedModel& loaded, uint64_t seed) {
   Lines lines(o.prompts);
   Session::Written total;
   Continuation::Speculation guessed;
   bool open = true, more = true;
+  const int64_t batch = o.batch > 0 ? o.batch : kBatch;
   for (uint64_t number = 0; open && more;) {
     std::vector<std::string> prompts, places, texts;
-    while (int64_t(prompts.size()) < o.batch) {
+    while (int64_t(prompts.size()) < batch) {
       std::optional<std::string> line = lines.next();
       if (!(more = line.has_value())) break;
       prompts.push_back(std::move(*line)), places.push_back(lines.place());
@@ -146,7 +150,8 @@ void add_generate(CLI::App& program) {
   command.text("--prompt", options.prompt, "Text to continue; - reads it from stdin (default: a line's end)");
   command.text("--prompt-file", options.prompt_file, "A file to continue; - is stdin");
   command.text("--prompts", options.prompts, "A file with a prompt in each line; a JSON line for each comes out");
-  command.number("--batch", options.batch, "So many prompts of --prompts are written together", 1, kFewRows);
+  command.number("--batch", options.batch, "So many prompts of --prompts are written together (default: 16)", 1,
+                 kFewRows);
   command.flag("--json", options.json, "A JSON line for each token, then one for the text");
 }
 

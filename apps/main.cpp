@@ -11,6 +11,8 @@
 
 #include "apps/commands.h"
 #include "apps/usage.h"
+#include "models/block_recurrent/precision.h"
+#include "tensor/device.h"
 #include "tensor/parallel.h"
 
 namespace rondo {
@@ -24,14 +26,8 @@ std::string version() {
 #else
   text << "g++ " << __GNUC__ << '.' << __GNUC_MINOR__ << '.' << __GNUC_PATCHLEVEL__;
 #endif
-#if defined(__AVX512F__)
-  const char* vectors = "AVX-512";
-#elif defined(__AVX__)
-  const char* vectors = "AVX";
-#else
-  const char* vectors = "128-bit vectors";
-#endif
-  text << "\nEigen: " << RONDO_EIGEN_VERSION << "\nGEMM: own kernel, " << vectors << "\nCUDA: " << describe_cuda()
+  text << "\nEigen: " << RONDO_EIGEN_VERSION << "\nGEMM: own kernel, " << describe_cpu()
+       << (why_no_bf16(Device::cpu).empty() ? ", bf16" : "") << "\nCUDA: " << describe_cuda()
        << "\nthreads: " << num_threads();
   return text.str();
 }

@@ -13,6 +13,7 @@
 #include "apps/streams.h"
 #include "apps/text_stream.h"
 #include "apps/usage.h"
+#include "nn/file.h"
 #include "nn/text.h"
 
 namespace rondo {
@@ -34,18 +35,24 @@ void add_session_options(Command& command, SessionOptions& options) {
                  Continuation::kMostDraft);
   command.text("--state", options.state, "Go on from this decoding state");
   command.text("--save-state", options.save_state, "Keep the decoding state in this file at the end");
+  command.number("--save-every", options.save_every,
+                 "Keep it after so many bytes each time as well; 0: at the end only");
   command.flag("--speed", options.speed, "Tell tokens per second on stderr");
   command.device(options.device);
   command.threads();
 }
 
 LoadedModel open_model(SessionOptions& options) {
+  if (options.save_every > 0 && options.save_state.empty())
+    throw UsageError("--save-every says how often to save; give --save-state, which says where");
   if (options.filter_thres && options.how.top_k > 0)
     throw UsageError("--top-k and --filter-thres both say how many tokens to keep; give one of them");
   as_usage([&] {
     options.how.validate();
     if (options.filter_thres) top_k_of_filter_thres(*options.filter_thres, 1);
   });
+  if (!options.save_state.empty())
+    FileWriter(options.save_state);  // said now where it cannot be written, not at the end
   LoadedModel loaded = load_model(options.path, options.device);
   if (options.filter_thres)
     options.how.top_k = top_k_of_filter_thres(*options.filter_thres, loaded.config.model.num_tokens);
@@ -101,6 +108,7 @@ std::vector<Session::Written> Session::write(const Interrupt& interrupt, const P
       Written& w = written[size_t(i)];
       ++w.tokens, w.log_probability += drawn.log_probability;
       open = open && put(i, streams[size_t(i)].push(drawn.token), &drawn);
+      if (options_.save_every > 0 && w.tokens % options_.save_every == 0) save();
     }
   }
   return written;

@@ -19,7 +19,7 @@ struct SessionOptions {
   int64_t length = 256;
   SamplingOptions how;
   std::optional<double> filter_thres;
-  int64_t seed = -1, speculate = 0;
+  int64_t seed = -1, speculate = 0, save_every = 0;
   std::vector<std::string> stops;
   bool speed = false;
 };
@@ -50,7 +50,7 @@ class Session {
 
   // Of all sequences together.
   Continuation::Speculation speculation() const;
-  // The first sequence, into the file asked for, if any.
+  // The first sequence, into the file asked for, if any. Changes nothing about how it goes on.
   void save();
 
  private:

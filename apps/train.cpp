@@ -15,7 +15,7 @@ namespace {
 namespace fs = std::filesystem;
 
 struct Options {
-  std::string config, out, device;
+  std::string config, out, device, dtype;
   std::vector<std::string> files, settings;
   int64_t steps = -1, threads = -1;
   bool resume = false;
@@ -27,6 +27,7 @@ void apply_flags(const Options& options, RunConfig& config) {
   if (!options.files.empty()) config.data.files = options.files;
   if (options.steps >= 0) config.train.steps = options.steps;
   if (options.threads >= 0) config.runtime.threads = options.threads;
+  if (!options.dtype.empty()) config.train.dtype = options.dtype;
   if (!options.device.empty()) config.runtime.device = options.device;
   check(!config.data.files.empty(), "nothing to train on: give --data FILE");
   for (std::string& file : config.data.files)
@@ -90,6 +91,7 @@ void add_train(CLI::App& program) {
   command.required("--out", options.out, "The run's directory");
   command.flag("--resume", options.resume, "Go on from the run's last checkpoint, bit for bit");
   command.number("--steps", options.steps, "Steps in all");
+  command.text("--dtype", options.dtype, "f32 or bf16: what is computed in (default: f32)", {"f32", "bf16"});
   command.text("--device", options.device, "cpu or cuda (default: cpu)", {"cpu", "cuda"});
   command.number("--threads", options.threads, "Threads; 0: what the machine gives", 0, 1024);
   command.repeated("--set", options.settings, "section.key=value, over the configuration file; may be repeated");

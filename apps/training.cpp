@@ -11,6 +11,7 @@
 #include "apps/metrics.h"
 #include "apps/progress.h"
 #include "apps/streams.h"
+#include "models/block_recurrent/precision.h"
 #include "models/block_recurrent/training_step.h"
 #include "nn/file.h"
 #include "tensor/parallel.h"
@@ -27,7 +28,14 @@ double seconds_since(std::chrono::steady_clock::time_point start) {
 BlockRecurrentTransformer fresh_model(const RunConfig& config) {
   Generator g{uint64_t(config.train.seed), stream::init, 0};
   BlockRecurrentTransformer model(config.model, g);
-  model.to(device_of(config.runtime.device));
+  const Device device = device_of(config.runtime.device);
+  model.to(device);
+  if (config.train.dtype != "bf16") return model;
+  const std::string why = why_no_bf16(device);
+  if (why.empty())
+    compute_in(model, DType::bf16);
+  else
+    Progress(0, 0).line("train.dtype is bf16, but " + why + ": computing in f32 instead");
   return model;
 }
 

@@ -10,6 +10,20 @@ inline void check_float(const char* op, const char* name, const Tensor& x) {
         ", but the op computes in f32 or f64");
 }
 
+// That x is what activations may be: f32, f64, or bf16, whose sums are made in f32.
+inline void check_activation(const char* op, const char* name, const Tensor& x) {
+  check(bool(x), op, ": ", name, " is missing");
+  check(is_float(x.dtype()), op, ": ", name, " is ", x.dtype(), ", but the op computes in f32, f64 or bf16");
+}
+// What goes with activations of a dtype: parameters, sums, residuals.
+inline DType dtype_beside(DType activations) { return activations == DType::bf16 ? DType::f32 : activations; }
+inline void check_beside(const char* op, const char* name, const Tensor& t, const char* x_name, const Tensor& x) {
+  check(bool(t), op, ": ", name, " is missing");
+  check(t.dtype() == dtype_beside(x.dtype()), op, ": ", name, " is ", t.dtype(), ", but ", x_name, " is ", x.dtype(),
+        x.dtype() == DType::bf16 ? ", which asks for f32" : "");
+  check(t.device() == x.device(), op, ": ", name, " is on ", t.device(), ", but ", x_name, " is on ", x.device());
+}
+
 // That t has the dtype and the device of x.
 inline void check_alike(const char* op, const char* name, const Tensor& t, const char* x_name, const Tensor& x) {
   check(bool(t), op, ": ", name, " is missing");

@@ -2,6 +2,7 @@
 // fused in.
 #include <cmath>
 
+#include "autograd/arguments.h"
 #include "autograd/ops.h"
 #include "tensor/dispatch.h"
 #include "tensor/kernels.h"
@@ -18,9 +19,10 @@ void check_inputs(const char* op, const Tensor& q, const Tensor& kv, const Query
   for (const Tensor& scale : {how.q_scale, how.k_scale})
     check(!scale || scale.shape() == Shape{width}, op, ": a scale has shape ", scale ? scale.shape() : Shape{},
           ", but the head width is ", width);
-  for (const Tensor& t : {kv, how.q_scale, how.k_scale, how.table})
-    check(!t || (t.dtype() == q.dtype() && t.device() == q.device()), op, ": q is ", q.dtype(), " on ", q.device(),
-          ", but another input is ", t ? t.dtype() : q.dtype(), " on ", t ? t.device() : q.device());
+  check_activation(op, "q", q);
+  check_alike(op, "kv", kv, "q", q);
+  if (how.q_scale) check_beside(op, "q_scale", how.q_scale, "q", q), check_beside(op, "k_scale", how.k_scale, "q", q);
+  if (how.table) check_beside(op, "the table", how.table, "q", q);
 }
 
 // `how` is complete but for what follows from the inputs.
@@ -29,7 +31,7 @@ Tensor attend(const char* op, AttentionShape how, const Tensor& q, const Tensor&
   how.batch = q.dim(0), how.n = q.dim(1), how.head_width = kv.dim(-1) / 2;
   how.heads = q.dim(2) / how.head_width;
   how.factor = qk.factor ? qk.factor : 1 / std::sqrt(double(how.head_width));
-  Tensor y = empty_like(q), lse({how.batch, how.n, how.heads}, q.dtype(), q.device());
+  Tensor y = empty_like(q), lse({how.batch, how.n, how.heads}, dtype_beside(q.dtype()), q.device());
   dispatch(q.device(), [&](auto device) {
     attention_forward(device, how, {q, kv, memory, qk.q_scale, qk.k_scale, qk.table}, y, lse);
   });
@@ -58,8 +60,7 @@ Tensor window_attention(const Tensor& q, const Tensor& kv, const Tensor& memory,
     check(memory.rank() == 3 && memory.dim(0) == kv.dim(0) && memory.dim(2) == kv.dim(2) && memory.dim(1) <= window, op,
           ": memory has shape ", memory.shape(), ", but kv of shape ", kv.shape(), " asks for at most ", window,
           " rows of the same batch and width");
-    check(memory.dtype() == q.dtype() && memory.device() == q.device(), op, ": q is ", q.dtype(), " on ", q.device(),
-          ", but memory is ", memory.dtype(), " on ", memory.device());
+    check_alike(op, "memory", memory, "q", q);
   }
   const Shape table = {2, 2 * window, kv.dim(2) / 2};
   check(!how.table || how.table.shape() == table, op, ": the table has shape ", how.table ? how.table.shape() : Shape{},

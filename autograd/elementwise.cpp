@@ -84,6 +84,13 @@ Tensor scale(const Tensor& x, double factor) {
                 [factor](const Tensor& dy) -> Grads { return {mapped(Scale{factor}, dy)}; });
 }
 
+Tensor cast(const Tensor& x, DType dtype) {
+  check(bool(x) && is_float(x.dtype()) && is_float(dtype), "cast: from ", x ? x.dtype() : dtype, " to ", dtype,
+        ", but gradients are for f32, f64 and bf16 only");
+  if (x.dtype() == dtype) return x;
+  return record("cast", {x}, to(x, dtype), [from = x.dtype()](const Tensor& dy) -> Grads { return {to(dy, from)}; });
+}
+
 Tensor exp(const Tensor& x) { return curve("exp", Exp(), Keep::y, x); }
 Tensor log(const Tensor& x) { return curve("log", Log(), Keep::x, x); }
 Tensor tanh(const Tensor& x) { return curve("tanh", Tanh(), Keep::y, x); }
@@ -92,7 +99,7 @@ Tensor relu(const Tensor& x) { return curve("relu", Relu(), Keep::x, x); }
 Tensor gelu(const Tensor& x) { return curve("gelu", Gelu(), Keep::x, x); }
 
 Tensor geglu(const Tensor& x) {
-  check_float("geglu", "x", x);
+  check_activation("geglu", "x", x);
   check(x.rank() > 0 && x.dim(-1) % 2 == 0, "geglu: x has shape ", x.shape(), ", but the op asks for two equal halves");
   Tensor y(x.shape().with(-1, x.dim(-1) / 2), x.dtype(), x.device());
   dispatch(x.device(), [&](auto device) { geglu_forward(device, x, y); });

@@ -27,8 +27,10 @@ void products(int64_t batch, int64_t m, int64_t n, int64_t k, const Tensor& a, b
 
 void check_weight(const Tensor& x, const Tensor& weight, const Tensor& scale) {
   check(bool(weight), "linear: weight is missing");
-  if (weight.dtype() != DType::bf16 && weight.dtype() != DType::i8)
-    return check_alike("linear", "x", x, "weight", weight);
+  if (weight.dtype() != DType::bf16 && weight.dtype() != DType::i8) {
+    check_activation("linear", "x", x);
+    return check_beside("linear", "weight", weight, "x", x);
+  }
   check(bool(x) && x.dtype() == DType::f32 && !Tape::current(), "linear: weight is ", weight.dtype(),
         ", which asks for an x of f32 and no tape: it is for inference only");
   const Shape rows = {weight.dim(0)};
@@ -70,33 +72,34 @@ Tensor linear(const Tensor& x, const Tensor& weight, const Tensor& bias, const T
   check(x.rank() >= 1 && weight.rank() == 2 && weight.dim(1) == x.dim(-1), "linear: weight has shape ", weight.shape(),
         ", but x of shape ", x.shape(), " asks for [out, ", x.rank() ? x.dim(-1) : 0, "]");
   const int64_t in = weight.dim(1), out = weight.dim(0), rows = in ? x.numel() / in : 0;
-  Tensor y(x.shape().with(-1, out), x.dtype(), x.device());
+  const bool accumulate = bias || residual, narrow = x.dtype() == DType::bf16;
+  Tensor y(x.shape().with(-1, out), accumulate ? dtype_beside(x.dtype()) : x.dtype(), x.device());
   check(!bias || bias.shape() == Shape{out}, "linear: bias has shape ", bias ? bias.shape() : Shape{},
         ", but weight of shape ", weight.shape(), " asks for ", Shape{out});
   check(!residual || residual.shape() == y.shape(), "linear: residual has shape ",
         residual ? residual.shape() : Shape{}, ", but the result has ", y.shape());
-  if (bias) check_alike("linear", "bias", bias, "x", x);
-  if (residual) check_alike("linear", "residual", residual, "x", x);
+  if (bias) check_beside("linear", "bias", bias, "x", x);
+  if (residual) check_beside("linear", "residual", residual, "x", x);
 
   dispatch(x.device(), [&](auto device) {
     if (bias && residual) binary(device, Binary::add, residual, bias, y);
     if (bias && !residual) copy_strided(device, bias, Shape{0, 1}, y.view({rows, out}));
     if (residual && !bias) copy(device, residual, y);
-    const bool accumulate = bias || residual;
-    if (rows <= kFewRows) return gemv(device, x, weight, weight_scale, accumulate, y);
-    const Tensor wide = weight.dtype() == x.dtype() ? weight : widened(weight, weight_scale, x.dtype());
+    if (rows <= kFewRows && !narrow) return gemv(device, x, weight, weight_scale, accumulate, y);
+    const bool widen = weight.dtype() != dtype_beside(x.dtype());
     gemm(
         device,
         {.m = rows, .n = out, .k = in, .transpose_b = true, .accumulate = accumulate, .lda = in, .ldb = in, .ldc = out},
-        x, wide, y);
+        x, widen ? widened(weight, weight_scale, x.dtype()) : weight, y);
   });
   return record("linear", {x, weight, bias, residual}, y,
                 [=, has_bias = bool(bias), has_residual = bool(residual)](const Tensor& dy) -> Grads {
                   Tensor dx = empty_like(x), dweight = empty_like(weight);
+                  const Tensor d = to(dy, x.dtype());
                   dispatch(x.device(), [&](auto device) {
-                    gemm(device, {.m = rows, .n = in, .k = out, .lda = out, .ldb = in, .ldc = in}, dy, weight, dx);
+                    gemm(device, {.m = rows, .n = in, .k = out, .lda = out, .ldb = in, .ldc = in}, d, weight, dx);
                     gemm(device, {.m = out, .n = in, .k = rows, .transpose_a = true, .lda = out, .ldb = in, .ldc = in},
-                         dy, x, dweight);
+                         d, x, dweight);
                   });
                   return {dx, dweight, has_bias ? sum_to(dy, {out}) : Tensor(), has_residual ? dy : Tensor()};
                 });

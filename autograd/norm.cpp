@@ -24,9 +24,12 @@ Tensor empty_rows(const Tensor& x) {
 
 }  // namespace
 
-Tensor layer_norm(const Tensor& x, const Tensor& gamma, double eps) {
+Tensor layer_norm(const Tensor& x, const Tensor& gamma, double eps, std::optional<DType> result) {
   check_norm("layer_norm", x, gamma);
-  Tensor y = empty_like(x), mean = empty_rows(x), rstd = empty_rows(x);
+  const DType dtype = result.value_or(x.dtype());
+  check(dtype == x.dtype() || (dtype == DType::bf16 && x.dtype() == DType::f32), "layer_norm: x is ", x.dtype(),
+        ", but the result is to be ", dtype, "; it can be that of x, or bf16 where x is f32");
+  Tensor y(x.shape(), dtype, x.device()), mean = empty_rows(x), rstd = empty_rows(x);
   dispatch(x.device(), [&](auto device) { layer_norm_forward(device, x, gamma, eps, y, mean, rstd); });
   return record("layer_norm", {x, gamma}, y, [x, gamma, mean, rstd](const Tensor& dy) -> Grads {
     Tensor dx = empty_like(x), dgamma = empty_like(gamma);

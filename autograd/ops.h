@@ -3,9 +3,15 @@
 // Shapes are written [rows, columns]; "..." stands for any leading dimensions. Ops compute in f32 or f64, and all float
 // arguments of one op must have the same dtype and device. Tokens and labels may also be on the CPU: there they are
 // looked at, and copied to where the op computes. On a GPU nobody looks, which would make the GPU wait; one that is
-// outside makes its row NaN, and the loss. A bad argument throws rondo::Error with both sides of the mismatch. Fused ops (attention, geglu, cross_entropy, state_gate) have a composed twin in their test.
+// outside makes its row NaN, and the loss. A bad argument throws rondo::Error with both sides of the mismatch. Fused
+// ops (attention, geglu, cross_entropy, state_gate) have a composed twin in their test.
+//
+// Mixed precision: activations may be bf16 between a norm and the next residual (layer_norm makes them; linear, geglu
+// and the attentions go on with them). Their products are of bf16 numbers, with sums in f32; parameters, scales and
+// tables beside them are f32. A gradient has its input's dtype.
 #pragma once
 #include <initializer_list>
+#include <optional>
 #include <span>
 #include <utility>
 #include <vector>
@@ -23,6 +29,7 @@ Tensor sub(const Tensor& a, const Tensor& b);
 Tensor mul(const Tensor& a, const Tensor& b);
 Tensor div(const Tensor& a, const Tensor& b);
 Tensor scale(const Tensor& x, double factor);  // factor * x
+Tensor cast(const Tensor& x, DType dtype);     // the same numbers as f32, f64 or bf16; the gradient is cast back
 Tensor exp(const Tensor& x);
 Tensor log(const Tensor& x);
 Tensor tanh(const Tensor& x);
@@ -61,7 +68,8 @@ Tensor broadcast_to(const Tensor& x, const Shape& shape);
 // ---- products (autograd/linear.cpp) --------------------------------------------------------------------------------
 // [..., m, k] x [..., k, n] -> [..., m, n], the leading dimensions equal.
 Tensor matmul(const Tensor& a, const Tensor& b);
-// x W^T + bias + residual: x [..., in], weight [out, in], bias [out] or {}, residual [..., out] or {}. For inference
+// x W^T + bias + residual: x [..., in], weight [out, in], bias [out] or {}, residual [..., out] or {}. Of a bf16 x the
+// result is bf16, or f32 where a bias or residual is added; the weight is f32, rounded as it is read. For inference
 // only, the weights of an f32 x may be bf16, or i8 with a scale [out] for each row.
 Tensor linear(const Tensor& x, const Tensor& weight, const Tensor& bias = {}, const Tensor& residual = {},
               const Tensor& weight_scale = {});
@@ -70,8 +78,9 @@ Tensor linear(const Tensor& x, const Tensor& weight, const Tensor& bias = {}, co
 inline constexpr int64_t kFewRows = 32;
 
 // ---- norms (autograd/norm.cpp) -------------------------------------------------------------------------------------
-// Each row x of width n: (x - mean) / sqrt(var + eps) * gamma, var biased (Ba et al. 2016). gamma [n].
-Tensor layer_norm(const Tensor& x, const Tensor& gamma, double eps = 1e-5);
+// Each row x of width n: (x - mean) / sqrt(var + eps) * gamma, var biased (Ba et al. 2016). gamma [n]. The result has
+// x's dtype, or is rounded to bf16 where that is asked for.
+Tensor layer_norm(const Tensor& x, const Tensor& gamma, double eps = 1e-5, std::optional<DType> result = {});
 // Each row: x / sqrt(mean(x^2) + eps) * gamma (Zhang & Sennrich 2019). gamma [n].
 Tensor rms_norm(const Tensor& x, const Tensor& gamma, double eps = 1e-6);
 // Each group of D columns (a head): x / max(|x|_2, 1e-12) * scale. x [..., H*D], scale [D].

@@ -143,6 +143,7 @@ void add_rows() {
   add_op_rows();
   add_product_rows();
   add_runtime_rows();
+  add_ladder_rows();
 }
 
 }  // namespace rondo::bench

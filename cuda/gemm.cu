@@ -133,4 +133,6 @@ void gemm(Cuda, const Gemm& g, const Tensor& a, const Tensor& b, const Tensor& c
   });
 }
 
+bool multiplies_bf16(Cuda) { return true; }  // since sm_80, the oldest that is compiled for
+
 }  // namespace rondo

@@ -1,5 +1,6 @@
 // LayerNorm as the reference has it (a learned gamma; beta is a buffer of zeros, saved and never trained), and RMSNorm.
 #pragma once
+#include <optional>
 #include <string>
 
 #include "autograd/ops.h"
@@ -8,14 +9,15 @@
 namespace rondo {
 
 struct LayerNorm {
-  Tensor gamma;  // [dim]
-  Tensor beta;   // [dim] of zeros
+  Tensor gamma;                 // [dim]
+  Tensor beta;                  // [dim] of zeros
+  std::optional<DType> result;  // bf16 where what follows is to be computed in that
 
   LayerNorm() = default;
   explicit LayerNorm(int64_t dim, DType dtype = DType::f32)
       : gamma(constant_init({dim}, 1, dtype)), beta(zeros({dim}, dtype)) {}
 
-  Tensor operator()(const Tensor& x) const { return layer_norm(x, gamma); }
+  Tensor operator()(const Tensor& x) const { return layer_norm(x, gamma, 1e-5, result); }
 
   template <class F>
   void each(F&& f) {

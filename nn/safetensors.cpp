@@ -44,7 +44,8 @@ SafetensorsFile read_all(uint64_t size, const Read& read, const std::string& nam
   check(size >= 8, file, "the file has ", size, " bytes, but the length of the header takes 8");
   uint64_t n = 0;
   read(0, &n, sizeof n);
-  check(n <= kMaxHeader, file, "the header has ", n, " bytes, but ", kMaxHeader, " is the most");
+  check(n <= kMaxHeader, file, "the header has ", n, " bytes, but ", kMaxHeader,
+        " is the most; is this a safetensors file?");
   check(n <= size - 8, file, "the header ends at byte ", n + 8, ", but the file has ", size, " bytes");
   std::string json(n, '\0');
   read(8, json.data(), n);

@@ -1,6 +1,7 @@
 #include "tensor/device.h"
 
 #include "cuda/context.h"
+#include "tensor/cpu/vector.h"
 #include "tensor/dispatch.h"
 
 namespace rondo {
@@ -23,6 +24,8 @@ void check_usable(Device device) {
   const std::string why = why_unusable(device);
   check(why.empty(), "the device ", device, " cannot be used: ", why, "; use the device cpu");
 }
+
+std::string describe_cpu() { return cpu::kRegisterName; }
 
 std::string describe_cuda() {
   if constexpr (kHasCuda)

@@ -25,6 +25,9 @@ Device device_of(const std::string& name);
 std::string why_unusable(Device device);
 // Throws Error with that.
 void check_usable(Device device);
+// What the CPU's kernels were compiled for, in words: "AVX-512". An installed Rondo may hold several libraries, of
+// which the system picks one for its processor: this tells which.
+std::string describe_cpu();
 // What CUDA this build has and which GPU it finds, in words; "none" where it has none.
 std::string describe_cuda();
 

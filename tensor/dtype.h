@@ -4,6 +4,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <ostream>
+#include <type_traits>
 
 #include "tensor/check.h"
 #include "tensor/device.h"
@@ -23,6 +24,10 @@ struct bf16 {
   }
   RONDO_ANYWHERE explicit operator float() const { return std::bit_cast<float>(uint32_t{bits} << 16); }
 };
+
+// What sums and curves of such numbers are computed in.
+template <class T>
+using computed_t = std::conditional_t<std::is_same_v<T, bf16>, float, T>;
 
 template <class T>
 inline constexpr DType dtype_of = [] { static_assert(sizeof(T) == 0, "no such dtype"); }();
@@ -72,6 +77,13 @@ decltype(auto) dispatch_float(DType d, F&& f) {
   if (d == DType::f32) return f.template operator()<float>();
   check(d == DType::f64, "computing needs f32 or f64, not ", d);
   return f.template operator()<double>();
+}
+
+// The same for what activations may be: f32, f64, or bf16, whose sums and curves are computed in f32.
+template <class F>
+decltype(auto) dispatch_activation(DType d, F&& f) {
+  if (d == DType::bf16) return f.template operator()<bf16>();
+  return dispatch_float(d, f);
 }
 
 // The same for every dtype.

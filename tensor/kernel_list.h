@@ -1,8 +1,9 @@
 // The contract of a backend, on one page: every kernel. `Backend` stands for a device's tag; tensor/kernels.h, which
 // everybody includes, reads this list once for each. (In brackets: the base name of the file in tensor/cpu and cuda.)
 // Arguments were checked by the op; outputs are allocated, of the right shape and dtype, and hold garbage unless it
-// says "adds". Float tensors are all f32 or all f64 within one call. Tokens and labels were checked where they are on
-// the CPU; a GPU's kernel makes the row of one that is outside NaN.
+// says "adds". Float tensors are all f32 or all f64 within one call, or, where it says "activations", these are bf16
+// and the others f32. Tokens and labels were checked where they are on the CPU; a GPU's kernel makes the row of one
+// that is outside NaN.
 //
 // Rules for a kernel: sums over fixed chunks (the same bits for any number of threads), rows centred before squares,
 // the maximum before exponentials, no atomics on floats, empty tensors allowed.
@@ -20,7 +21,7 @@ void copy_from_host(Backend, const void* from, void* to, size_t bytes);
 
 void fill(Backend, double value, const Tensor& y);
 void copy(Backend, const Tensor& x, const Tensor& y);      // same number of elements, any dtypes
-void add_into(Backend, const Tensor& x, const Tensor& y);  // y += x
+void add_into(Backend, const Tensor& x, const Tensor& y);  // y += x, activations
 void scale_into(Backend, double factor, const Tensor& y);  // y *= factor
 int64_t first_non_finite(Backend, const Tensor& x);        // index of the first NaN or infinity, or -1
 void copy_rows(Backend, const Tensor& x, Rows from, const Tensor& y, Rows to, int64_t n_rows, int64_t width);
@@ -33,7 +34,7 @@ void unary(Backend, const Unary& f, const Tensor& x, const Tensor& y);
 void unary_backward(Backend, const Unary& f, const Tensor& dy, const Tensor& x, const Tensor& y, const Tensor& dx);
 void binary(Backend, Binary f, const Tensor& a, const Tensor& b, const Tensor& y);  // a and b broadcast to y
 // ---- gates (gates) ----
-// x [rows, 2F] = (a, gate), y [rows, F] = gelu(gate) * a
+// x [rows, 2F] = (a, gate), y [rows, F] = gelu(gate) * a; both activations
 void geglu_forward(Backend, const Tensor& x, const Tensor& y);
 void geglu_backward(Backend, const Tensor& dy, const Tensor& x, const Tensor& dx);
 // y = g z + (1 - g) c, g = sigmoid(beta); c, z [rows, d], beta [d]
@@ -42,10 +43,15 @@ void state_gate_backward(Backend, const Tensor& dy, const Tensor& c, const Tenso
                          const Tensor& dc, const Tensor& dz, const Tensor& dbeta);
 
 // ---- reductions (reduce) ----
-void sum_to(Backend, const Tensor& x, const Tensor& y);  // y's shape broadcasts to x's
+void sum_to(Backend, const Tensor& x, const Tensor& y);  // y's shape broadcasts to x's; activations
 
 // ---- products (gemm) ----
+// Where a is bf16, so are the numbers that are multiplied: b may be f32 and is rounded. Sums are made in f32; c is f32,
+// or bf16 where nothing is accumulated.
 void gemm(Backend, const Gemm& how, const Tensor& a, const Tensor& b, const Tensor& c);
+// Whether the device has instructions for products of bf16. Where it has none they are made in f32: as exact, no
+// faster.
+bool multiplies_bf16(Backend);
 
 // (gemv) y [m, n] = x [m, k] W^T (+ y), for a few rows x: W [n, k] is read once, where it lies. W is of
 // x's dtype, or bf16 or i8 with x f32; `scale` [n] multiplies its rows, or is empty. A row's bits depend on no other
@@ -53,6 +59,7 @@ void gemm(Backend, const Gemm& how, const Tensor& a, const Tensor& b, const Tens
 void gemv(Backend, const Tensor& x, const Tensor& weight, const Tensor& scale, bool accumulate, const Tensor& y);
 
 // ---- norms (norm); rows of width n, mean and rstd one number a row ----
+// y and dy of layer_norm: activations
 void layer_norm_forward(Backend, const Tensor& x, const Tensor& gamma, double eps, const Tensor& y, const Tensor& mean,
                         const Tensor& rstd);
 void layer_norm_backward(Backend, const Tensor& dy, const Tensor& x, const Tensor& gamma, const Tensor& mean,
@@ -83,7 +90,7 @@ void embedding_backward(Backend, const Tensor& dy, const Tensor& tokens, const T
 // ---- attention (rotary, attention) ----
 void rotary(Backend, const Rotation& how, const Tensor& x, const Tensor& table, const Tensor& y);
 
-// y [B, n, H*D]; lse [B, n, H], for the backward pass
+// y [B, n, H*D]; lse [B, n, H], for the backward pass. q, kv, memory, y and their gradients: activations
 void attention_forward(Backend, const AttentionShape& how, const AttentionInputs& in, const Tensor& y,
                        const Tensor& lse);
 void attention_backward(Backend, const AttentionShape& how, const AttentionInputs& in, const Tensor& dy,

@@ -144,6 +144,8 @@ TEST_CASE("continuation: errors") {
           Decoder empty(model, 1);
           Continuation(empty, 0, {}, kSeed).next();
         }) == "Decoder: row 0 was fed nothing yet, so nothing follows");
+  model.head.weight.data<float>()[0] = NAN;
+  CHECK(error_of([&] { a.next(); }) == "the model's logits are not finite: its weights are broken");
 }
 
 }  // namespace rondo::testing

@@ -1,6 +1,7 @@
 // Decoding token by token against the full forward pass: every position of five segments, rows at different places.
 #include "models/block_recurrent/decoder.h"
 
+#include <cstdlib>
 #include <filesystem>
 
 #include "apps/parity.h"
@@ -105,11 +106,20 @@ static void check_golden(const std::string& directory) {
   }
 }
 
+// GOLDENS=DIR takes the cases of another folder; those that are no cases of this reference are named and left out.
 TEST_CASE("decoder: every golden configuration, within its bounds") {
+  const char* other = std::getenv("GOLDENS");
   int cases = 0;
-  for (const auto& entry : std::filesystem::directory_iterator(RONDO_GOLDENS))
-    if (entry.is_directory()) check_golden(entry.path()), ++cases;
-  CHECK(cases == 8);
+  for (const auto& entry : std::filesystem::directory_iterator(other ? other : RONDO_GOLDENS)) {
+    if (!entry.is_directory()) continue;
+    const std::string why = error_of([&] { read_golden_case(entry.path()); });
+    if (other && why != "(no error)") {
+      MESSAGE("left out: ", why);
+      continue;
+    }
+    check_golden(entry.path()), ++cases;
+  }
+  CHECK(cases >= (other ? 1 : 8));
 }
 
 TEST_CASE("decoder: widths that fit no register") {

@@ -49,5 +49,7 @@ TEST_CASE("geglu: the same bits on any number of threads") {
 TEST_CASE("geglu: errors") {
   CHECK(error_of([] { geglu(Tensor({2, 3})); }) == "geglu: x has shape (2, 3), but the op asks for two equal halves");
   CHECK(error_of([] { geglu(Tensor(Shape{})); }) == "geglu: x has shape (), but the op asks for two equal halves");
-  CHECK(error_of([] { geglu(Tensor({2, 4}, DType::i32)); }) == "geglu: x is i32, but the op computes in f32 or f64");
+  CHECK(error_of([] {
+          geglu(Tensor({2, 4}, DType::i32));
+        }) == "geglu: x is i32, but the op computes in f32, f64 or bf16");
 }

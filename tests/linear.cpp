@@ -117,7 +117,7 @@ TEST_CASE("products: errors") {
   CHECK(error_of([&] {
           linear(a, w, {}, randn({2, 3}));
         }) == "linear: residual has shape (2, 3), but the result has (2, 4)");
-  CHECK(error_of([&] { linear(a, randn({4, 3}, DType::f32)); }) == "linear: x is f64, but weight is f32");
+  CHECK(error_of([&] { linear(a, randn({4, 3}, DType::f32)); }) == "linear: weight is f32, but x is f64");
 }
 
 }  // namespace

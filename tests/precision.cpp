@@ -117,7 +117,7 @@ TEST_CASE("a converted checkpoint evaluates, writes, and costs next to nothing")
   CHECK(complaint({"eval", work / "int8"}) == "1 rondo: " + weights + ": weights are f32, bf16 or int8, not int4\n");
   CHECK(complaint({"chat", work / "none"}) == "1 rondo: " + (work / "none") + ": no such run or checkpoint\n");
   CHECK(complaint({"bench", "train", "--dtype", "int8"}) ==
-        "2 rondo: --dtype int8 is for bench decode; bench train computes in f32\n");
+        "2 rondo: --dtype int8 is for bench decode; bench train computes in f32 or bf16\n");
 }
 
 }  // namespace rondo::testing

@@ -6,6 +6,7 @@
 
 #include "models/block_recurrent/model.h"
 #include "nn/safetensors.h"
+#include "tensor/device.h"
 
 namespace rondo::testing {
 namespace {
@@ -34,6 +35,7 @@ TEST_CASE("--version tells what the program is made of") {
   CHECK(o.out.starts_with("rondo "));
   for (const char* line : {"\ncompiler: ", "\nEigen: ", "\nGEMM: ", "\nCUDA: ", "\nthreads: "})
     CHECK_MESSAGE(o.out.find(line) != std::string::npos, line);
+  CHECK(o.out.find("\nGEMM: own kernel, " + describe_cpu()) != std::string::npos);
 }
 
 TEST_CASE("the program is linked to no library of CUDA: it starts where there is none, and as fast") {

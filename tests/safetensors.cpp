@@ -48,15 +48,15 @@ TEST_CASE("safetensors: the length of the header") {
   CHECK(error_of_file("") == "f: the file has 0 bytes, but the length of the header takes 8");
   CHECK(error_of_file("1234567") == "f: the file has 7 bytes, but the length of the header takes 8");
   CHECK(error_of_file(bytes_of<uint64_t>({100'000'001})) ==
-        "f: the header has 100000001 bytes, but 100000000 is the most");
+        "f: the header has 100000001 bytes, but 100000000 is the most; is this a safetensors file?");
   CHECK(error_of_file(bytes_of<uint64_t>({100'000'000})) ==
         "f: the header ends at byte 100000008, but the file has 8 bytes");
   CHECK(error_of_file(bytes_of<uint64_t>({3}) + "{}") == "f: the header ends at byte 11, but the file has 10 bytes");
   // fastllm#712: a length near 2^64 that wraps when 8 is added
   CHECK(error_of_file(bytes_of<uint64_t>({~uint64_t{0}}) + "{}") ==
-        "f: the header has 18446744073709551615 bytes, but 100000000 is the most");
+        "f: the header has 18446744073709551615 bytes, but 100000000 is the most; is this a safetensors file?");
   CHECK(error_of_file(bytes_of<uint64_t>({uint64_t(-8)}) + "{}") ==
-        "f: the header has 18446744073709551608 bytes, but 100000000 is the most");
+        "f: the header has 18446744073709551608 bytes, but 100000000 is the most; is this a safetensors file?");
 }
 
 TEST_CASE("safetensors: the header is UTF-8") {

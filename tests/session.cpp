@@ -2,6 +2,8 @@
 #include <nlohmann/json.hpp>
 #include <sstream>
 
+#include "apps/run.h"
+#include "models/block_recurrent/decoder.h"
 #include "tests/trained.h"
 
 namespace rondo::testing {
@@ -41,6 +43,24 @@ TEST_CASE("Ctrl-C ends a text, and its state is kept") {
   CHECK(begun.code == 0);
   CHECK(rest.code == 0);
   CHECK(rest.out.size() >= 20);
+}
+
+TEST_CASE("saving on the way changes no byte, and a killed text goes on from what was saved") {
+  const TrainedWorkplace work;
+  const Arguments prompt = {"--prompt", "the light was ", "--speculate", "5"};
+  const Arguments often = {"--save-state", work / "state", "--save-every", "7"};
+  CHECK(work.generate(prompt + often + Arguments{"--length", "300"}).out ==
+        work.generate(prompt + Arguments{"--length", "300"}).out);
+  std::filesystem::remove(work / "state");
+  const Process writing(Arguments{"generate", work.run, "--seed", "4", "--length", "1000000000"} + prompt + often);
+  while (!std::filesystem::exists(work / "state")) std::this_thread::sleep_for(std::chrono::milliseconds(1));
+  writing.send(SIGKILL);
+  CHECK(writing.wait().code == 1000 + SIGKILL);
+  const LoadedModel loaded = load_model(work.run);
+  const int64_t kept = Decoder::load(loaded.model, work / "state").position(0) - 14;
+  CHECK(kept % 7 == 0);
+  const std::string whole = work.generate(prompt + Arguments{"--length", std::to_string(kept + 100)}).out;
+  CHECK(work.generate({"--length", "100", "--state", work / "state"}).out == whole.substr(size_t(kept)));
 }
 
 TEST_CASE("guessing ahead changes no byte, and tells what came of it") {

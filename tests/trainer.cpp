@@ -6,6 +6,7 @@
 #include <algorithm>
 #include <utility>
 
+#include "models/block_recurrent/precision.h"
 #include "nn/optimizer.h"
 #include "tensor/parallel.h"
 #include "tests/mallocs.h"
@@ -120,7 +121,7 @@ TEST_CASE("trainer: a warm training step asks for no memory, neither malloc nor 
   c.num_tokens = 256, c.dim = 64, c.depth = 2, c.dim_head = 16, c.heads = 4;
   c.max_seq_len = 64, c.block_width = 32, c.recurrent_layers = {{2}};
   Generator g;
-  const BlockRecurrentTransformer model(c, g);
+  BlockRecurrentTransformer model(c, g);
   std::vector<int64_t> text;
   for (int i = 0; i < 4 * 129; ++i) text.push_back(g.below(256));
   const std::pair<Tensor, Tensor> batch = inputs_and_labels(tensor(text, {4, 129}));
@@ -128,8 +129,9 @@ TEST_CASE("trainer: a warm training step asks for no memory, neither malloc nor 
   TrainingStep train({model}, adam);
   const auto step = [&] { train(batch.first, batch.second, {}, g); };
   const int threads_before = num_threads();
-  for (const int threads : {1, 2}) {
+  for (const auto& [threads, dtype] : {std::pair{1, DType::f32}, {2, DType::f32}, {1, DType::bf16}, {2, DType::bf16}}) {
     CAPTURE(threads);
+    compute_in(model, dtype);
     set_num_threads(threads);
     for (int i = 0; i < 3; ++i) step();
     int64_t fewest_mallocs = 1 << 30, fewest_faults = 1 << 30;

@@ -1,6 +1,7 @@
 #include "models/block_recurrent/continuation.h"
 
 #include <algorithm>
+#include <cmath>
 #include <iterator>
 
 namespace rondo {
@@ -84,6 +85,7 @@ Continuation::Drawn Continuation::next() {
   const float* logits = logits_.data<float>() + int64_t(approved_) * V;
   const int64_t token = sample(logits, V, how_, g, fed.first(fed.size() - ahead));
   const Drawn drawn = {token, log_probability(logits, V, token)};
+  check(std::isfinite(drawn.log_probability), "the model's logits are not finite: its weights are broken");
   if (ahead > 0 && draft_[approved_] == token) {
     ++approved_, ++speculation_.accepted;
     return drawn;

@@ -3,6 +3,7 @@
 #include <cstring>
 
 #include "models/block_recurrent/decoder.h"
+#include "models/block_recurrent/precision.h"
 #include "tensor/dispatch.h"
 #include "tensor/kernels.h"
 
@@ -25,6 +26,8 @@ double factor_of(const Attention& a, int64_t head_width) {
 
 Decoder::Decoder(const BlockRecurrentTransformer& model, int64_t batch) : model_(&model) {
   check(batch >= 1, "Decoder: the batch must be at least 1, not ", batch);
+  check(computes_in(model) == model.dtype, "Decoder: decoding computes in ", model.dtype,
+        ", but the model computes in ", computes_in(model), "; compute_in(model, ", model.dtype, ") changes that");
   check(!Tape::current(), "Decoder: a tape is alive, but decoding is inference only");
   const BlockRecurrentConfig& c = model.config;
   states_.resize(model.layers.size());

@@ -3,6 +3,9 @@
 #include <algorithm>
 #include <cmath>
 
+#include "tensor/dispatch.h"
+#include "tensor/kernels.h"
+
 namespace rondo {
 namespace {
 
@@ -35,6 +38,26 @@ void to_int8(Linear& l) {
 }
 
 }  // namespace
+
+void compute_in(BlockRecurrentTransformer& model, DType dtype) {
+  check(dtype == DType::f32 || dtype == DType::bf16, "a model computes in f32 or bf16, not ", dtype);
+  check(dtype == DType::f32 || (model.dtype == DType::f32 && weights_dtype(model) == DType::f32),
+        "computing in bf16 asks for weights of f32, but these are ", weights_dtype(model));
+  const std::optional<DType> narrow = dtype == DType::bf16 ? std::optional(dtype) : std::nullopt;
+  for (auto& layer : model.layers) {
+    layer.attention.norm.result = layer.feed_forward.norm.result = narrow;
+    if (auto& s = layer.attention.state_container) s->compute = narrow;
+  }
+}
+
+std::string why_no_bf16(Device device) {
+  const bool can = dispatch(device, [](auto d) { return multiplies_bf16(d); });
+  return can ? "" : "this processor has no instructions for products of bf16 (AVX512-BF16 or AMX)";
+}
+
+DType computes_in(const BlockRecurrentTransformer& model) {
+  return model.layers[0].attention.norm.result.value_or(model.dtype);
+}
 
 void convert_weights(BlockRecurrentTransformer& model, DType dtype) {
   check(dtype == DType::f32 || dtype == DType::bf16 || dtype == DType::i8, "weights become f32, bf16 or i8, not ",

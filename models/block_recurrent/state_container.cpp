@@ -29,7 +29,7 @@ Tensor repeat_batch(const Tensor& x, int64_t batch) {
 Tensor StateContainer::initial() const { return reshape(init_state, {1, init_state.dim(0), init_state.dim(1)}); }
 
 StateContainer::Prepared StateContainer::prepare(const Tensor& state) const {
-  const Tensor normed = state_norm(state) + state_pos_ids;
+  const Tensor normed = cast(state_norm(state) + state_pos_ids, compute.value_or(state.dtype()));
   return {state, normed, state_to_kv(normed)};
 }
 

@@ -16,8 +16,9 @@ struct StateContainer {
   Tensor init_state, state_pos_ids;  // (S, d)
   Linear to_state_out;               // 2*H*D -> d
   Attention to_state_cross_attn, state_self_attn, from_state_cross_attn;
-  Linear state_out_to_gate;  // d -> d, with bias
-  Tensor learned_ema_beta;   // (d)
+  Linear state_out_to_gate;      // d -> d, with bias
+  Tensor learned_ema_beta;       // (d)
+  std::optional<DType> compute;  // bf16 where the products are to be of bf16 numbers
 
   StateContainer() = default;
   StateContainer(const BlockRecurrentConfig& c, Generator& g, DType dtype);

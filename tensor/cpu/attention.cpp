@@ -1,7 +1,7 @@
 // Multi-query attention, forward and backward, in tiles that fit the cache. All heads of a query share one key/value
 // head, so a tile of queries with all their heads is one tall matrix [queries * heads, D] as it lies in memory, and
 // scores are one product. Only the visible keys are multiplied; nothing of the size of the scores is kept for the
-// backward pass. docs/attention.md derives it.
+// backward pass. docs/attention.md derives it. E is what queries, keys and values are, T what is computed in.
 #include <algorithm>
 
 #include "tensor/cpu/gemm.h"
@@ -17,16 +17,19 @@ using cpu::View;
 
 // Where everything is. A block is `width` queries of one sequence; its panel holds the keys and values it can see, as
 // rows 0..P-1: with a window, what came before at 0..W-1 and its own at W..2W-1, else the S keys of its group.
-template <class T>
+template <class E>
 struct Geometry {
+  using T = computed_t<E>;
   AttentionShape s;
-  const T *q, *kv, *memory, *q_scale, *k_scale, *table;
+  const E *q, *kv, *memory;
+  const T *q_scale, *k_scale, *table;
   int64_t blocks, panel;
 
   Geometry(const AttentionShape& shape, const AttentionInputs& in) : s(shape) {
-    const auto data = [](const Tensor& t) -> const T* { return t ? t.data<T>() : nullptr; };
-    q = data(in.q), kv = data(in.kv), memory = data(in.memory), table = data(in.table);
-    q_scale = data(in.q_scale), k_scale = data(in.k_scale);
+    const auto numbers = [](const Tensor& t) -> const E* { return t ? t.data<E>() : nullptr; };
+    const auto constants = [](const Tensor& t) -> const T* { return t ? t.data<T>() : nullptr; };
+    q = numbers(in.q), kv = numbers(in.kv), memory = numbers(in.memory);
+    q_scale = constants(in.q_scale), k_scale = constants(in.k_scale), table = constants(in.table);
     blocks = (s.n + s.width - 1) / s.width;
     panel = s.window ? 2 * s.width : s.keys;
   }
@@ -47,7 +50,7 @@ struct Geometry {
   }
   bool in_memory(int64_t block, int64_t row) const { return s.window && block == 0 && row < s.width; }
   int64_t memory_row(int64_t batch, int64_t row) const { return batch * s.memory + row - (s.width - s.memory); }
-  const T* key(int64_t batch, int64_t block, int64_t row) const {
+  const E* key(int64_t batch, int64_t block, int64_t row) const {
     const int64_t d2 = 2 * s.head_width;
     return in_memory(block, row) ? memory + memory_row(batch, row) * d2 : kv + kv_row(batch, block, row) * d2;
   }
@@ -57,7 +60,7 @@ struct Geometry {
   // Queries of a tile: few, since all of them are multiplied with every key that one of them sees, but enough rows for
   // the products. They fill whole columns of a packed panel. A part is the queries that add up their key gradients.
   int64_t tile() const {
-    const int64_t columns = cpu::panel_columns<T>(), rows = columns * s.heads;
+    const int64_t columns = cpu::panel_columns<E>(), rows = columns * s.heads;
     return std::min(s.width, columns * ((48 + rows - 1) / rows));
   }
   int64_t part() const { return std::min<int64_t>(s.width, (128 + tile() - 1) / tile() * tile()); }
@@ -65,94 +68,122 @@ struct Geometry {
 
 // The prepared keys or the values of all blocks, packed as right-hand sides of products: [P, D] as they are, or
 // transposed, [D, P].
-template <class T>
+template <class E>
 struct Packed {
+  using T = computed_t<E>;
   int64_t k, n, size;
   Tensor data;
 
-  Packed(const Geometry<T>& g, int64_t k, int64_t n)
-      : k(k), n(n), size(cpu::packed_size<T>(k, n)), data({g.s.batch * g.blocks, size}, dtype_of<T>) {}
+  Packed(const Geometry<E>& g, int64_t k, int64_t n)
+      : k(k), n(n), size(cpu::packed_size<E>(k, n)), data({g.s.batch * g.blocks, size}, dtype_of<T>) {}
 
-  void pack(int64_t block, View<T> b) { cpu::pack(k, n, b, data.template data<T>() + block * size); }
+  template <class S>
+  void pack(int64_t block, View<S> b) {
+    cpu::pack<E>(k, n, b, data.template data<T>() + block * size);
+  }
   // c [m, n] = a times the part of a block's matrix; c points to column 0.
-  void product(int64_t m, View<T> a, int64_t block, const cpu::Part& part, T* c, int64_t ldc) const {
+  void product(int64_t m, View<E> a, int64_t block, const cpu::Part& part, T* c, int64_t ldc) const {
     cpu::gemm_packed(m, n, k, a, data.template data<T>() + block * size, c, ldc, false, part);
   }
 };
 
-template <class T>
+template <class E>
 struct Panels {
-  Packed<T> keys_t;          // for scores: queries times [D, P]
-  Packed<T> values_t, keys;  // backward: gradients times [D, P], and what comes of it times [P, D]
-  Packed<T> values;          // forward: probabilities times [P, D]
+  using T = computed_t<E>;
+  Packed<E> keys_t;          // for scores: queries times [D, P]
+  Packed<E> values_t, keys;  // backward: gradients times [D, P], and what comes of it times [P, D]
+  Packed<E> values;          // forward: probabilities times [P, D]
 
-  Panels(const Geometry<T>& g, bool backward)
+  Panels(const Geometry<E>& g, bool backward)
       : keys_t(g, g.s.head_width, g.panel),
         values_t(g, backward ? g.s.head_width : 0, g.panel),
         keys(g, backward ? g.panel : 0, g.s.head_width),
         values(g, backward ? 0 : g.panel, g.s.head_width) {
     const int64_t d = g.s.head_width;
     parallel_for(g.s.batch * g.blocks, [&](int64_t i) {
-      const int64_t batch = i / g.blocks, block = i % g.blocks;
+      const int64_t batch = i / g.blocks, block = i % g.blocks, first = g.first_key(block), last = g.last_key(block);
       cpu::Scratch scratch;
-      T *k = scratch.get<T>(g.panel * d), *v = scratch.get<T>(g.panel * d);
-      for (int64_t row = g.first_key(block); row < g.last_key(block); ++row) {
-        const T* pair = g.key(batch, block, row);
+      T* k = scratch.get<T>(g.panel * d);
+      E* v = scratch.get<E>(g.panel * d);
+      for (int64_t row = first; row < last; ++row) {
+        const E* pair = g.key(batch, block, row);
         cpu::prepare_head(pair, g.k_scale, g.key_angles(row), d, k + row * d);
         std::copy(pair + d, pair + 2 * d, v + row * d);
       }
-      keys_t.pack(i, {k, 1, d});
+      for (const auto& [from, to] : {std::pair{int64_t{0}, first}, {last, g.panel}})  // rows without keys
+        std::fill(k + from * d, k + to * d, T(0)), std::fill(v + from * d, v + to * d, E(0));
+      keys_t.pack(i, View<T>{k, 1, d});
       if (backward)
-        values_t.pack(i, {v, 1, d}), keys.pack(i, {k, d, 1});
+        values_t.pack(i, View<E>{v, 1, d}), keys.pack(i, View<T>{k, d, 1});
       else
-        values.pack(i, {v, d, 1});
+        values.pack(i, View<E>{v, d, 1});
     });
   }
 };
 
 // A tile of queries: rows (query, head) of scores against the keys `first..last-1` of the panel. The scores begin at
-// the column `base`, where a packed panel begins.
-template <class T>
+// the column `base`, where a packed panel begins. Products over keys begin at `start`, as gemm_packed wants it.
+template <class E>
 struct Tile {
-  int64_t batch, block, j0, j1, rows, first, last, base, last_panel, ld;
+  using T = computed_t<E>;
+  int64_t batch, block, j0, j1, rows, first, last, base, start, last_panel, ld;
 
-  Tile(const Geometry<T>& g, int64_t batch, int64_t block, int64_t j0, int64_t j1)
+  Tile(const Geometry<E>& g, int64_t batch, int64_t block, int64_t j0, int64_t j1)
       : batch(batch), block(block), j0(j0), j1(j1) {
-    const int64_t columns = cpu::panel_columns<T>();
+    const int64_t columns = cpu::panel_columns<E>();
     rows = (j1 - j0) * g.s.heads;
     first = g.first_seen(block, j0), last = g.last_seen(j1 - 1);
-    base = first / columns * columns;
+    constexpr bool narrow = std::is_same_v<E, bf16>;
+    const int64_t step = narrow ? std::max<int64_t>(columns, 32) : columns;
+    base = first / step * step;
+    start = narrow ? base : first;
     last_panel = (last + columns - 1) / columns;
     ld = last_panel * columns - base;
   }
 
   // Prepared queries times the factor, [rows, D].
-  void load(const Geometry<T>& g, T* to) const {
+  void load(const Geometry<E>& g, E* to) const {
     const int64_t d = g.s.head_width;
-    const T* from = g.q + g.query_row(batch, block, j0) * d;
+    const E* from = g.q + g.query_row(batch, block, j0) * d;
+    cpu::Scratch scratch;
+    T* query = scratch.get<T>(d);
     for (int64_t r = 0; r < rows; ++r) {
-      cpu::prepare_head(from + r * d, g.q_scale, g.query_angles(j0 + r / g.s.heads), d, to + r * d);
+      cpu::prepare_head(from + r * d, g.q_scale, g.query_angles(j0 + r / g.s.heads), d, query);
       cpu::lane_map(
-          d, to + r * d, [&](const auto& x) { return x * T(g.s.factor); }, to + r * d);
+          d, to + r * d, [&](const auto& x) { return x * T(g.s.factor); }, query);
     }
   }
   // left [rows, D] times the transposed keys or values of this block, for the visible columns.
-  void times(const Geometry<T>& g, const T* left, const Packed<T>& right, T* scores) const {
+  void times(const Geometry<E>& g, const E* left, const Packed<E>& right, T* scores) const {
     const int64_t d = g.s.head_width;
-    right.product(rows, {left, d, 1}, batch * g.blocks + block, {0, d, base / cpu::panel_columns<T>(), last_panel},
+    right.product(rows, {left, d, 1}, batch * g.blocks + block, {0, d, base / cpu::panel_columns<E>(), last_panel},
                   scores - base, ld);
   }
+  // Zeros where row r of what goes through `weigh` sees nothing.
+  void mask(E* row, int64_t from, int64_t to) const {
+    std::fill(row + start - base, row + from, E(0));
+    std::fill(row + to, row + last - base, E(0));
+  }
   // y [rows, D] = the visible columns of scores times the keys or values of this block.
-  void weigh(const Geometry<T>& g, const T* scores, const Packed<T>& right, T* y) const {
-    const int64_t d = g.s.head_width, columns = cpu::panel_columns<T>();
-    right.product(rows, {scores + first - base, ld, 1}, batch * g.blocks + block,
-                  {first, last, 0, (d + columns - 1) / columns}, y, d);
+  void weigh(const Geometry<E>& g, const E* scores, const Packed<E>& right, T* y) const {
+    const int64_t d = g.s.head_width, columns = cpu::panel_columns<E>();
+    right.product(rows, {scores + start - base, ld, 1}, batch * g.blocks + block,
+                  {start, last, 0, (d + columns - 1) / columns}, y, d);
   }
 };
 
+// Where the sums that become `to` are made: there, or apart where they are rounded at the end.
+template <class E>
+computed_t<E>* sums_of(E* to, int64_t n, cpu::Scratch& scratch) {
+  if constexpr (std::is_same_v<E, bf16>)
+    return scratch.get<float>(n);
+  else
+    return to;
+}
+
 // Calls f(batch, block, j0, j1) in parallel for runs of at most `step` queries.
-template <class T, class F>
-void parallel_queries(const Geometry<T>& g, int64_t step, F&& f) {
+template <class E, class F>
+void parallel_queries(const Geometry<E>& g, int64_t step, F&& f) {
   const int64_t per_block = (g.s.width + step - 1) / step;
   parallel_for(g.s.batch * g.blocks * per_block, [&](int64_t i) {
     const int64_t block = i / per_block % g.blocks, j0 = i % per_block * step;
@@ -160,45 +191,51 @@ void parallel_queries(const Geometry<T>& g, int64_t step, F&& f) {
   });
 }
 
-template <class T>
-void forward(const Geometry<T>& g, const Tensor& y, const Tensor& lse) {
-  const Panels<T> panels(g, false);
+template <class E>
+void forward(const Geometry<E>& g, const Tensor& y, const Tensor& lse) {
+  using T = computed_t<E>;
+  const Panels<E> panels(g, false);
   const int64_t d = g.s.head_width, heads = g.s.heads;
   parallel_queries(g, g.tile(), [&](int64_t batch, int64_t block, int64_t j0, int64_t j1) {
-    const Tile<T> t(g, batch, block, j0, j1);
+    const Tile<E> t(g, batch, block, j0, j1);
+    const int64_t row0 = g.query_row(batch, block, j0);
     cpu::Scratch scratch;
-    T *queries = scratch.get<T>(t.rows * d), *scores = scratch.get<T>(t.rows * t.ld), *sums = scratch.get<T>(t.rows);
+    E* const queries = scratch.get<E>(t.rows * d);
+    E* const weights = scratch.get<E>(t.rows * t.ld);
+    T* const scores = sums_of(weights, t.rows * t.ld, scratch);
+    T* const sums = scratch.get<T>(t.rows);
     t.load(g, queries);
     t.times(g, queries, panels.keys_t, scores);
-    const int64_t row0 = g.query_row(batch, block, j0);
     for (int64_t r = 0; r < t.rows; ++r) {
       const int64_t j = j0 + r / heads, from = g.first_seen(block, j) - t.base, to = g.last_seen(j) - t.base;
-      T* row = scores + r * t.ld;
-      const T highest = Eigen::Map<Eigen::Array<T, Eigen::Dynamic, 1>>(row + from, to - from).maxCoeff();
+      const T* row = scores + r * t.ld;
+      E* weight = weights + r * t.ld;
+      const T highest = Eigen::Map<const Eigen::Array<T, Eigen::Dynamic, 1>>(row + from, to - from).maxCoeff();
       cpu::lane_map(
-          to - from, row + from, [&](const auto& x) { return cpu::exp_lanes(x - highest); }, row + from);
-      sums[r] = cpu::lane_sum<T>(to - from, cpu::kSelf, row + from);
-      std::fill(row + t.first - t.base, row + from, T(0));
-      std::fill(row + to, row + t.last - t.base, T(0));
+          to - from, weight + from, [&](const auto& x) { return cpu::exp_lanes(x - highest); }, row + from);
+      sums[r] = cpu::lane_sum<T>(to - from, cpu::kSelf, weight + from);
+      t.mask(weight, from, to);
       lse.data<T>()[row0 + r] = highest + std::log(sums[r]);
     }
-    T* out = y.data<T>() + row0 * d;
-    t.weigh(g, scores, panels.values, out);
+    E* out = y.data<E>() + row0 * d;
+    T* weighted = sums_of(out, t.rows * d, scratch);
+    t.weigh(g, weights, panels.values, weighted);
     for (int64_t r = 0; r < t.rows; ++r)
       cpu::lane_map(
-          d, out + r * d, [&](const auto& x) { return x * (T(1) / sums[r]); }, out + r * d);
+          d, out + r * d, [&](const auto& x) { return x * (T(1) / sums[r]); }, weighted + r * d);
   });
 }
 
 // What the parts of the backward pass leave behind, to be added up in order: key and value gradients of each part's
 // panel [P, D], and the gradients of the scales.
-template <class T>
+template <class E>
 struct Parts {
+  using T = computed_t<E>;
   int64_t per_block, size;
   Tensor keys, values, q_scale, k_scale;
   T *dkeys, *dvalues;
 
-  explicit Parts(const Geometry<T>& g)
+  explicit Parts(const Geometry<E>& g)
       : per_block((g.s.width + g.part() - 1) / g.part()), size(g.panel * g.s.head_width) {
     const int64_t n = g.s.batch * g.blocks, d = g.s.head_width;
     keys = zeros({n * per_block, size}, dtype_of<T>);
@@ -212,41 +249,41 @@ struct Parts {
 };
 
 // One tile: recompute the probabilities, then dV += P^T dO, dS = P (dP - <dO, O>), dK += dS^T Q, dQ = dS K.
-template <class T>
-void backward_tile(const Geometry<T>& g, const Panels<T>& panels, const Tile<T>& t, const T* dy, const T* y,
-                   const T* lse, T* dkeys, T* dvalues, T* dq, T* dq_scale) {
+template <class E, class T = computed_t<E>>
+void backward_tile(const Geometry<E>& g, const Panels<E>& panels, const Tile<E>& t, const E* dy, const E* y,
+                   const T* lse, T* dkeys, T* dvalues, E* dq, T* dq_scale) {
   const int64_t d = g.s.head_width, heads = g.s.heads, n_keys = t.last - t.first,
-                row0 = g.query_row(t.batch, t.block, t.j0);
-  cpu::Scratch scratch;
-  T *queries = scratch.get<T>(t.rows * d), *p = scratch.get<T>(t.rows * t.ld), *ds = scratch.get<T>(t.rows * t.ld);
+                row0 = g.query_row(t.batch, t.block, t.j0), size = t.rows * t.ld;
   dy += row0 * d, y += row0 * d, dq += row0 * d, lse += row0;
+  cpu::Scratch scratch;
+  E *queries = scratch.get<E>(t.rows * d), *p = scratch.get<E>(size), *ds = scratch.get<E>(size);
+  T *scores = sums_of(p, size, scratch), *dp = sums_of(ds, size, scratch), *dx = sums_of(dq, t.rows * d, scratch);
   t.load(g, queries);
-  t.times(g, queries, panels.keys_t, p);
-  t.times(g, dy, panels.values_t, ds);
+  t.times(g, queries, panels.keys_t, scores);
+  t.times(g, dy, panels.values_t, dp);
   for (int64_t r = 0; r < t.rows; ++r) {
     const int64_t j = t.j0 + r / heads, from = g.first_seen(t.block, j) - t.base, to = g.last_seen(j) - t.base;
     const T along = cpu::lane_sum<T>(d, cpu::kProduct, dy + r * d, y + r * d);
-    T *pr = p + r * t.ld, *sr = ds + r * t.ld;
+    E *weight = p + r * t.ld, *slope = ds + r * t.ld;
     cpu::lane_map(
-        to - from, pr + from, [&](const auto& x) { return cpu::exp_lanes(x - lse[r]); }, pr + from);
+        to - from, weight + from, [&](const auto& x) { return cpu::exp_lanes(x - lse[r]); }, scores + r * t.ld + from);
     cpu::lane_map(
-        to - from, sr + from, [&](const auto& x, const auto& w) { return w * (x - along); }, sr + from, pr + from);
-    for (T* row : {pr, sr}) {
-      std::fill(row + t.first - t.base, row + from, T(0));
-      std::fill(row + to, row + t.last - t.base, T(0));
-    }
+        to - from, slope + from, [&](const auto& x, const auto& w) { return w * (x - along); }, dp + r * t.ld + from,
+        weight + from);
+    t.mask(weight, from, to), t.mask(slope, from, to);
   }
-  t.weigh(g, ds, panels.keys, dq);
+  t.weigh(g, ds, panels.keys, dx);
   p += t.first - t.base, ds += t.first - t.base;
-  cpu::gemm<T>(n_keys, d, t.rows, {p, 1, t.ld}, {dy, d, 1}, dvalues + t.first * d, d, true);
-  cpu::gemm<T>(n_keys, d, t.rows, {ds, 1, t.ld}, {queries, d, 1}, dkeys + t.first * d, d, true);
-  const T* q = g.q + row0 * d;
+  cpu::gemm(n_keys, d, t.rows, View<E>{p, 1, t.ld}, View<E>{dy, d, 1}, dvalues + t.first * d, d, true);
+  cpu::gemm(n_keys, d, t.rows, View<E>{ds, 1, t.ld}, View<E>{queries, d, 1}, dkeys + t.first * d, d, true);
+  const E* q = g.q + row0 * d;
   for (int64_t r = 0; r < t.rows; ++r) {
-    T* dx = dq + r * d;
+    T* row = dx + r * d;
     cpu::lane_map(
-        d, dx, [&](const auto& x) { return x * T(g.s.factor); }, dx);
-    if (g.table) cpu::rotate_head_inverse(dx, g.query_angles(t.j0 + r / heads), d, dx);
-    if (g.q_scale) cpu::l2_normalize_head_backward(dx, q + r * d, g.q_scale, d, dx, dq_scale);
+        d, row, [&](const auto& x) { return x * T(g.s.factor); }, row);
+    if (g.table) cpu::rotate_head_inverse(row, g.query_angles(t.j0 + r / heads), d, row);
+    if (g.q_scale) cpu::l2_normalize_head_backward(row, q + r * d, g.q_scale, d, row, dq_scale);
+    if constexpr (!std::is_same_v<E, T>) cpu::lane_map(d, dq + r * d, cpu::kSelf, row);
   }
 }
 
@@ -257,8 +294,8 @@ void add(int64_t n, const T* x, T* y) {
 }
 
 // Adds up the parts for one row of (key, value): its gradient as row `row` of a block's panel, the key rotated back.
-template <class T>
-void add_role(const Geometry<T>& g, const Parts<T>& parts, int64_t block, int64_t row, T* sum, T* dkv) {
+template <class E, class T = computed_t<E>>
+void add_role(const Geometry<E>& g, const Parts<E>& parts, int64_t block, int64_t row, T* sum, T* dkv) {
   const int64_t d = g.s.head_width;
   std::fill(sum, sum + d, T(0));
   for (int64_t part = block * parts.per_block; part < (block + 1) * parts.per_block; ++part) {
@@ -270,40 +307,43 @@ void add_role(const Geometry<T>& g, const Parts<T>& parts, int64_t block, int64_
 }
 
 // Gradients of the keys and values: each is seen as its own block's, and with a window as the next block's memory.
-template <class T>
-void collect(const Geometry<T>& g, const Parts<T>& parts, const AttentionGradients& out) {
+template <class E>
+void collect(const Geometry<E>& g, const Parts<E>& parts, const AttentionGradients& out) {
+  using T = computed_t<E>;
   const int64_t d = g.s.head_width, w = g.s.width;
   parallel_for(g.s.batch * g.blocks, [&](int64_t i) {
     const int64_t batch = i / g.blocks, block = i % g.blocks;
     cpu::Scratch scratch;
-    T* sum = scratch.get<T>(d);
-    const auto one = [&](int64_t row, T* dkv) {
-      std::fill(dkv, dkv + 2 * d, T(0));
-      add_role(g, parts, i, row, sum, dkv);
-      if (g.s.window && row >= w && block + 1 < g.blocks) add_role(g, parts, i + 1, row - w, sum, dkv);
+    T *sum = scratch.get<T>(d), *pair = scratch.get<T>(2 * d);
+    const auto one = [&](int64_t row, E* dkv) {
+      std::fill(pair, pair + 2 * d, T(0));
+      add_role(g, parts, i, row, sum, pair);
+      if (g.s.window && row >= w && block + 1 < g.blocks) add_role(g, parts, i + 1, row - w, sum, pair);
       if (g.k_scale)
-        cpu::l2_normalize_head_backward(dkv, g.key(batch, block, row), g.k_scale, d, dkv, parts.dk_scale(i, d));
+        cpu::l2_normalize_head_backward(pair, g.key(batch, block, row), g.k_scale, d, pair, parts.dk_scale(i, d));
+      cpu::lane_map(2 * d, dkv, cpu::kSelf, pair);
     };
     for (int64_t row = g.s.window ? w : 0; row < g.last_key(block); ++row)
-      one(row, out.dkv.data<T>() + g.kv_row(batch, block, row) * 2 * d);
+      one(row, out.dkv.data<E>() + g.kv_row(batch, block, row) * 2 * d);
     if (g.s.window && block == 0)
       for (int64_t row = w - g.s.memory; row < w; ++row)
-        one(row, out.dmemory.data<T>() + g.memory_row(batch, row) * 2 * d);
+        one(row, out.dmemory.data<E>() + g.memory_row(batch, row) * 2 * d);
   });
 }
 
-template <class T>
-void backward(const Geometry<T>& g, const Tensor& dy, const Tensor& y, const Tensor& lse,
+template <class E>
+void backward(const Geometry<E>& g, const Tensor& dy, const Tensor& y, const Tensor& lse,
               const AttentionGradients& out) {
-  const Panels<T> panels(g, true);
-  const Parts<T> parts(g);
+  using T = computed_t<E>;
+  const Panels<E> panels(g, true);
+  const Parts<E> parts(g);
   const int64_t d = g.s.head_width, step = g.part();
   parallel_queries(g, step, [&](int64_t batch, int64_t block, int64_t j0, int64_t j1) {
     const int64_t part = (batch * g.blocks + block) * parts.per_block + j0 / step;
     for (int64_t j = j0; j < j1; j += g.tile())
-      backward_tile(g, panels, Tile<T>(g, batch, block, j, std::min(j + g.tile(), j1)), dy.data<T>(), y.data<T>(),
-                    lse.data<T>(), parts.dkeys + part * parts.size, parts.dvalues + part * parts.size, out.dq.data<T>(),
-                    parts.dq_scale(part, d));
+      backward_tile<E>(g, panels, Tile<E>(g, batch, block, j, std::min(j + g.tile(), j1)), dy.data<E>(), y.data<E>(),
+                       lse.data<T>(), parts.dkeys + part * parts.size, parts.dvalues + part * parts.size,
+                       out.dq.data<E>(), parts.dq_scale(part, d));
   });
   collect(g, parts, out);
   if (g.q_scale) sum_to(Cpu{}, parts.q_scale, out.dq_scale);
@@ -314,12 +354,12 @@ void backward(const Geometry<T>& g, const Tensor& dy, const Tensor& y, const Ten
 
 void attention_forward(Cpu, const AttentionShape& how, const AttentionInputs& in, const Tensor& y, const Tensor& lse) {
   if (y.numel() == 0) return;
-  dispatch_float(y.dtype(), [&]<class T>() { forward(Geometry<T>(how, in), y, lse); });
+  dispatch_activation(y.dtype(), [&]<class E>() { forward(Geometry<E>(how, in), y, lse); });
 }
 
 void attention_backward(Cpu, const AttentionShape& how, const AttentionInputs& in, const Tensor& dy, const Tensor& y,
                         const Tensor& lse, const AttentionGradients& out) {
-  dispatch_float(y.dtype(), [&]<class T>() { backward(Geometry<T>(how, in), dy, y, lse, out); });
+  dispatch_activation(y.dtype(), [&]<class E>() { backward(Geometry<E>(how, in), dy, y, lse, out); });
 }
 
 }  // namespace rondo

@@ -11,25 +11,28 @@ namespace {
 using namespace cpu;
 
 // Phi at the gate gives both the value and the slope of gelu: one rational function and one exponential in all.
-template <class T>
-void geglu_row_backward(int64_t width, const T* dy, const T* a, const T* gate, T* da, T* dgate) {
-  const auto rule = [](const auto& d, const auto& v, const auto& g, auto&& dv, auto&& dg) {
+template <class E>
+void geglu_row_backward(int64_t width, const E* dy, const E* a, const E* gate, E* da, E* dgate) {
+  using T = computed_t<E>;
+  const auto rule = [](const auto& d, const auto& v, const auto& g, auto& dv, auto& dg) {
     const plain_t<decltype(g)> cdf = normal_cdf(g);
     dv = d * (g * cdf);
     dg = d * v * Gelu::slope_at(g, cdf);
   };
   int64_t i = 0;
   const auto lanes = [&]<int64_t N>(std::integral_constant<int64_t, N>) {
-    for (; i + N <= width; i += N)
-      rule(lanes_at<N>(dy + i), lanes_at<N>(a + i), lanes_at<N>(gate + i), lanes_at<N>(da + i), lanes_at<N>(dgate + i));
+    for (; i + N <= width; i += N) {
+      LanesOf<T, N> dv, dg;
+      rule(lanes_at<N>(dy + i), lanes_at<N>(a + i), lanes_at<N>(gate + i), dv, dg);
+      put_lanes<N>(da + i, dv), put_lanes<N>(dgate + i, dg);
+    }
   };
   lanes(std::integral_constant<int64_t, kLanes<T>>());
   lanes(std::integral_constant<int64_t, kShort<T>>());
   const int64_t n = width - i;
-  LanesOf<T, kShort<T>> last_da, last_dgate;
-  rule(some_lanes(dy + i, n), some_lanes(a + i, n), some_lanes(gate + i, n), last_da, last_dgate);
-  std::copy(last_da.data(), last_da.data() + n, da + i);
-  std::copy(last_dgate.data(), last_dgate.data() + n, dgate + i);
+  LanesOf<T, kShort<T>> dv, dg;
+  rule(some_lanes(dy + i, n), some_lanes(a + i, n), some_lanes(gate + i, n), dv, dg);
+  put_some_lanes(da + i, dv, n), put_some_lanes(dgate + i, dg, n);
 }
 
 // The weight of the new state, one a column.
@@ -42,7 +45,7 @@ void gate_weights(const T* beta, int64_t d, T* g) {
 }  // namespace
 
 void geglu_forward(Cpu, const Tensor& x, const Tensor& y) {
-  dispatch_float(x.dtype(), [&]<class T>() {
+  dispatch_activation(x.dtype(), [&]<class T>() {
     const int64_t width = row_width(y);
     const T* xs = x.data<T>();
     T* ys = y.data<T>();
@@ -57,7 +60,7 @@ void geglu_forward(Cpu, const Tensor& x, const Tensor& y) {
 }
 
 void geglu_backward(Cpu, const Tensor& dy, const Tensor& x, const Tensor& dx) {
-  dispatch_float(x.dtype(), [&]<class T>() {
+  dispatch_activation(x.dtype(), [&]<class T>() {
     const int64_t width = row_width(dy);
     const T *dys = dy.data<T>(), *xs = x.data<T>();
     T* dxs = dx.data<T>();

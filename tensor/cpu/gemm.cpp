@@ -5,6 +5,8 @@
 #include <algorithm>
 #include <cstring>
 
+#include "tensor/cpu/gemm_pairs.h"
+#include "tensor/cpu/panels.h"
 #include "tensor/cpu/scratch.h"
 #include "tensor/cpu/vector.h"
 #include "tensor/kernels.h"
@@ -16,23 +18,17 @@ namespace {
 
 // How many rows of C the inner loop keeps in registers.
 constexpr int kRows = kRegisterBytes == 64 ? 12 : kRegisterBytes == 32 ? 6 : 4;
-constexpr int64_t kDepth = 256;  // k is cut into blocks of this: a panel of B stays in the first-level cache
 constexpr int64_t kPanelsReadInPlace = 4;
 
-template <class T>
-constexpr int64_t kPanel = 2 * Register<T>::length;  // columns of a panel; the last one may be half as wide
-
-template <class T>
-int64_t padded(int64_t n) {
-  return (n + Register<T>::length - 1) / Register<T>::length * Register<T>::length;
+// Whether these products are left to the processor's own instructions for bf16. Where there are none, bf16 is widened.
+template <class E>
+bool in_pairs() {
+  return std::is_same_v<E, bf16> && pairs::available();
 }
-template <class T>
-int64_t n_panels(int64_t n) {
-  return (n + kPanel<T> - 1) / kPanel<T>;
-}
-template <class T>
-int64_t panel_width(int64_t n, int64_t panel) {
-  return std::min(kPanel<T>, padded<T>(n) - panel * kPanel<T>);
+// A number of either side as the inner loop reads it.
+template <class E, class S>
+Sum<E> number(S x) {
+  return Sum<E>(E(x));
 }
 
 // Rows of A as the inner loop reads them: element (r, p) is data[r * stride + p] or, transposed, data[p * stride + r].
@@ -97,112 +93,140 @@ void panel_product(int64_t m, int64_t k, Rows<T> a, const T* b, T* c, int64_t ld
 }
 
 // A [m, k] copied to where each group of rows lies together, transposed: [k][kRows], group after group.
-template <class T>
-void gather(int64_t m, int64_t k, View<T> a, T* to) {
+template <class E>
+void gather(int64_t m, int64_t k, View<E> a, Sum<E>* to) {
   for (int64_t i = 0; i < m; i += kRows, to += kRows * k) {
     const int64_t rows = std::min<int64_t>(kRows, m - i);
-    const T* from = a.data + i * a.row;
+    const E* from = a.data + i * a.row;
     if (a.row == 1 && rows == kRows) {
-      for (int64_t p = 0; p < k; ++p) std::memcpy(to + p * kRows, from + p * a.col, kRows * sizeof(T));
+      for (int64_t p = 0; p < k; ++p)
+        for (int64_t r = 0; r < kRows; ++r) to[p * kRows + r] = number<E>(from[r + p * a.col]);
     } else {
       for (int64_t p = 0; p < k; ++p)
-        for (int64_t r = 0; r < rows; ++r) to[p * kRows + r] = from[r * a.row + p * a.col];
+        for (int64_t r = 0; r < rows; ++r) to[p * kRows + r] = number<E>(from[r * a.row + p * a.col]);
     }
   }
 }
 
 }  // namespace
 
-template <class T>
+template <class E>
 int64_t panel_columns() {
-  return kPanel<T>;
+  return kPanel<Sum<E>>;
 }
-template <class T>
+template <class E>
 int64_t packed_size(int64_t k, int64_t n) {
-  return k * padded<T>(n);
+  return (in_pairs<E>() ? pairs::depth(k) : k) * padded<Sum<E>>(n);
 }
 
 // Layout: blocks of kDepth rows; in a block, panel after panel; in a panel, row after row, zeros behind the last
 // column.
-template <class T>
-void pack_panels(int64_t k, int64_t n, View<T> b, T* packed, int64_t first_panel, int64_t last_panel) {
+template <class E, class S>
+void pack_panels(int64_t k, int64_t n, View<S> b, Sum<E>* packed, int64_t first_panel, int64_t last_panel) {
+  using T = Sum<E>;
+  if constexpr (std::is_same_v<E, bf16>)
+    if (in_pairs<E>()) return pairs::pack_panels(k, n, b, packed, first_panel, last_panel);
   for (int64_t p0 = 0; p0 < k; p0 += kDepth) {
     const int64_t depth = std::min(kDepth, k - p0);
     for (int64_t panel = first_panel; panel < last_panel; ++panel) {
       const int64_t j0 = panel * kPanel<T>, wide = panel_width<T>(n, panel), width = std::min(wide, n - j0);
       T* to = packed + p0 * padded<T>(n) + j0 * depth;
-      const T* from = b.data + p0 * b.row + j0 * b.col;
+      const S* from = b.data + p0 * b.row + j0 * b.col;
       if (b.col == 1 && width == kPanel<T>) {
-        for (int64_t p = 0; p < depth; ++p) std::memcpy(to + p * wide, from + p * b.row, kPanel<T> * sizeof(T));
+        for (int64_t p = 0; p < depth; ++p)
+          for (int64_t j = 0; j < kPanel<T>; ++j) to[p * wide + j] = number<E>(from[p * b.row + j]);
       } else if (b.col == 1) {
-        for (int64_t p = 0; p < depth; ++p) std::copy(from + p * b.row, from + p * b.row + width, to + p * wide);
+        for (int64_t p = 0; p < depth; ++p)
+          for (int64_t j = 0; j < width; ++j) to[p * wide + j] = number<E>(from[p * b.row + j]);
       } else {
         for (int64_t j = 0; j < width; ++j)
-          for (int64_t p = 0; p < depth; ++p) to[p * wide + j] = from[p * b.row + j * b.col];
+          for (int64_t p = 0; p < depth; ++p) to[p * wide + j] = number<E>(from[p * b.row + j * b.col]);
       }
       if (width < wide)
         for (int64_t p = 0; p < depth; ++p) std::fill(to + p * wide + width, to + (p + 1) * wide, T(0));
     }
   }
 }
-template <class T>
-void pack(int64_t k, int64_t n, View<T> b, T* packed) {
-  pack_panels(k, n, b, packed, 0, n_panels<T>(n));
+template <class E, class S>
+void pack(int64_t k, int64_t n, View<S> b, Sum<E>* packed) {
+  pack_panels<E>(k, n, b, packed, 0, n_panels<Sum<E>>(n));
 }
 
-template <class T>
-void gemm_packed(int64_t m, int64_t n, int64_t k, View<T> a, const T* packed_b, T* c, int64_t ldc, bool accumulate,
-                 const Part& part) {
+template <class E>
+void gemm_packed(int64_t m, int64_t n, int64_t k, View<E> a, const Sum<E>* packed_b, Sum<E>* c, int64_t ldc,
+                 bool accumulate, const Part& part) {
+  using T = Sum<E>;
   const auto [first, last, first_panel, last_panel] = part;
   if (first == last && !accumulate)
     for (int64_t i = 0; i < m; ++i)
       std::fill(c + i * ldc + first_panel * kPanel<T>, c + i * ldc + std::min(n, last_panel * kPanel<T>), T(0));
+  if constexpr (std::is_same_v<E, bf16>)
+    if (in_pairs<E>()) return pairs::gemm_packed(m, n, k, a, packed_b, c, ldc, accumulate, part);
   // A transposed A is read where it lies when only a few panels ask for it: copying it together would not pay.
-  const bool in_place = a.col == 1 || (a.row == 1 && last_panel - first_panel <= kPanelsReadInPlace);
+  const bool in_place =
+      std::is_same_v<E, T> && (a.col == 1 || (a.row == 1 && last_panel - first_panel <= kPanelsReadInPlace));
   Scratch scratch;
   T* gathered = in_place ? nullptr : scratch.get<T>((m + kRows) * kDepth);
   for (int64_t p0 = first / kDepth * kDepth; p0 < last; p0 += kDepth) {
     const int64_t depth = std::min(kDepth, k - p0), from = std::max(first, p0), to = std::min(last, p0 + depth);
-    const View<T> block = {a.data + (from - first) * a.col, a.row, a.col};
-    if (gathered) gather<T>(m, to - from, block, gathered);
-    const Rows<T> rows = gathered     ? Rows<T>{gathered, kRows, kRows * (to - from)}
-                         : a.col == 1 ? Rows<T>{block.data, a.row, kRows * a.row}
-                                      : Rows<T>{block.data, a.col, kRows};
+    const View<E> block = {a.data + (from - first) * a.col, a.row, a.col};
+    Rows<T> rows = {gathered, kRows, kRows * (to - from)};
+    if (gathered)
+      gather(m, to - from, block, gathered);
+    else if constexpr (std::is_same_v<E, T>)
+      rows = a.col == 1 ? Rows<T>{block.data, a.row, kRows * a.row} : Rows<T>{block.data, a.col, kRows};
+    const bool transposed = gathered || a.col != 1;
     for (int64_t panel = first_panel; panel < last_panel; ++panel) {
       const int64_t j0 = panel * kPanel<T>, wide = panel_width<T>(n, panel), width = std::min(wide, n - j0);
       const bool two = wide == kPanel<T>;
-      const auto product = a.col == 1 ? (two ? panel_product<T, 2, false> : panel_product<T, 1, false>)
-                                      : (two ? panel_product<T, 2, true> : panel_product<T, 1, true>);
+      const auto product = transposed ? (two ? panel_product<T, 2, true> : panel_product<T, 1, true>)
+                                      : (two ? panel_product<T, 2, false> : panel_product<T, 1, false>);
       product(m, to - from, rows, packed_b + p0 * padded<T>(n) + j0 * depth + (from - p0) * wide, c + j0, ldc, width,
               accumulate || from > first);
     }
   }
 }
-template <class T>
-void gemm(int64_t m, int64_t n, int64_t k, View<T> a, View<T> b, T* c, int64_t ldc, bool accumulate) {
+template <class E, class S>
+void gemm(int64_t m, int64_t n, int64_t k, View<E> a, View<S> b, Sum<E>* c, int64_t ldc, bool accumulate) {
   Scratch scratch;
-  T* packed = scratch.get<T>(packed_size<T>(k, n));
-  pack(k, n, b, packed);
-  gemm_packed(m, n, k, a, packed, c, ldc, accumulate, {0, k, 0, n_panels<T>(n)});
+  Sum<E>* packed = scratch.get<Sum<E>>(packed_size<E>(k, n));
+  pack<E>(k, n, b, packed);
+  gemm_packed(m, n, k, a, packed, c, ldc, accumulate, {0, k, 0, n_panels<Sum<E>>(n)});
 }
 
 }  // namespace cpu
 
 namespace {
 
+// A part of C [m, n] as products make it, in sums: C itself, or scratch memory that is rounded to C at the end.
+template <class C, class F>
+void with_sums(int64_t m, int64_t n, C* c, int64_t ldc, const F& product) {
+  if constexpr (std::is_same_v<C, bf16>) {
+    cpu::Scratch scratch;
+    float* sums = scratch.get<float>(m * n);
+    product(sums, n);
+    for (int64_t i = 0; i < m; ++i)
+      for (int64_t j = 0; j < n; ++j) c[i * ldc + j] = bf16(sums[i * n + j]);
+  } else {
+    product(c, ldc);
+  }
+}
+
 // One product over all threads: B is packed by panels, then C is cut into tiles of rows and panels.
-template <class T>
-void split(int64_t m, int64_t n, int64_t k, cpu::View<T> a, cpu::View<T> b, T* c, int64_t ldc, bool accumulate) {
+template <class E, class S, class C>
+void split(int64_t m, int64_t n, int64_t k, cpu::View<E> a, cpu::View<S> b, C* c, int64_t ldc, bool accumulate) {
+  using T = cpu::Sum<E>;
   constexpr int64_t kFlopsWorthATile = 200'000;
-  const int64_t flops = 2 * m * n * k, panels = cpu::n_panels<T>(n);
-  if (flops < 2 * kFlopsWorthATile) return cpu::gemm(m, n, k, a, b, c, ldc, accumulate);
+  const int64_t flops = 2 * m * n * k, panels = cpu::n_panels<T>(n), columns = cpu::kPanel<T>;
+  if (flops < 2 * kFlopsWorthATile)
+    return with_sums(m, n, c, ldc, [&](T* to, int64_t ld) { cpu::gemm(m, n, k, a, b, to, ld, accumulate); });
   cpu::Scratch scratch;
-  T* packed = scratch.get<T>(cpu::packed_size<T>(k, n));
-  const int64_t pack_grain = std::max<int64_t>(1, 32768 / (k * cpu::kPanel<T>));
-  parallel_chunks(panels, pack_grain, [&](int64_t p, int64_t q) { cpu::pack_panels(k, n, b, packed, p, q); });
+  T* packed = scratch.get<T>(cpu::packed_size<E>(k, n));
+  const int64_t pack_grain = std::max<int64_t>(1, 32768 / (k * columns));
+  parallel_chunks(panels, pack_grain, [&](int64_t p, int64_t q) { cpu::pack_panels<E>(k, n, b, packed, p, q); });
 
   // Tiles of 24 to 96 rows and up to 512 columns; fewer columns where there would be less than 16 tiles.
-  int64_t panels_per_tile = std::min<int64_t>(panels, 512 / cpu::kPanel<T>), across, down, rows;
+  int64_t panels_per_tile = std::min<int64_t>(panels, 512 / columns), across, down, rows;
   for (;; panels_per_tile = (panels_per_tile + 1) / 2) {
     across = (panels + panels_per_tile - 1) / panels_per_tile;
     rows = std::clamp<int64_t>(m * across / 16, 4 * cpu::kRows, 96) / cpu::kRows * cpu::kRows;
@@ -210,38 +234,68 @@ void split(int64_t m, int64_t n, int64_t k, cpu::View<T> a, cpu::View<T> b, T* c
     if (across * down >= 16 || panels_per_tile <= cpu::kPanelsReadInPlace) break;
   }
   parallel_for(across * down, [&](int64_t tile) {
-    const int64_t i = tile % down * rows, panel = tile / down * panels_per_tile;
-    cpu::gemm_packed<T>(std::min(rows, m - i), n, k, {a.data + i * a.row, a.row, a.col}, packed, c + i * ldc, ldc,
-                        accumulate, {0, k, panel, std::min(panels, panel + panels_per_tile)});
+    const int64_t i = tile % down * rows, panel = tile / down * panels_per_tile, j = panel * columns;
+    const int64_t height = std::min(rows, m - i), last_panel = std::min(panels, panel + panels_per_tile);
+    with_sums(height, std::min(n, last_panel * columns) - j, c + i * ldc + j, ldc, [&](T* to, int64_t ld) {
+      cpu::gemm_packed<E>(height, n, k, {a.data + i * a.row, a.row, a.col}, packed, to - j, ld, accumulate,
+                          {0, k, panel, last_panel});
+    });
+  });
+}
+
+// a is E, b is S, c is C.
+template <class E, class S, class C>
+void products(const Gemm& g, const Tensor& a, const Tensor& b, const Tensor& c) {
+  const auto run = [&](int64_t i, auto&& product) {
+    const E* pa = a.data<E>() + i * g.stride_a;
+    const S* pb = b.data<S>() + i * g.stride_b;
+    const cpu::View<E> va = g.transpose_a ? cpu::View<E>{pa, 1, g.lda} : cpu::View<E>{pa, g.lda, 1};
+    const cpu::View<S> vb = g.transpose_b ? cpu::View<S>{pb, 1, g.ldb} : cpu::View<S>{pb, g.ldb, 1};
+    product(va, vb, c.data<C>() + i * g.stride_c);
+  };
+  if (g.batch == 1)
+    return run(0, [&](auto va, auto vb, C* pc) { split(g.m, g.n, g.k, va, vb, pc, g.ldc, g.accumulate); });
+  parallel_for(g.batch, [&](int64_t i) {
+    run(i, [&](auto va, auto vb, C* pc) {
+      with_sums(g.m, g.n, pc, g.ldc,
+                [&](auto* to, int64_t ld) { cpu::gemm(g.m, g.n, g.k, va, vb, to, ld, g.accumulate); });
+    });
   });
 }
 
 }  // namespace
 
 void gemm(Cpu, const Gemm& g, const Tensor& a, const Tensor& b, const Tensor& c) {
-  dispatch_float(c.dtype(), [&]<class T>() {
-    const auto run = [&](int64_t i, auto&& product) {
-      const T *pa = a.data<T>() + i * g.stride_a, *pb = b.data<T>() + i * g.stride_b;
-      const cpu::View<T> va = g.transpose_a ? cpu::View<T>{pa, 1, g.lda} : cpu::View<T>{pa, g.lda, 1};
-      const cpu::View<T> vb = g.transpose_b ? cpu::View<T>{pb, 1, g.ldb} : cpu::View<T>{pb, g.ldb, 1};
-      product(g.m, g.n, g.k, va, vb, c.data<T>() + i * g.stride_c, g.ldc, g.accumulate);
-    };
-    if (g.batch == 1) return run(0, [](auto... arguments) { split<T>(arguments...); });
-    parallel_for(g.batch, [&](int64_t i) { run(i, [](auto... arguments) { cpu::gemm<T>(arguments...); }); });
+  dispatch_activation(a.dtype(), [&]<class E>() {
+    if constexpr (!std::is_same_v<E, bf16>) return products<E, E, E>(g, a, b, c);
+    const bool from_f32 = b.dtype() == DType::f32, to_f32 = c.dtype() == DType::f32;
+    if (from_f32 && to_f32) return products<bf16, float, float>(g, a, b, c);
+    if (from_f32) return products<bf16, float, bf16>(g, a, b, c);
+    if (to_f32) return products<bf16, bf16, float>(g, a, b, c);
+    products<bf16, bf16, bf16>(g, a, b, c);
   });
 }
+
+bool multiplies_bf16(Cpu) { return cpu::pairs::available(); }
 
 namespace cpu {
 template int64_t panel_columns<float>();
 template int64_t panel_columns<double>();
+template int64_t panel_columns<bf16>();
 template int64_t packed_size<float>(int64_t, int64_t);
 template int64_t packed_size<double>(int64_t, int64_t);
-template void pack(int64_t, int64_t, View<float>, float*);
-template void pack(int64_t, int64_t, View<double>, double*);
+template int64_t packed_size<bf16>(int64_t, int64_t);
+template void pack<float>(int64_t, int64_t, View<float>, float*);
+template void pack<double>(int64_t, int64_t, View<double>, double*);
+template void pack<bf16>(int64_t, int64_t, View<float>, float*);
+template void pack<bf16>(int64_t, int64_t, View<bf16>, float*);
 template void gemm(int64_t, int64_t, int64_t, View<float>, View<float>, float*, int64_t, bool);
 template void gemm(int64_t, int64_t, int64_t, View<double>, View<double>, double*, int64_t, bool);
+template void gemm(int64_t, int64_t, int64_t, View<bf16>, View<bf16>, float*, int64_t, bool);
+template void gemm(int64_t, int64_t, int64_t, View<bf16>, View<float>, float*, int64_t, bool);
 template void gemm_packed(int64_t, int64_t, int64_t, View<float>, const float*, float*, int64_t, bool, const Part&);
 template void gemm_packed(int64_t, int64_t, int64_t, View<double>, const double*, double*, int64_t, bool, const Part&);
+template void gemm_packed(int64_t, int64_t, int64_t, View<bf16>, const float*, float*, int64_t, bool, const Part&);
 }  // namespace cpu
 
 }  // namespace rondo

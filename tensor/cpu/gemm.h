@@ -4,6 +4,8 @@
 #pragma once
 #include <cstdint>
 
+#include "tensor/dtype.h"
+
 namespace rondo::cpu {
 
 // A matrix in memory: element (i, j) is data[i * row + j * col]. Transposing swaps the strides.
@@ -13,28 +15,34 @@ struct View {
   int64_t row, col;
 };
 
+// Products of numbers E: f32 and f64 in their own precision; bf16 with sums in f32. The sides of a product of bf16 may
+// be given in f32 (S): they are rounded as they are read.
+template <class E>
+using Sum = computed_t<E>;
+
 // B [k, n] rearranged for the inner loop, once for many products: panels of panel_columns() columns, the last one zero-
-// padded. `pack` fills packed_size(k, n) elements, 64-byte aligned; pack_panels does some of the panels, so that
-// threads can share the work.
-template <class T>
+// padded. `pack` fills packed_size(k, n) numbers, 64-byte aligned, of which only the product knows what they hold;
+// pack_panels does some of the panels, so that threads can share the work.
+template <class E>
 int64_t panel_columns();
-template <class T>
+template <class E>
 int64_t packed_size(int64_t k, int64_t n);
-template <class T>
-void pack(int64_t k, int64_t n, View<T> b, T* packed);
-template <class T>
-void pack_panels(int64_t k, int64_t n, View<T> b, T* packed, int64_t first_panel, int64_t last_panel);
+template <class E, class S>
+void pack(int64_t k, int64_t n, View<S> b, Sum<E>* packed);
+template <class E, class S>
+void pack_panels(int64_t k, int64_t n, View<S> b, Sum<E>* packed, int64_t first_panel, int64_t last_panel);
 
 // C [m, n] (rows ldc apart) = A B, or C += A B.
-template <class T>
-void gemm(int64_t m, int64_t n, int64_t k, View<T> a, View<T> b, T* c, int64_t ldc, bool accumulate);
+template <class E, class S>
+void gemm(int64_t m, int64_t n, int64_t k, View<E> a, View<S> b, Sum<E>* c, int64_t ldc, bool accumulate);
 // The same with B [k, n] packed, for a part of B: rows first..last-1, and the columns of panels first_panel..
-// last_panel-1. A is [m, last - first]; c points to the whole C.
+// last_panel-1. A is [m, last - first]; c points to the whole C. In products of bf16 `first` is a multiple of 32,
+// and B's rows behind `last` hold finite numbers.
 struct Part {
   int64_t first, last, first_panel, last_panel;
 };
-template <class T>
-void gemm_packed(int64_t m, int64_t n, int64_t k, View<T> a, const T* packed_b, T* c, int64_t ldc, bool accumulate,
-                 const Part& part);
+template <class E>
+void gemm_packed(int64_t m, int64_t n, int64_t k, View<E> a, const Sum<E>* packed_b, Sum<E>* c, int64_t ldc,
+                 bool accumulate, const Part& part);
 
 }  // namespace rondo::cpu

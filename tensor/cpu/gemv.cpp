@@ -1,5 +1,6 @@
 // A few rows times the weights, as in decoding: W is read once, where it lies, in whatever type it is kept.
 #include <algorithm>
+#include <utility>
 
 #include "tensor/cpu/scratch.h"
 #include "tensor/cpu/vector.h"
@@ -50,21 +51,45 @@ requires(!std::is_same_v<T, W>) typename Register<T>::type load(const W* p) {
 }
 #endif
 
-// The first n numbers at p as a register, zeros behind them.
+// The first n numbers at p as the last ones of a register, zeros before them.
 template <class T, class W>
 typename Register<T>::type load_some(const W* p, int64_t n) {
   W some[Register<T>::length] = {};
-  std::copy(p, p + n, some);
+  std::copy(p, p + n, some + Register<T>::length - n);
   return load<T>(some);
 }
 
-// sums[m][r] = the sum of x[m][i] w[r][i], for M rows x and R rows w of width k. Each is one sum in a fixed order,
-// whatever M and R are and whatever type w is kept in.
+// Halves the sums that lie in a and b, each in s lanes: a sum's lanes p and p + s/2 become one. Those of a come first.
+template <int64_t s, class V, int64_t... lane>
+V halved(const V& a, const V& b, std::integer_sequence<int64_t, lane...>) {
+  constexpr auto place = [](int64_t i) { return i / (s / 2) * s + i % (s / 2); };
+  return __builtin_shufflevector(a, b, place(lane)...) + __builtin_shufflevector(a, b, (place(lane) + s / 2)...);
+}
+
+// out[i] = the sum of v[i], which lies in s lanes, for all n: registers are paired while there are two of them, so that
+// an addition serves many. Each sum is made in the same order.
+template <class T, int64_t s, int64_t n>
+[[gnu::always_inline]] inline void sum_lanes(typename Register<T>::type* v, T* out) {
+  constexpr auto lanes = std::make_integer_sequence<int64_t, Register<T>::length>();
+  if constexpr (s == 1) {
+#pragma GCC unroll 32
+    for (int64_t i = 0; i < n; ++i) reinterpret_cast<typename Register<T>::type*>(out)[i] = v[i];
+  } else {
+    constexpr int64_t half = (n + 1) / 2;
+#pragma GCC unroll 32
+    for (int64_t i = 0; i < half; ++i) v[i] = halved<s>(v[2 * i], v[std::min(2 * i + 1, n - 1)], lanes);
+    sum_lanes<T, s / 2, half>(v, out);
+  }
+}
+
+// sums[m * R + r] = the sum of x[m][i] w[r][i], for M rows x and R rows w of width k. Each is one sum in a fixed order,
+// whatever M and R are and whatever type w is kept in. Processors foresee long streams, not R short ones: `fetch` asks
+// for the R rows that lie behind these.
 template <int M, int R, class T, class W>
-void dot_products(int64_t k, const T* x, const W* w, T sums[M][R]) {
+[[gnu::always_inline]] inline void dot_products(int64_t k, const T* x, const W* w, bool fetch, T* sums) {
   using V = typename Register<T>::type;
-  constexpr int64_t length = Register<T>::length;
-  V sum[M][R] = {};
+  constexpr int64_t length = Register<T>::length, kLine = 64 / int64_t(sizeof(W));
+  V sum[M * R] = {};
   const auto add = [&](auto&& load_x, auto&& load_w) {
     V rows[M];
 #pragma GCC unroll 4
@@ -73,22 +98,25 @@ void dot_products(int64_t k, const T* x, const W* w, T sums[M][R]) {
     for (int r = 0; r < R; ++r) {
       const V wide = load_w(w + r * k);
 #pragma GCC unroll 4
-      for (int m = 0; m < M; ++m) sum[m][r] = cpu::multiply_add(rows[m], wide, sum[m][r]);
+      for (int m = 0; m < M; ++m) sum[m * R + r] = cpu::multiply_add(rows[m], wide, sum[m * R + r]);
     }
   };
   int64_t i = 0;
   const auto whole = [&](const auto* row) { return load<T>(row + i); };
+  for (; i + length <= k; i += length) {
+    if (fetch)
+#pragma GCC unroll 8
+      for (int64_t line = 0; line < R * length; line += kLine) __builtin_prefetch(w + R * (k + i) + line);
+    add(whole, whole);
+  }
+  // A row's end that fills no register: the last whole one, in which x has zeros where it was counted already.
   const auto rest = [&](const auto* row) { return load_some<T>(row + i, k - i); };
-  for (; i + length <= k; i += length) add(whole, whole);
-  if (i < k) add(rest, rest);
-  for (int m = 0; m < M; ++m)
-    for (int r = 0; r < R; ++r) {
-      T lanes[length];
-      for (int64_t v = 0; v < length; ++v) lanes[v] = sum[m][r][v];
-      for (int64_t half = length / 2; half > 0; half /= 2)
-        for (int64_t v = 0; v < half; ++v) lanes[v] += lanes[v + half];
-      sums[m][r] = lanes[0];
-    }
+  const auto last = [&](const auto* row) { return load<T>(row + k - length); };
+  if (i < k && k >= length)
+    add(rest, last);
+  else if (i < k)
+    add(rest, rest);
+  sum_lanes<T, length, M * R>(sum, sums);
 }
 
 // One product, to be cut into rows of W.
@@ -103,16 +131,19 @@ struct Product {
   // The columns j..j+R-1 of the rows i..i+M-1 of y.
   template <int M, int R>
   void block(int64_t i, int64_t j) const {
-    T sums[M][R];
-    dot_products<M, R>(k, x + i * k, w + j * k, sums);
-    for (int a = 0; a < M; ++a)
-      for (int b = 0; b < R; ++b) {
-        T& out = y[(i + a) * n + j + b];
-        out = cpu::multiply_add(sums[a][b], scale ? scale[j + b] : T(1), accumulate ? out : T(0));
-      }
+    alignas(64) T sums[M * R + Register<T>::length];
+    dot_products<M, R>(k, x + i * k, w + j * k, i == 0, sums);
+    T factor[R], old[R] = {};
+    for (int b = 0; b < R; ++b) factor[b] = scale ? scale[j + b] : T(1);
+    for (int a = 0; a < M; ++a) {
+      T* out = y + (i + a) * n + j;
+      if (accumulate) std::copy(out, out + R, old);
+      for (int b = 0; b < R; ++b) out[b] = cpu::multiply_add(sums[a * R + b], factor[b], old[b]);
+    }
   }
-  // As many sums as registers hold: few rows of x and four of W, which stay in the cache for the next rows of x; eight
-  // of W where there is one row of x, so that reading W is all that takes time.
+  // As many sums as registers hold: a few rows of x and kAcross of W, which stay in the cache for the next rows of x;
+  // eight of W where there is one row of x, so that reading W is all that takes time.
+  static constexpr int kAcross = cpu::kRegisterBytes == 64 ? 8 : 4;
   template <int R>
   void columns(int64_t j) const {
     int64_t i = 0;
@@ -122,7 +153,7 @@ struct Product {
   }
   void columns(int64_t j, int64_t end) const {
     for (; m == 1 && j + 8 <= end; j += 8) block<1, 8>(0, j);
-    for (; j + 4 <= end; j += 4) columns<4>(j);
+    for (; j + kAcross <= end; j += kAcross) columns<kAcross>(j);
     for (; j < end; ++j) columns<1>(j);
   }
 };

@@ -1,5 +1,6 @@
 // What happens to one head (D numbers) on its way into attention: the one place of these formulas, for the ops
-// l2_normalize and rotary and for the attention kernel, which applies them as it loads queries and keys.
+// l2_normalize and rotary and for the attention kernel, which applies them as it loads queries and keys. E is what the
+// head is kept in, T what is computed in.
 #pragma once
 #include <algorithm>
 #include <cmath>
@@ -10,14 +11,14 @@ namespace rondo::cpu {
 
 inline constexpr double kMinNorm = 1e-12;
 
-template <class T>
-T head_norm(const T* x, int64_t d) {
+template <class E, class T = computed_t<E>>
+T head_norm(const E* x, int64_t d) {
   return std::sqrt(lane_sum<T>(d, kProduct, x, x));
 }
 
 // y = x / max(|x|, 1e-12) * scale. y may be x.
-template <class T>
-void l2_normalize_head(const T* x, const T* scale, int64_t d, T* y) {
+template <class E, class T>
+void l2_normalize_head(const E* x, const T* scale, int64_t d, T* y) {
   const T r = T(1) / std::max(head_norm(x, d), T(kMinNorm));
   const auto normalize = [=](const auto& v, const auto& s) { return v * r * s; };
   lane_map(d, y, normalize, x, scale);
@@ -25,8 +26,8 @@ void l2_normalize_head(const T* x, const T* scale, int64_t d, T* y) {
 
 // With n = x / |x| and g = dy * scale: dx = (g - n <n, g>) / |x|, and dscale += dy * n. Below the smallest norm, where
 // x is divided by a constant, the term with <n, g> is absent. dx may be dy or x.
-template <class T>
-void l2_normalize_head_backward(const T* dy, const T* x, const T* scale, int64_t d, T* dx, T* dscale) {
+template <class E, class T>
+void l2_normalize_head_backward(const T* dy, const E* x, const T* scale, int64_t d, T* dx, T* dscale) {
   const T norm = head_norm(x, d), r = T(1) / std::max(norm, T(kMinNorm));
   const T along = norm >= T(kMinNorm) ? r * lane_sum<T>(d, kProduct, dy, scale, x) : T(0);
   const auto into_dscale = [=](const auto& old, const auto& g, const auto& v) { return old + g * v * r; };
@@ -70,12 +71,12 @@ void rotate_head_inverse(const T* dy, const T* table_row, int64_t d, T* dx) {
 }
 
 // What a query or key goes through: the norm where there is a scale, the rotation where there is a row of angles.
-template <class T>
-void prepare_head(const T* x, const T* scale, const T* angles, int64_t d, T* y) {
+template <class E, class T>
+void prepare_head(const E* x, const T* scale, const T* angles, int64_t d, T* y) {
   if (scale)
     l2_normalize_head(x, scale, d, y);
   else
-    std::copy(x, x + d, y);
+    lane_map(d, y, kSelf, x);
   if (angles) rotate_head(y, angles, d, y);
 }
 

@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <cstdint>
 
+#include "tensor/dtype.h"
 #include "tensor/functors.h"
 
 namespace rondo::cpu {
@@ -21,17 +22,34 @@ template <int64_t N, class T>
 Eigen::Map<const LanesOf<T, N>> lanes_at(const T* p) {
   return Eigen::Map<const LanesOf<T, N>>(p);
 }
-template <int64_t N, class T>
-Eigen::Map<LanesOf<T, N>> lanes_at(T* p) {
-  return Eigen::Map<LanesOf<T, N>>(p);
+template <int64_t N>
+LanesOf<float, N> lanes_at(const bf16* p) {
+  LanesOf<float, N> lanes;
+  for (int64_t j = 0; j < N; ++j) lanes[j] = float(p[j]);
+  return lanes;
+}
+// y[0], ..., y[N-1] = the lanes, rounded where y is bf16.
+template <int64_t N, class T, class X>
+void put_lanes(T* y, const X& x) {
+  Eigen::Map<LanesOf<T, N>>{y} = x;
+}
+template <int64_t N, class X>
+void put_lanes(bf16* y, const X& x) {
+  const LanesOf<float, N> lanes = x;
+  for (int64_t j = 0; j < N; ++j) y[j] = bf16(lanes[j]);
 }
 
 // The first n < kShort numbers at p, the rest zeros.
-template <class T>
-LanesOf<T, kShort<T>> some_lanes(const T* p, int64_t n) {
+template <class E, class T = computed_t<E>>
+LanesOf<T, kShort<T>> some_lanes(const E* p, int64_t n) {
   LanesOf<T, kShort<T>> lanes = LanesOf<T, kShort<T>>::Zero();
-  for (int64_t j = 0; j < n; ++j) lanes[j] = p[j];
+  for (int64_t j = 0; j < n; ++j) lanes[j] = T(p[j]);
   return lanes;
+}
+template <class E, class X>
+void put_some_lanes(E* y, const X& x, int64_t n) {
+  const LanesOf<computed_t<E>, kShort<computed_t<E>>> lanes = x;
+  for (int64_t j = 0; j < n; ++j) y[j] = E(lanes[j]);
 }
 
 // f(p[0]...) + ... + f(p[n-1]...), where f takes lanes and gives lanes or an expression of its arguments.
@@ -49,15 +67,13 @@ T lane_sum(int64_t n, const F& f, const P*... p) {
 }
 
 // y[i] = f(p[i]...); y may be one of the p.
-template <class T, class F, class... P>
-void lane_map(int64_t n, T* y, const F& f, const P*... p) {
+template <class E, class F, class... P>
+void lane_map(int64_t n, E* y, const F& f, const P*... p) {
+  using T = computed_t<E>;
   int64_t i = 0;
-  for (; i + kLanes<T> <= n; i += kLanes<T>) lanes_at<kLanes<T>>(y + i) = f(lanes_at<kLanes<T>>(p + i)...);
-  for (; i + kShort<T> <= n; i += kShort<T>) lanes_at<kShort<T>>(y + i) = f(lanes_at<kShort<T>>(p + i)...);
-  if (i < n) {
-    const LanesOf<T, kShort<T>> last = f(some_lanes(p + i, n - i)...);
-    for (int64_t j = 0; j < n - i; ++j) y[i + j] = last[j];
-  }
+  for (; i + kLanes<T> <= n; i += kLanes<T>) put_lanes<kLanes<T>>(y + i, f(lanes_at<kLanes<T>>(p + i)...));
+  for (; i + kShort<T> <= n; i += kShort<T>) put_lanes<kShort<T>>(y + i, f(lanes_at<kShort<T>>(p + i)...));
+  if (i < n) put_some_lanes(y + i, f(some_lanes(p + i, n - i)...), n - i);
 }
 
 inline constexpr auto kSelf = [](const auto& x) { return x; };

@@ -3,6 +3,7 @@
 #include <cmath>
 #include <cstring>
 
+#include "tensor/cpu/lanes.h"
 #include "tensor/cpu/rows.h"
 #include "tensor/kernels.h"
 
@@ -56,11 +57,11 @@ void copy(Cpu, const Tensor& x, const Tensor& y) {
 }
 
 void add_into(Cpu, const Tensor& x, const Tensor& y) {
-  dispatch_float(y.dtype(), [&]<class T>() {
+  dispatch_activation(y.dtype(), [&]<class T>() {
     const T* xs = x.data<T>();
     T* ys = y.data<T>();
     parallel_chunks(y.numel(), kTile, [&](int64_t begin, int64_t end) {
-      flat(ys + begin, end - begin) += flat(xs + begin, end - begin);
+      lane_map(end - begin, ys + begin, kSum, xs + begin, ys + begin);
     });
   });
 }

@@ -38,12 +38,12 @@ T mean_of(const T* x, int64_t n) {
   return origin + lane_sum<T>(n, distance, x) / T(n);
 }
 
-// y = (x - mean) * rstd * gamma, where `mean` is null for the norm that does not centre.
-template <class T>
+// y = (x - mean) * rstd * gamma, where `mean` is null for the norm that does not centre. E is y's type.
+template <class T, class E>
 void norm_forward(const Tensor& x, const Tensor& gamma, double eps, const Tensor& y, T* mean, T* rstd) {
   const int64_t n = row_width(x);
   const T *xs = x.data<T>(), *scale = gamma.data<T>();
-  T* ys = y.data<T>();
+  E* ys = y.data<E>();
   parallel_chunks(row_count(x), rows_per_tile(n), [&](int64_t begin, int64_t end) {
     for (int64_t i = begin; i < end; ++i) {
       const T* row = xs + i * n;
@@ -60,15 +60,17 @@ void norm_forward(const Tensor& x, const Tensor& gamma, double eps, const Tensor
 
 // With n = (x - mean) * rstd and g = dy * gamma: dx = rstd * (g - <g> - n <g n>), where <> is the mean over the row and
 // <g> comes from the centring; dgamma = the sum over the rows of dy * n.
-template <class T>
+template <class T, class E>
 void norm_backward(const Tensor& dy, const Tensor& x, const Tensor& gamma, const T* mean, const T* rstd,
                    const Tensor& dx, const Tensor& dgamma) {
   const int64_t n = row_width(x);
-  const T *dys = dy.data<T>(), *xs = x.data<T>(), *scale = gamma.data<T>();
+  const E* dys = dy.data<E>();
+  const T *xs = x.data<T>(), *scale = gamma.data<T>();
   T* dxs = dx.data<T>();
   sum_over_rows(row_count(x), n, dgamma.data<T>(), [&](int64_t begin, int64_t end, T* part) {
     for (int64_t i = begin; i < end; ++i) {
-      const T *row = xs + i * n, *drow = dys + i * n;
+      const T* row = xs + i * n;
+      const E* drow = dys + i * n;
       const T m = mean ? mean[i] : T(0), r = rstd[i];
       const T offset = mean ? lane_sum<T>(n, kProduct, drow, scale) / T(n) : T(0);
       const auto along = [=](const auto& d, const auto& g, const auto& v) { return d * g * (v - m); };
@@ -87,22 +89,27 @@ void norm_backward(const Tensor& dy, const Tensor& x, const Tensor& gamma, const
 
 void layer_norm_forward(Cpu, const Tensor& x, const Tensor& gamma, double eps, const Tensor& y, const Tensor& mean,
                         const Tensor& rstd) {
-  dispatch_float(x.dtype(), [&]<class T>() { norm_forward<T>(x, gamma, eps, y, mean.data<T>(), rstd.data<T>()); });
+  dispatch_activation(y.dtype(), [&]<class E>() {
+    using T = computed_t<E>;
+    norm_forward<T, E>(x, gamma, eps, y, mean.data<T>(), rstd.data<T>());
+  });
 }
 
 void layer_norm_backward(Cpu, const Tensor& dy, const Tensor& x, const Tensor& gamma, const Tensor& mean,
                          const Tensor& rstd, const Tensor& dx, const Tensor& dgamma) {
-  dispatch_float(x.dtype(),
-                 [&]<class T>() { norm_backward<T>(dy, x, gamma, mean.data<T>(), rstd.data<T>(), dx, dgamma); });
+  dispatch_activation(dy.dtype(), [&]<class E>() {
+    using T = computed_t<E>;
+    norm_backward<T, E>(dy, x, gamma, mean.data<T>(), rstd.data<T>(), dx, dgamma);
+  });
 }
 
 void rms_norm_forward(Cpu, const Tensor& x, const Tensor& gamma, double eps, const Tensor& y, const Tensor& rstd) {
-  dispatch_float(x.dtype(), [&]<class T>() { norm_forward<T>(x, gamma, eps, y, nullptr, rstd.data<T>()); });
+  dispatch_float(x.dtype(), [&]<class T>() { norm_forward<T, T>(x, gamma, eps, y, nullptr, rstd.data<T>()); });
 }
 
 void rms_norm_backward(Cpu, const Tensor& dy, const Tensor& x, const Tensor& gamma, const Tensor& rstd,
                        const Tensor& dx, const Tensor& dgamma) {
-  dispatch_float(x.dtype(), [&]<class T>() { norm_backward<T>(dy, x, gamma, nullptr, rstd.data<T>(), dx, dgamma); });
+  dispatch_float(x.dtype(), [&]<class T>() { norm_backward<T, T>(dy, x, gamma, nullptr, rstd.data<T>(), dx, dgamma); });
 }
 
 void l2_normalize_forward(Cpu, const Tensor& x, const Tensor& scale, const Tensor& y) {

@@ -119,6 +119,11 @@ void sum_runs(Runs runs, const T* x, T* y) {
 }  // namespace cpu
 
 void sum_to(Cpu, const Tensor& x, const Tensor& y) {
+  if (x.dtype() == DType::bf16) {  // rare, so by way of f32
+    const Tensor sums(y.shape(), DType::f32);
+    sum_to(Cpu{}, to(x, DType::f32), sums);
+    return copy(Cpu{}, sums, y);
+  }
   dispatch_float(x.dtype(),
                  [&]<class T>() { cpu::sum_runs(cpu::Runs(x.shape(), y.shape()), x.data<T>(), y.data<T>()); });
 }

@@ -1,5 +1,5 @@
-// The compiler's vector types, as wide as the target's registers. Included only by the CPU kernels and by what measures
-// them.
+// The compiler's vector types, as wide as the target's registers. Included only by the CPU kernels, and by what
+// measures them or tells of them.
 #pragma once
 #include <cstdint>
 
@@ -11,10 +11,13 @@ namespace rondo::cpu {
 
 #if defined(__AVX512F__)
 inline constexpr int kRegisterBytes = 64;
+inline constexpr const char* kRegisterName = "AVX-512";
 #elif defined(__AVX__)
 inline constexpr int kRegisterBytes = 32;
+inline constexpr const char* kRegisterName = "AVX";
 #else
 inline constexpr int kRegisterBytes = 16;
+inline constexpr const char* kRegisterName = "128-bit vectors";
 #endif
 
 // A register of T, at an aligned address or at any.

@@ -1,0 +1,243 @@
+#include "tensor/cpu/gemm_pairs.h"
+
+#include <atomic>
+#include <cstring>
+#include <vector>
+
+#include "tensor/cpu/panels.h"
+#include "tensor/cpu/scratch.h"
+#include "tensor/cpu/tiles.h"
+
+#if defined(__AVX512F__)
+#include <cpuid.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+#endif
+
+namespace rondo::cpu::pairs {
+namespace {
+
+constexpr int64_t kSide = 16;              // of the squares by which pairs are transposed
+constexpr int64_t kGroup = 2 * kTileRows;  // rows of C that tiles make at a time
+
+std::vector<Instructions> find_instructions() {
+  std::vector<Instructions> found = {Instructions::none};
+#if defined(__AVX512F__)
+  unsigned a, b, c, d;
+  if (!__get_cpuid_count(7, 1, &a, &b, &c, &d) || !(a >> 5 & 1)) return found;
+  found.push_back(Instructions::avx512);
+  __get_cpuid_count(7, 0, &a, &b, &c, &d);
+  const bool tiles = (d >> 22 & 1) && (d >> 24 & 1);  // AMX-BF16, AMX-TILE
+  constexpr long kAskFor = 0x1023, kTileData = 18;    // Linux: arch_prctl(ARCH_REQ_XCOMP_PERM, XFEATURE_XTILEDATA)
+  if (tiles && syscall(SYS_arch_prctl, kAskFor, kTileData) == 0) found.push_back(Instructions::amx);
+#endif
+  return found;
+}
+std::atomic<Instructions>& used() {
+  static std::atomic<Instructions> which = find_instructions().back();
+  return which;
+}
+
+template <class S>
+uint32_t bits(S x) {
+  return bf16(x).bits;
+}
+uint32_t pair(uint32_t low, uint32_t high) { return low | high << 16; }
+
+// to[i][j] = the pair (2 i, 2 i + 1) of line j, for n_pairs pairs of n lines of `k` numbers, `stride` apart: by squares
+// in the cache, so that both sides go line by line. What lies beyond k is 0. Rows of `to` are `ld` pairs.
+template <class S>
+void transpose(int64_t n, int64_t n_pairs, int64_t k, const S* lines, int64_t stride, uint32_t* to, int64_t ld) {
+  alignas(64) uint32_t square[kSide][kSide];
+  for (int64_t i0 = 0; i0 < n_pairs; i0 += kSide) {
+    const int64_t down = std::min(kSide, n_pairs - i0), whole = std::clamp<int64_t>(k / 2 - i0, 0, down);
+    for (int64_t j0 = 0; j0 < n; j0 += kSide) {
+      const int64_t across = std::min(kSide, n - j0);
+      for (int64_t j = 0; j < across; ++j) {
+        const S* line = lines + (j0 + j) * stride + 2 * i0;
+        for (int64_t i = 0; i < whole; ++i) square[j][i] = pair(bits(line[2 * i]), bits(line[2 * i + 1]));
+        for (int64_t i = whole; i < down; ++i) square[j][i] = 2 * (i0 + i) < k ? bits(line[2 * i]) : 0;
+      }
+      for (int64_t i = 0; i < down; ++i)
+        for (int64_t j = 0; j < across; ++j) to[(i0 + i) * ld + j0 + j] = square[j][i];
+    }
+  }
+}
+
+// to[j] = the pair (low[j], high[j]).
+template <class S>
+void interleave(int64_t n, const S* low, const S* high, uint32_t* to) {
+  for (int64_t j = 0; j < n; ++j) to[j] = pair(bits(low[j]), high ? bits(high[j]) : 0);
+}
+
+// A [m, k] copied to rows of `ld` pairs; what lies beyond its numbers, up to `rows` rows, is 0.
+void gather(int64_t m, int64_t k, View<bf16> a, int64_t rows, uint32_t* to, int64_t ld) {
+  const int64_t n_pairs = (k + 1) / 2;
+  std::fill(to + m * ld, to + rows * ld, 0);
+  for (int64_t r = 0; r < m; ++r) std::fill(to + r * ld + k / 2, to + (r + 1) * ld, 0);
+  if (a.col == 1) {
+    for (int64_t r = 0; r < m; ++r) std::memcpy(to + r * ld, a.data + r * a.row, size_t(k) * sizeof(bf16));
+    return;
+  }
+  alignas(64) uint32_t square[kSide][kSide];
+  for (int64_t p0 = 0; p0 < n_pairs; p0 += kSide) {
+    const int64_t across = std::min(kSide, n_pairs - p0);
+    for (int64_t r0 = 0; r0 < m; r0 += kSide) {
+      const int64_t down = std::min(kSide, m - r0);
+      for (int64_t p = 0; p < across; ++p) {
+        const bf16* line = a.data + r0 + 2 * (p0 + p) * a.col;
+        interleave(down, line, 2 * (p0 + p) + 1 < k ? line + a.col : nullptr, square[p]);
+      }
+      for (int64_t r = 0; r < down; ++r)
+        for (int64_t p = 0; p < across; ++p) to[(r0 + r) * ld + p0 + p] = square[p][r];
+    }
+  }
+}
+
+#if defined(__AVX512F__)
+constexpr int kRows = 12;  // of C, that the inner loop keeps in registers
+
+// C [R, width] (+)= A [R, k] times a panel of N registers of pairs a row.
+template <int R, int N>
+__attribute__((target("avx512bf16"))) void inner(int64_t k, const bf16* a, int64_t stride, const uint32_t* b, float* c,
+                                                 int64_t ldc, int64_t width, bool accumulate) {
+  __m512 sum[R][N] = {};
+  const auto add = [&](int64_t p, auto&& load_pair) __attribute__((target("avx512bf16"))) {
+    __m512bh row[N];
+#pragma GCC unroll 2
+    for (int v = 0; v < N; ++v) row[v] = (__m512bh)_mm512_load_si512(b + (p * N + v) * 16);
+#pragma GCC unroll 16
+    for (int r = 0; r < R; ++r) {
+      const __m512bh x = (__m512bh)_mm512_set1_epi32(int(load_pair(a + r * stride + 2 * p)));
+#pragma GCC unroll 2
+      for (int v = 0; v < N; ++v) sum[r][v] = _mm512_dpbf16_ps(sum[r][v], x, row[v]);
+    }
+  };
+  const auto both = [](const bf16* at) {
+    uint32_t x;
+    __builtin_memcpy(&x, at, 4);
+    return x;
+  };
+  for (int64_t p = 0; p < k / 2; ++p) add(p, both);
+  if (k % 2) add(k / 2, [](const bf16* at) { return uint32_t{at->bits}; });
+#pragma GCC unroll 16
+  for (int r = 0; r < R; ++r)
+#pragma GCC unroll 2
+    for (int v = 0; v < N; ++v) {
+      const int64_t here = std::clamp<int64_t>(width - 16 * v, 0, 16);
+      const __mmask16 mask = __mmask16((1u << here) - 1);
+      float* to = c + r * ldc + 16 * v;
+      const __m512 before = accumulate ? _mm512_maskz_loadu_ps(mask, to) : _mm512_setzero_ps();
+      _mm512_mask_storeu_ps(to, mask, before + sum[r][v]);
+    }
+}
+
+// All rows of C for one panel.
+template <int R, int N>
+void panel_product(int64_t m, int64_t k, const bf16* a, int64_t stride, const uint32_t* b, float* c, int64_t ldc,
+                   int64_t width, bool accumulate) {
+  for (; m >= R; m -= R, a += R * stride, c += R * ldc) inner<R, N>(k, a, stride, b, c, ldc, width, accumulate);
+  if constexpr (R > 1) panel_product<R - 1, N>(m, k, a, stride, b, c, ldc, width, accumulate);
+}
+
+// The same by tiles. A is padded with zeros to whole tiles, and so is C here where it is no whole one.
+template <int N>
+RONDO_TILES void product_by_tiles(int64_t m, int64_t k, const bf16* a, int64_t stride, const uint32_t* b, float* c,
+                                  int64_t ldc, int64_t width, bool accumulate) {
+  constexpr int64_t columns = N * kTilePairs;
+  const int64_t n_pairs = (k / 2 + kTilePairs - 1 + k % 2) / kTilePairs * kTilePairs;
+  TileRegisters::open();
+  for (int64_t i = 0; i < m; i += kGroup, a += kGroup * stride, c += kGroup * ldc) {
+    if (m - i >= kGroup && width == columns) {
+      tile_product<TileRegisters, N>(n_pairs, a, stride, b, c, ldc, accumulate);
+      continue;
+    }
+    alignas(64) float whole[kGroup * columns];
+    tile_product<TileRegisters, N>(n_pairs, a, stride, b, whole, columns, false);
+    for (int64_t r = 0; r < std::min(kGroup, m - i); ++r)
+      for (int64_t j = 0; j < width; ++j) c[r * ldc + j] = (accumulate ? c[r * ldc + j] : 0) + whole[r * columns + j];
+  }
+  TileRegisters::close();
+}
+#else
+// Never called: there are no instructions() for them.
+template <int R, int N>
+void panel_product(int64_t, int64_t, const bf16*, int64_t, const uint32_t*, float*, int64_t, int64_t, bool) {}
+template <int N>
+void product_by_tiles(int64_t, int64_t, const bf16*, int64_t, const uint32_t*, float*, int64_t, int64_t, bool) {}
+constexpr int kRows = 12;
+#endif
+
+}  // namespace
+
+std::span<const Instructions> found_instructions() {
+  static const std::vector<Instructions> found = find_instructions();
+  return found;
+}
+Instructions instructions() { return used().load(std::memory_order_relaxed); }
+void use_instructions(Instructions one_of_those_found) { used() = one_of_those_found; }
+
+int64_t depth(int64_t k) {
+  const int64_t n_pairs = (k + 1) / 2;
+  return instructions() == Instructions::amx ? (n_pairs + kTilePairs - 1) / kTilePairs * kTilePairs : n_pairs;
+}
+
+// As in gemm.h, a row holding pairs.
+template <class S>
+void pack_panels(int64_t k, int64_t n, View<S> b, float* packed, int64_t first_panel, int64_t last_panel) {
+  const int64_t n_pairs = depth(k);
+  for (int64_t p0 = 0; p0 < n_pairs; p0 += kDepth) {
+    const int64_t rows = std::min(kDepth, n_pairs - p0), left = k - 2 * p0;
+    for (int64_t panel = first_panel; panel < last_panel; ++panel) {
+      const int64_t j0 = panel * kPanel<float>, wide = panel_width<float>(n, panel), width = std::min(wide, n - j0);
+      uint32_t* to = reinterpret_cast<uint32_t*>(packed) + p0 * padded<float>(n) + j0 * rows;
+      const S* from = b.data + 2 * p0 * b.row + j0 * b.col;
+      if (b.row == 1)
+        transpose(width, rows, left, from, b.col, to, wide);
+      else
+        for (int64_t p = 0; p < rows; ++p)
+          if (2 * p < left)
+            interleave(width, from + 2 * p * b.row, 2 * p + 1 < left ? from + (2 * p + 1) * b.row : nullptr,
+                       to + p * wide);
+          else
+            std::fill(to + p * wide, to + (p + 1) * wide, 0);
+      if (width < wide)
+        for (int64_t p = 0; p < rows; ++p) std::fill(to + p * wide + width, to + (p + 1) * wide, 0);
+    }
+  }
+}
+
+void gemm_packed(int64_t m, int64_t n, int64_t k, View<bf16> a, const float* packed_b, float* c, int64_t ldc,
+                 bool accumulate, const Part& part) {
+  const auto [first, last, first_panel, last_panel] = part;
+  const bool tiles = instructions() == Instructions::amx;
+  const int64_t n_pairs = depth(k), first_pair = first / 2, last_pair = (last + 1) / 2;
+  const int64_t group_rows = tiles ? (m + kGroup - 1) / kGroup * kGroup : m;
+  Scratch scratch;
+  uint32_t* gathered = nullptr;
+  for (int64_t p0 = first_pair / kDepth * kDepth; p0 < last_pair; p0 += kDepth) {
+    const int64_t rows = std::min(kDepth, n_pairs - p0), from = std::max(first_pair, p0),
+                  to = std::min(last_pair, p0 + rows), length = std::min(last, 2 * to) - 2 * from;
+    const View<bf16> block = {a.data + (2 * from - first) * a.col, a.row, a.col};
+    const bf16* left = block.data;
+    int64_t stride = a.row;
+    if (a.col != 1 || (tiles && (m % kGroup != 0 || length % (2 * kTilePairs) != 0))) {
+      if (!gathered) gathered = scratch.get<uint32_t>(group_rows * kDepth);
+      gather(m, length, block, group_rows, gathered, kDepth);
+      left = reinterpret_cast<const bf16*>(gathered), stride = 2 * kDepth;
+    }
+    for (int64_t panel = first_panel; panel < last_panel; ++panel) {
+      const int64_t j0 = panel * kPanel<float>, wide = panel_width<float>(n, panel), width = std::min(wide, n - j0);
+      const uint32_t* right =
+          reinterpret_cast<const uint32_t*>(packed_b) + p0 * padded<float>(n) + j0 * rows + (from - p0) * wide;
+      const auto product = tiles ? (wide == kPanel<float> ? product_by_tiles<2> : product_by_tiles<1>)
+                                 : (wide == kPanel<float> ? panel_product<kRows, 2> : panel_product<kRows, 1>);
+      product(m, length, left, stride, right, c + j0, ldc, width, accumulate || from > first_pair);
+    }
+  }
+}
+
+template void pack_panels(int64_t, int64_t, View<float>, float*, int64_t, int64_t);
+template void pack_panels(int64_t, int64_t, View<bf16>, float*, int64_t, int64_t);
+
+}  // namespace rondo::cpu::pairs

@@ -1,0 +1,26 @@
+// Products of bf16 by the instructions that processors have for them: two neighbours in k are a pair, whose products
+// are added to a sum in f32 at once. The same form as in gemm.h; which instructions there are is found out at run time.
+#pragma once
+#include <span>
+
+#include "tensor/cpu/gemm.h"
+
+namespace rondo::cpu::pairs {
+
+// AVX512-BF16 multiplies registers of pairs, AMX tiles of them.
+enum class Instructions { none, avx512, amx };
+// What the processor has, best last; and what is used of it, the best unless tests or measurements choose another.
+std::span<const Instructions> found_instructions();
+Instructions instructions();
+void use_instructions(Instructions one_of_those_found);
+inline bool available() { return instructions() != Instructions::none; }
+
+// Rows of pairs in packed_size(k, n): rows of padded(n) pairs, 4 bytes each.
+int64_t depth(int64_t k);
+
+template <class S>
+void pack_panels(int64_t k, int64_t n, View<S> b, float* packed, int64_t first_panel, int64_t last_panel);
+void gemm_packed(int64_t m, int64_t n, int64_t k, View<bf16> a, const float* packed_b, float* c, int64_t ldc,
+                 bool accumulate, const Part& part);
+
+}  // namespace rondo::cpu::pairs

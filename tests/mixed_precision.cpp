@@ -1,0 +1,242 @@
+// bf16 activations beside f32 parameters: each op against itself in f32, the model against the model in f32.
+#include <nlohmann/json.hpp>
+
+#include "models/block_recurrent/decoder.h"
+#include "models/block_recurrent/precision.h"
+#include "models/block_recurrent/trainer.h"
+#include "nn/optimizer.h"
+#include "tests/decoding.h"
+#include "tests/program.h"
+#include "tests/runs.h"
+
+namespace rondo::testing {
+namespace {
+
+constexpr auto kBf16 = DType::bf16;
+
+// An op in mixed precision (its inputs in the given dtypes) and in f32 on the same numbers: results and gradients agree
+// up to a few roundings to bf16, of 2^-9 each, times the largest number of each; and a gradient has its input's dtype.
+void check_mixed(const Op& mixed_op, const std::vector<Tensor>& mixed, const Op& op, const std::vector<Tensor>& f32) {
+  const auto results = [&](const Op& f, std::vector<Tensor> inputs) {
+    for (Tensor& t : inputs)
+      if (t) parameter(t = clone(t));
+    Tape tape;
+    std::vector<Tensor> r = {f(inputs)};
+    // Weights that bf16 holds too, so that the loss is the same.
+    const Tensor w = to(to(randn(r[0].shape(), DType::f32, 99), kBf16), DType::f32);
+    const Gradients grads = tape.backward(sum(cast(r[0], DType::f32) * w));
+    for (const Tensor& t : inputs) {
+      if (!t) continue;
+      r.push_back(grads[t]);
+      CHECK(grads[t].dtype() == t.dtype());
+    }
+    return r;
+  };
+  check_close(results(mixed_op, mixed), results(op, f32), 0.02, Device::cpu);
+}
+
+// The inputs rounded to bf16, and the same numbers as f32.
+struct Inputs {
+  std::vector<Tensor> mixed, f32;
+  // activation: whether it is bf16 in the mixed case.
+  void add(const Shape& shape, bool activation) {
+    const Tensor t = to(to(randn(shape, DType::f32, mixed.size() + 1), kBf16), DType::f32);
+    mixed.push_back(activation ? to(t, kBf16) : t), f32.push_back(t);
+  }
+  void leave_out() { mixed.push_back({}), f32.push_back({}); }
+};
+
+Inputs inputs(std::initializer_list<std::pair<Shape, bool>> list) {
+  Inputs in;
+  for (const auto& [shape, activation] : list) in.add(shape, activation);
+  return in;
+}
+
+void check_mixed(const Op& op, const Inputs& in) { check_mixed(op, in.mixed, op, in.f32); }
+
+bool pays_here() { return why_no_bf16(Device::cpu).empty(); }
+
+}  // namespace
+
+TEST_CASE("mixed precision: linear") {
+  const Op plain = [](auto& in) { return linear(in[0], in[1]); };
+  const Op with_bias = [](auto& in) { return linear(in[0], in[1], in[2]); };
+  const Op with_residual = [](auto& in) { return linear(in[0], in[1], {}, in[2]); };
+  for (const int64_t rows : {1, 3, 50})
+    for (const auto& [n, k] : {std::pair<int64_t, int64_t>{7, 33}, {40, 64}, {1, 1}}) {
+      const Shape x = {rows, k}, w = {n, k}, y = {rows, n};
+      check_mixed(plain, inputs({{x, true}, {w, false}}));
+      check_mixed(with_bias, inputs({{x, true}, {w, false}, {{n}, false}}));
+      check_mixed(with_residual, inputs({{x, true}, {w, false}, {y, false}}));
+    }
+  const Tensor x({2, 3}, kBf16), w({4, 3}), y({2, 4});
+  CHECK(linear(x, w).dtype() == kBf16);
+  CHECK(linear(x, w, Tensor({4})).dtype() == DType::f32);
+  CHECK(linear(x, w, {}, y).dtype() == DType::f32);
+  CHECK(error_of([&] { linear(x, to(w, DType::f64)); }) == "linear: weight is f64, but x is bf16, which asks for f32");
+  CHECK(error_of([&] { linear(x, w, Tensor({4}, kBf16)); }) ==
+        "linear: bias is bf16, but x is bf16, which asks for f32");
+  CHECK(error_of([&] { linear(x, w, {}, to(y, kBf16)); }) ==
+        "linear: residual is bf16, but x is bf16, which asks for f32");
+}
+
+TEST_CASE("mixed precision: layer_norm") {
+  for (const Shape& shape : {Shape{3, 5}, Shape{2, 3, 64}, Shape{40, 1000}, Shape{1, 1}, Shape{0, 4}}) {
+    const Inputs in = inputs({{shape, false}, {{shape.back()}, false}});
+    check_mixed([](auto& t) { return layer_norm(t[0], t[1], 1e-5, kBf16); }, in.f32,
+                [](auto& t) { return layer_norm(t[0], t[1]); }, in.f32);
+  }
+  const Tensor x = randn({4, 33}, DType::f32), gamma = randn({33}, DType::f32, 2);
+  CHECK(same_bits(layer_norm(x, gamma, 1e-5, kBf16), to(layer_norm(x, gamma), kBf16)));
+  CHECK(error_of([&] { layer_norm(to(x, DType::f64), to(gamma, DType::f64), 1e-5, kBf16); }) ==
+        "layer_norm: x is f64, but the result is to be bf16; it can be that of x, or bf16 where x is f32");
+}
+
+TEST_CASE("mixed precision: geglu, cast, sum_to") {
+  for (const Shape& shape : {Shape{2}, Shape{3, 66}, Shape{5, 2730}, Shape{0, 4}, Shape{3, 0}})
+    check_mixed([](auto& in) { return geglu(in[0]); }, inputs({{shape, true}}));
+  check_mixed([](auto& in) { return cast(in[0], DType::f32); }, inputs({{{3, 7}, true}}));
+  check_mixed([](auto& in) { return broadcast_to(in[0], {4, 3, 7}); }, inputs({{{1, 3, 7}, true}}));
+  // Two uses: their gradients are added up.
+  check_mixed([](auto& in) { return concat({in[0], geglu(in[0])}, -1); }, inputs({{{6, 20}, true}}));
+  CHECK(error_of([] { cast(Tensor({2}, DType::i64), kBf16); }) ==
+        "cast: from i64 to bf16, but gradients are for f32, f64 and bf16 only");
+  CHECK(error_of([] { cast(Tensor({2}), DType::i32); }) ==
+        "cast: from f32 to i32, but gradients are for f32, f64 and bf16 only");
+}
+
+TEST_CASE("mixed precision: window attention") {
+  struct Case {
+    int64_t batch, n, heads, d, window, memory;
+    bool norm, positions;
+  };
+  for (const Case& c : {Case{1, 5, 1, 2, 3, 0, false, false},
+                        {2, 13, 3, 4, 4, 4, true, true},
+                        {1, 70, 2, 16, 32, 20, true, true},
+                        {1, 130, 8, 64, 64, 64, false, true}}) {
+    Inputs in = inputs({{{c.batch, c.n, c.heads * c.d}, true}, {{c.batch, c.n, 2 * c.d}, true}});
+    c.memory ? in.add({c.batch, c.memory, 2 * c.d}, true) : in.leave_out();
+    for (int i = 0; i < 2; ++i) c.norm ? in.add({c.d}, false) : in.leave_out();
+    check_mixed(
+        [&](auto& t) {
+          const Tensor table = c.positions ? rotary_table(c.window, c.d) : Tensor();
+          return window_attention(t[0], t[1], t[2], c.window, {t[3], t[4], table});
+        },
+        in);
+  }
+  const Tensor q({1, 3, 4}, kBf16), kv({1, 3, 4}, kBf16);
+  CHECK(error_of([&] { window_attention(q, to(kv, DType::f32), {}, 2); }) ==
+        "window_attention: kv is f32, but q is bf16");
+  CHECK(error_of([&] {
+          window_attention(q, kv, {}, 2, {Tensor({2}, kBf16), Tensor({2}, kBf16), {}});
+        }) == "window_attention: q_scale is bf16, but q is bf16, which asks for f32");
+  CHECK(error_of([&] {
+          window_attention(q, kv, Tensor({1, 1, 4}), 2);
+        }) == "window_attention: memory is f32, but q is bf16");
+}
+
+TEST_CASE("mixed precision: group attention") {
+  for (const auto& [n, width, keys] : {std::tuple<int64_t, int64_t, int64_t>{5, 5, 1}, {7, 3, 33}, {130, 64, 100}}) {
+    const int64_t groups = (n + width - 1) / width;
+    check_mixed(
+        [&, w = width](auto& t) {
+          return group_attention(t[0], t[1], w, {t[2], t[3], {}});
+        },
+        inputs({{{2, n, 3 * 16}, true}, {{2, groups, keys, 32}, true}, {{16}, false}, {{16}, false}}));
+  }
+}
+
+TEST_CASE("mixed precision: the model's loss and gradients are those of f32, rounded on the way") {
+  BlockRecurrentTransformer model = make({2}, DType::f32, 32);
+  const Tensor tokens = reshape(random_tokens(2 * 65, 3), {2, 65});
+  const auto gradients = [&](DType dtype) {
+    compute_in(model, dtype);
+    CHECK(computes_in(model) == dtype);
+    const auto [inputs, labels] = inputs_and_labels(tokens);
+    Gradients grads;
+    Generator g;
+    const auto result = RecurrentTrainer{.model = model}(inputs, labels, {}, g, grads);
+    CHECK(result.carried.memories[0].dtype() == dtype);
+    CHECK(result.carried.states[0].dtype() == DType::f32);
+    return std::pair{result.loss(), grads};
+  };
+  const auto [loss, exact] = gradients(DType::f32);
+  const auto [near, mixed] = gradients(kBf16);
+  CHECK(near != loss);
+  CHECK(std::abs(near - loss) < 0.01);
+  for (const NamedTensor& p : parameters(model)) {
+    const Tensor a = exact.find(p.tensor), b = mixed.find(p.tensor);
+    REQUIRE(bool(a) == bool(b));
+    if (!a) continue;
+    CHECK(b.dtype() == DType::f32);
+    double length = 0, distance = 0;
+    const std::vector<double> x = values(a), y = values(b);
+    for (size_t i = 0; i < x.size(); ++i) length += x[i] * x[i], distance += (x[i] - y[i]) * (x[i] - y[i]);
+    CHECK_MESSAGE(distance <= 0.05 * 0.05 * length, p.name, ": ", std::sqrt(distance / length));
+  }
+}
+
+TEST_CASE("mixed precision: the same bits on any number of threads") {
+  BlockRecurrentTransformer model = make({2}, DType::f32, 32);
+  compute_in(model, kBf16);
+  const auto [inputs, labels] = inputs_and_labels(reshape(random_tokens(4 * 65, 3), {4, 65}));
+  const int before = num_threads();
+  std::vector<Tensor> first;
+  for (const int threads : {1, 2, 3}) {
+    set_num_threads(threads);
+    Gradients grads;
+    Generator g;
+    RecurrentTrainer{.model = model}(inputs, labels, {}, g, grads);
+    std::vector<Tensor> found;
+    for (const NamedTensor& p : parameters(model))
+      if (grads.find(p.tensor)) found.push_back(grads[p.tensor]);
+    if (threads == 1) first = found;
+    for (size_t i = 0; i < first.size(); ++i) CHECK(same_bits(found[i], first[i]));
+  }
+  set_num_threads(before);
+}
+
+TEST_CASE("mixed precision: what it is not for") {
+  BlockRecurrentTransformer model = make({2}, DType::f32);
+  compute_in(model, kBf16);
+  CHECK(error_of([&] { Decoder(model, 1); }) ==
+        "Decoder: decoding computes in f32, but the model computes in bf16; compute_in(model, f32) changes that");
+  CHECK(error_of([&] { compute_in(model, DType::f64); }) == "a model computes in f32 or bf16, not f64");
+  BlockRecurrentTransformer narrow = make({2}, DType::f32), wide = make({2}, DType::f64);
+  convert_weights(narrow, DType::i8);
+  CHECK(error_of([&] { compute_in(narrow, kBf16); }) == "computing in bf16 asks for weights of f32, but these are i8");
+  CHECK(error_of([&] { compute_in(wide, kBf16); }) == "computing in bf16 asks for weights of f32, but these are f64");
+}
+
+TEST_CASE("mixed precision: runs learn as in f32, resume to the bit, and keep what they were started with") {
+  const Workplace work;
+  const Arguments bf16 = {"--dtype", "bf16"};
+  const Outcome whole = run_program(work.train("whole", 30, bf16));
+  REQUIRE_MESSAGE(whole.code == 0, whole.err);
+  CHECK((whole.out.find("computing in f32 instead") == whole.out.npos) == pays_here());
+  REQUIRE(run_program(work.train("f32", 30)).code == 0);
+  const auto bits = [&](const std::string& run) {
+    const Outcome o = run_program({"eval", work / run, "--json"});
+    REQUIRE_MESSAGE(o.code == 0, o.err);
+    return double(nlohmann::json::parse(o.out)["bits_per_byte"]);
+  };
+  CHECK(std::abs(bits("whole") - bits("f32")) < 0.05);
+  CHECK((bits("whole") != bits("f32")) == pays_here());
+
+  REQUIRE(run_program(work.train("stopped", 11, bf16)).code == 0);
+  REQUIRE(run_program(work.train("stopped", 30, {"--resume"})).code == 0);
+  for (const char* file : {"model.safetensors", "optimizer.safetensors"})
+    CHECK(read_file(work / "stopped/checkpoints/step-00000030/" + std::string(file)) ==
+          read_file(work / "whole/checkpoints/step-00000030/" + std::string(file)));
+  CHECK(complaint(work.train("stopped", 31, {"--resume", "--dtype", "f32"})) ==
+        "2 rondo: train.dtype = \"f32\" differs from the run in " + (work / "stopped") +
+            ", which has \"bf16\"; leave it out, or start a new run in another --out\n");
+  CHECK(complaint(work.train("new", 1, {"--set", "train.dtype=f16"})) ==
+        "2 rondo: train.dtype must be \"f32\" or \"bf16\", not \"f16\"\n");
+  if (pays_here()) {
+    const Outcome o = run_program({"bench", "train", "--size", "tiny", "--steps", "1", "--dtype", "bf16"});
+    CHECK(std::string(nlohmann::json::parse(o.out)["dtype"]) == "bf16");
+  }
+}
+
+}  // namespace rondo::testing
