@@ -24,6 +24,7 @@ using Clock = std::chrono::steady_clock;
 struct Options {
   std::string what, size = "readme", dtype = "f32";
   Device device = Device::cpu;
+  bool tf32 = false;
   int64_t steps = 5, context = 128, tokens = 32;
 };
 
@@ -126,6 +127,7 @@ void run(const Options& options) {
   if (options.what == "train" && options.dtype == "int8")
     throw UsageError("--dtype int8 is for bench decode; bench train computes in f32 or bf16");
   check_usable(options.device);
+  allow_tf32(options.tf32);
   Json json = options.what == "train" ? bench_train(options) : bench_decode(options);
   json["peak_mb"] = peak_mb();
   if (options.device != Device::cpu) json["device_peak_mb"] = memory_stats(options.device).peak_bytes >> 20;
@@ -133,6 +135,7 @@ void run(const Options& options) {
   json["what"] = options.what;
   json["size"] = options.size;
   json["dtype"] = options.dtype;
+  json["tf32"] = options.tf32;
   json["device"] = options.device == Device::cpu ? "cpu" : "cuda";
   json["threads"] = num_threads();
   std::printf("%s\n", json.dump().c_str());
@@ -147,6 +150,7 @@ void add_bench(CLI::App& program) {
   command.text("--size", options.size, "readme, small or tiny (default: readme)", {"readme", "small", "tiny"});
   command.text("--dtype", options.dtype, "f32, bf16 or int8 (for decode): of products, of weights (default: f32)",
                {"f32", "bf16", "int8"});
+  command.flag("--tf32", options.tf32, "On a GPU, f32 products round what they multiply to 11 bits");
   command.device(options.device);
   command.threads();
   command.number("--steps", options.steps, "Steps to time", 1);

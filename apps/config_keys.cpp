@@ -108,6 +108,7 @@ std::vector<ConfigKey> config_keys(RunConfig& c) {
       {"runtime", "threads", &c.runtime.threads},
       {"runtime", "device", &c.runtime.device},
       {"runtime", "graphs", &c.runtime.graphs},
+      {"runtime", "tf32", &c.runtime.tf32},
   };
 }
 

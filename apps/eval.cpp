@@ -6,6 +6,7 @@
 #include "apps/commands.h"
 #include "apps/evaluate.h"
 #include "apps/run.h"
+#include "apps/session.h"
 
 namespace rondo {
 namespace {
@@ -35,11 +36,13 @@ void run(const Options& options) {
   const LoadedModel loaded = load_model(options.path, options.device);
   const std::string text = evaluation_text(loaded, options.files, options.binary);
   EvaluateOptions how{options.bytes, !options.no_state, !options.no_memory};
+  bool open = true;
   if (options.logprobs)
-    how.each = [](int64_t token, double log_probability) {
-      std::printf("%s\n", nlohmann::ordered_json{{"token", token}, {"logprob", log_probability}}.dump().c_str());
+    how.each = [&](int64_t token, double log_probability) {
+      return open = write_out(nlohmann::ordered_json{{"token", token}, {"logprob", log_probability}}.dump() + "\n");
     };
   const Evaluation e = evaluate(loaded.model, text, how);
+  if (!open) return;  // nobody reads on
   check(std::isfinite(e.nats), loaded.checkpoint, ": the loss of this model is not finite");
   if (options.json || options.logprobs) return print_json(options, loaded, e);
   std::printf("%.4f bits per byte over %lld bytes (step %lld; states %s, memories %s)\n", e.bits_per_byte(),

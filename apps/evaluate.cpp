@@ -10,13 +10,14 @@
 namespace rondo {
 namespace {
 
-// Calls how.each for the labels [1, n].
-void score(const EvaluateOptions& how, const Tensor& logits, const Tensor& labels) {
+// Calls how.each for the labels [1, n]; false once it has enough.
+bool score(const EvaluateOptions& how, const Tensor& logits, const Tensor& labels) {
   const Tensor p = to(log_softmax(logits), Device::cpu);
   for (int64_t i = 0; i < labels.numel(); ++i) {
     const int64_t token = labels.data<int64_t>()[i];
-    how.each(token, double(p.data<float>()[i * p.dim(-1) + token]));
+    if (!how.each(token, double(p.data<float>()[i * p.dim(-1) + token]))) return false;
   }
+  return true;
 }
 
 }  // namespace
@@ -35,7 +36,7 @@ Evaluation evaluate(const BlockRecurrentTransformer& model, std::string_view tex
     const int64_t width = std::min(n, total - begin);
     auto [logits, next] = model(tokens_of(text, begin, width), carried);
     const Tensor labels = tokens_of(text, begin + 1, width);
-    if (how.each) score(how, logits, labels);
+    if (how.each && !score(how, logits, labels)) break;
     // No label is to be ignored here, not even a byte that happens to be the model's ignore_index.
     result.nats += cross_entropy(logits, labels, -1).item() * double(width);
     result.tokens += width;

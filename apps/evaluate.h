@@ -11,7 +11,8 @@ struct EvaluateOptions {
   int64_t max_tokens = 0;  // predict this many bytes; 0: all after the first
   bool states = true;      // carry states from segment to segment
   bool memories = true;    // carry the last block's keys and values
-  std::function<void(int64_t token, double log_probability)> each = {};  // called with every token predicted
+  // Called with every token predicted; false ends all.
+  std::function<bool(int64_t token, double log_probability)> each = {};
 };
 
 struct Evaluation {

@@ -90,6 +90,7 @@ std::vector<Session::Written> Session::write(const Interrupt& interrupt, const P
   std::vector<TextStream> streams(texts_.size(), TextStream(options_.stops));
   std::vector<int64_t> going;
   for (int64_t i = 0; i < int64_t(texts_.size()); ++i) going.push_back(i);
+  std::vector<Continuation*> texts;
   bool open = true;
   while (!going.empty()) {
     std::erase_if(going, [&](int64_t i) {  // those that end here
@@ -100,7 +101,7 @@ std::vector<Session::Written> Session::write(const Interrupt& interrupt, const P
       w.seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
       return true;
     });
-    std::vector<Continuation*> texts;
+    texts.clear();
     for (const int64_t i : going) texts.push_back(&texts_[size_t(i)]);
     Continuation::feed_drawn(texts);
     for (const int64_t i : going) {

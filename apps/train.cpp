@@ -35,7 +35,7 @@ void apply_flags(const Options& options, RunConfig& config) {
   config.validate();
 }
 
-// Everything must be as it was, but for what changes no number: more steps, the threads, where the same text lies.
+// Everything must be as it was, but for more steps, where the same text lies, and what it runs on.
 void check_same(RunConfig now, RunConfig before, const std::string& out) {
   check(now.train.steps >= before.train.steps, "train.steps = ", now.train.steps, " is less than the ",
         before.train.steps, " of the run in ", out);
@@ -78,6 +78,7 @@ void run(const Options& options) {
     if (options.resume) check_same(training.config, before, options.out);
   });
   if (training.config.runtime.threads > 0) set_num_threads(int(training.config.runtime.threads));
+  allow_tf32(training.config.runtime.tf32);
   train(training);
 }
 

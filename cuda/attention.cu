@@ -17,7 +17,7 @@ template <class T>
 __global__ void __launch_bounds__(kThreads, kPerProcessor<T>)
     attention_forward_kernel(Geometry<T> g, const T* queries, const T* keys, const T* values, T* y, T* lse) {
   Shared<T>& s = shared<Shared<T>>();
-  const QueryTile t(g, blockIdx.x);
+  const QueryTile<kTile> t(g, blockIdx.x);
   if (t.n <= 0) return;
   const int64_t d = g.s.head_width, column = int64_t(blockIdx.y) * kTile;
   const Matrix<T> left{queries + t.row * d, t.n, d};
@@ -75,11 +75,19 @@ __global__ void __launch_bounds__(kThreads, kPerProcessor<T>)
 
 void attention_forward(Cuda, const AttentionShape& how, const AttentionInputs& in, const Tensor& y, const Tensor& lse) {
   if (y.numel() == 0) return;
+  if (y.dtype() == DType::bf16 && flash_takes(how)) return flash_attention_forward(how, in, y, lse);
+  if (y.dtype() == DType::bf16) {
+    const Tensor q = widened(in.q), kv = widened(in.kv), memory = widened(in.memory),
+                 wide(y.shape(), DType::f32, Device::cuda);
+    attention_forward(Cuda{}, how, {q, kv, memory, in.q_scale, in.k_scale, in.table}, wide, lse);
+    return copy(Cuda{}, wide, y);
+  }
   dispatch_float(y.dtype(), [&]<class T>() {
     const Geometry<T> g(how, in);
-    const Prepared<T> p(g);
-    launch({g.grid(g.tiles_per_block()), kThreads, sizeof(Shared<T>), stream()}, attention_forward_kernel<T>, g,
-           data<T>(p.queries), data<T>(p.keys), data<T>(p.values), data<T>(y), data<T>(lse));
+    const Prepared<T> p(g, how.head_width);
+    launch({tile_grid(g.n_blocks() * g.tiles_per_block(kTile), how.head_width), kThreads, sizeof(Shared<T>), stream()},
+           attention_forward_kernel<T>, g, data<T>(p.queries), data<T>(p.keys), data<T>(p.values), data<T>(y),
+           data<T>(lse));
   });
 }
 

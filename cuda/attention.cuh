@@ -1,5 +1,6 @@
-// What attention forward and backward share: where everything lies, what a query sees, and the prepared queries, keys
-// and values. The heads of a query are rows of one matrix, [rows, D] (docs/attention.md).
+// What attention's kernels share, forward and backward: where everything lies, what a query sees, and the prepared
+// queries, keys and values. The heads of a query are rows of one matrix, [rows, D] (docs/attention.md). E is the type
+// of queries, keys and values, T what scales and angles are in.
 #pragma once
 #include "cuda/head.cuh"
 #include "cuda/tile.cuh"
@@ -11,6 +12,10 @@ namespace rondo::cuda {
 struct Block {
   int64_t row0;
   int queries, first_key, last_key;
+};
+
+struct Span {
+  int first, last;  // first..last-1
 };
 
 // A (key, value) lies in one panel or two: that of its own block, and with a window that of the next, as what came
@@ -27,17 +32,19 @@ struct Source {
 };
 
 // The panel of a block: with a window what came before at 0..W-1 and its own keys at W..2W-1, else its group's S keys.
-template <class T>
+template <class E>
 struct Geometry {
+  using T = computed_t<E>;
   AttentionShape s;
-  const T *q, *kv, *memory, *q_scale, *k_scale, *table;
+  const E *q, *kv, *memory;
+  const T *q_scale, *k_scale, *table;
   int64_t blocks, panel;
 
   Geometry(const AttentionShape& shape, const AttentionInputs& in)
       : s(shape),
-        q(data<T>(in.q)),
-        kv(data<T>(in.kv)),
-        memory(data_or_null<T>(in.memory)),
+        q(data<E>(in.q)),
+        kv(data<E>(in.kv)),
+        memory(data_or_null<E>(in.memory)),
         q_scale(data_or_null<T>(in.q_scale)),
         k_scale(data_or_null<T>(in.k_scale)),
         table(data_or_null<T>(in.table)),
@@ -45,14 +52,11 @@ struct Geometry {
         panel(s.window ? 2 * s.width : s.keys) {}
 
   int64_t n_rows() const { return s.batch * s.n * s.heads; }
-  int64_t n_blocks() const { return s.batch * blocks; }
-  // Tiles of a block's rows and keys; a grid of those of all blocks, by the tiles that D is cut into.
-  __host__ __device__ int64_t tiles_per_block() const { return (s.width * s.heads + kTile - 1) / kTile; }
-  __host__ __device__ int64_t key_tiles() const { return (panel + kTile - 1) / kTile; }
-  dim3 grid(int64_t tiles) const {
-    return {unsigned(n_blocks() * tiles), unsigned((s.head_width + kTile - 1) / kTile)};
-  }
+  __host__ __device__ int64_t n_blocks() const { return s.batch * blocks; }
   int64_t n_sources() const { return s.window ? s.batch * (s.memory + s.n) : n_blocks() * s.keys; }
+  // How many tiles of so many rows, or of so many keys, the blocks are cut into.
+  __host__ __device__ int64_t tiles_per_block(int rows) const { return (s.width * s.heads + rows - 1) / rows; }
+  __host__ __device__ int64_t key_tiles(int keys) const { return (panel + keys - 1) / keys; }
 
   __device__ Block block(int64_t at) const {  // among those of all sequences
     const int64_t first = at % blocks * s.width, queries = min(s.width, s.n - first);
@@ -63,6 +67,11 @@ struct Geometry {
   // The keys that query j of a block sees: exactly W of them, itself included, once there are that many.
   __device__ int first_seen(const Block& b, int j) const { return s.window ? max(b.first_key, j + 1) : 0; }
   __device__ int last_seen(int j) const { return int(s.window ? s.width + j + 1 : s.keys); }
+  // The queries that see one of the keys first..first+n-1.
+  __device__ Span seen_by(const Block& b, int first, int n) const {
+    if (!s.window) return {0, b.queries};
+    return {max(0, first - int(s.width)), min(b.queries, first + n - 1)};
+  }
 
   __device__ Source source(int64_t i) const {
     const int64_t d2 = 2 * s.head_width;
@@ -75,71 +84,88 @@ struct Geometry {
     return {false, (batch * s.n + at) * d2, n_roles, {{row + s.width + j, s.width + j}, {row + panel + j, j}}};
   }
 
-  __device__ Head<T> query(int64_t row) const {
+  __device__ Head<E> query(int64_t row) const {
     const T* angles = table ? table + (s.width + row / s.heads % s.n % s.width) * s.head_width : nullptr;
-    return Head<T>(q + row * s.head_width, q_scale, angles, s.head_width);
+    return Head<E>(q + row * s.head_width, q_scale, angles, s.head_width);
   }
-  __device__ Head<T> key(const Source& from) const {  // not turned: it may have two positions
-    return Head<T>((from.in_memory ? memory : kv) + from.offset, k_scale, nullptr, s.head_width);
+  __device__ Head<E> key(const Source& from) const {  // not turned: it may have two positions
+    return Head<E>((from.in_memory ? memory : kv) + from.offset, k_scale, nullptr, s.head_width);
   }
   __device__ const T* key_angles(const Role& role) const {
     return table ? table + (2 * s.width + role.position) * s.head_width : nullptr;
   }
 };
 
-template <class T>
+// Both fill rows of `width` numbers, zeros behind the D of a head.
+template <class E>
 struct PrepareQueries {
-  Geometry<T> g;
-  T* queries;
+  Geometry<E> g;
+  int64_t width;
+  E* queries;
   __device__ void operator()(int64_t row, int64_t) const {
-    const Head<T> q = g.query(row);
-    for (int64_t i = lane_of_warp(); i < q.d; i += 32) queries[row * q.d + i] = q[i] * T(g.s.factor);
+    const Head<E> q = g.query(row);
+    const computed_t<E> factor = g.s.factor;
+    for (int64_t i = lane_of_warp(); i < width; i += 32) queries[row * width + i] = E(i < q.d ? q[i] * factor : 0);
   }
 };
-template <class T>
+template <class E>
 struct PrepareKeys {
-  Geometry<T> g;
-  T *keys, *values;
+  Geometry<E> g;
+  int64_t width;
+  E *keys, *values;
   __device__ void operator()(int64_t at, int64_t) const {
     const Source from = g.source(at);
-    Head<T> k = g.key(from);
+    Head<E> k = g.key(from);
     for (int r = 0; r < from.n_roles; ++r) {
       k.angles = g.key_angles(from.roles[r]);
-      const int64_t row = from.roles[r].row * k.d;
-      for (int64_t i = lane_of_warp(); i < k.d; i += 32) keys[row + i] = k[i], values[row + i] = k.x[k.d + i];
+      const int64_t row = from.roles[r].row * width;
+      for (int64_t i = lane_of_warp(); i < width; i += 32) {
+        keys[row + i] = E(i < k.d ? k[i] : 0);
+        values[row + i] = i < k.d ? k.x[k.d + i] : E(0);
+      }
     }
   }
 };
 
-// Queries times the factor [B*n*H, D], as they are multiplied; keys and values of all panels [blocks*P, D].
-template <class T>
+// Queries times the factor [B*n*H, width], as they are multiplied; keys and values of all panels [blocks*P, width].
+template <class E>
 struct Prepared {
   Tensor queries, keys, values;
 
-  explicit Prepared(const Geometry<T>& g)
-      : queries({g.n_rows(), g.s.head_width}, dtype_of<T>, Device::cuda),
-        keys({g.n_blocks() * g.panel, g.s.head_width}, dtype_of<T>, Device::cuda),
-        values(keys.shape(), dtype_of<T>, Device::cuda) {
-    for_each_warp(g.n_rows(), PrepareQueries<T>{g, data<T>(queries)});
-    for_each_warp(g.n_sources(), PrepareKeys<T>{g, data<T>(keys), data<T>(values)});
+  Prepared(const Geometry<E>& g, int64_t width)
+      : queries({g.n_rows(), width}, dtype_of<E>, Device::cuda),
+        keys({g.n_blocks() * g.panel, width}, dtype_of<E>, Device::cuda),
+        values(keys.shape(), dtype_of<E>, Device::cuda) {
+    for_each_warp(g.n_rows(), PrepareQueries<E>{g, width, data<E>(queries)});
+    for_each_warp(g.n_sources(), PrepareKeys<E>{g, width, data<E>(keys), data<E>(values)});
   }
 };
 
 // Tile `at` of all: rows row..row+n-1 (query, head) of one block, the first of them (query, head), and the keys
 // first..last-1 of its panel, all that one of them sees. n <= 0 where a block has fewer tiles than others.
+template <int kRows>
 struct QueryTile {
   Block block;
   int64_t row, panel;
   int n, query, head, first, last;
 
-  template <class T>
-  __device__ QueryTile(const Geometry<T>& g, int64_t at) : block(g.block(at / g.tiles_per_block())) {
-    const int64_t from = at % g.tiles_per_block() * kTile;
-    row = block.row0 + from, panel = at / g.tiles_per_block() * g.panel;
-    n = int(min(block.queries * g.s.heads - from, int64_t{kTile}));
+  template <class E>
+  __device__ QueryTile(const Geometry<E>& g, int64_t at) : block(g.block(at / g.tiles_per_block(kRows))) {
+    const int64_t from = at % g.tiles_per_block(kRows) * kRows;
+    row = block.row0 + from, panel = at / g.tiles_per_block(kRows) * g.panel;
+    n = int(min(block.queries * g.s.heads - from, int64_t{kRows}));
     query = int(from / g.s.heads), head = int(from % g.s.heads);
     first = g.first_seen(block, query), last = g.last_seen(int((from + n - 1) / g.s.heads));
   }
 };
+
+// bf16 on tensor cores (flash_attention.cu), for heads of whole pieces of 16 bytes that are not too wide; other bf16 is
+// computed in f32.
+inline constexpr int64_t kFlashWidth = 128;
+inline bool flash_takes(const AttentionShape& s) { return s.head_width % 8 == 0 && s.head_width <= kFlashWidth; }
+void flash_attention_forward(const AttentionShape& how, const AttentionInputs& in, const Tensor& y, const Tensor& lse);
+void flash_attention_backward(const AttentionShape& how, const AttentionInputs& in, const Tensor& dy, const Tensor& y,
+                              const Tensor& lse, const AttentionGradients& out);
+inline Tensor widened(const Tensor& t) { return t ? to(t, DType::f32) : t; }
 
 }  // namespace rondo::cuda

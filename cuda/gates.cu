@@ -6,26 +6,27 @@ namespace {
 
 using namespace cuda;
 
-template <class T>
+// E is what activations are kept in, T what is computed in.
+template <class E, class T = computed_t<E>>
 struct Geglu {
   int64_t width;
-  const T* x;
-  T* y;
+  const E* x;
+  E* y;
   __device__ void operator()(int64_t i) const {
-    const T* a = x + i / width * 2 * width + i % width;
-    y[i] = a[0] * Gelu().value(a[width]);
+    const E* a = x + i / width * 2 * width + i % width;
+    y[i] = E(T(a[0]) * Gelu().value(T(a[width])));
   }
 };
-template <class T>
+template <class E, class T = computed_t<E>>
 struct GegluBackward {
   int64_t width;
-  const T *dy, *x;
-  T* dx;
+  const E *dy, *x;
+  E* dx;
   __device__ void operator()(int64_t i) const {
     const int64_t at = i / width * 2 * width + i % width;
-    const T a = x[at], gate = x[at + width], cdf = normal_cdf(gate);
-    dx[at] = dy[i] * (gate * cdf);
-    dx[at + width] = dy[i] * a * Gelu::slope_at(gate, cdf);
+    const T d = T(dy[i]), a = T(x[at]), gate = T(x[at + width]), cdf = normal_cdf(gate);
+    dx[at] = E(d * (gate * cdf));
+    dx[at + width] = E(d * a * Gelu::slope_at(gate, cdf));
   }
 };
 
@@ -56,11 +57,13 @@ struct StateGateBackward {
 }  // namespace
 
 void geglu_forward(Cuda, const Tensor& x, const Tensor& y) {
-  dispatch_float(x.dtype(), [&]<class T>() { for_each(y.numel(), Geglu<T>{row_width(y), data<T>(x), data<T>(y)}); });
+  dispatch_activation(x.dtype(), [&]<class T>() {
+    for_each(y.numel(), Geglu<T>{row_width(y), data<T>(x), data<T>(y)});
+  });
 }
 
 void geglu_backward(Cuda, const Tensor& dy, const Tensor& x, const Tensor& dx) {
-  dispatch_float(x.dtype(), [&]<class T>() {
+  dispatch_activation(x.dtype(), [&]<class T>() {
     for_each(dy.numel(), GegluBackward<T>{row_width(dy), data<T>(dy), data<T>(x), data<T>(dx)});
   });
 }

@@ -41,16 +41,22 @@ struct Plan {
   cublasLtMatmulAlgo_t algorithm;
 };
 
-template <class T>
-constexpr cudaDataType_t kType = sizeof(T) == 4 ? CUDA_R_32F : CUDA_R_64F;
-template <class T>
-constexpr cublasComputeType_t kCompute = sizeof(T) == 4 ? CUBLAS_COMPUTE_32F : CUBLAS_COMPUTE_64F;  // no TF32
+// Of the numbers that are multiplied and of the results. Sums are f32, or f64 for f64.
+struct Types {
+  DType operands, results;
+  bool tf32;
+
+  cublasComputeType_t compute() const {
+    if (operands == DType::f64) return CUBLAS_COMPUTE_64F;
+    return tf32 ? CUBLAS_COMPUTE_32F_FAST_TF32 : CUBLAS_COMPUTE_32F;
+  }
+};
+cudaDataType_t type_of(DType d) { return d == DType::bf16 ? CUDA_R_16BF : d == DType::f32 ? CUDA_R_32F : CUDA_R_64F; }
 
 // A batch of matrices [rows, width], row-major.
-template <class T>
-cublasLtMatrixLayout_t layout(int64_t rows, int64_t width, int64_t ld, int64_t batch, int64_t stride) {
+cublasLtMatrixLayout_t layout(DType d, int64_t rows, int64_t width, int64_t ld, int64_t batch, int64_t stride) {
   cublasLtMatrixLayout_t l;
-  checked(cublas().layout_create(&l, kType<T>, uint64_t(width), uint64_t(rows), ld), "cublasLtMatrixLayoutCreate");
+  checked(cublas().layout_create(&l, type_of(d), uint64_t(width), uint64_t(rows), ld), "cublasLtMatrixLayoutCreate");
   const int32_t count = int32_t(batch);
   const auto set = [&](cublasLtMatrixLayoutAttribute_t what, const auto& value) {
     checked(cublas().layout_set(l, what, &value, sizeof value), "cublasLtMatrixLayoutSetAttribute");
@@ -61,7 +67,7 @@ cublasLtMatrixLayout_t layout(int64_t rows, int64_t width, int64_t ld, int64_t b
 }
 
 // cuBLASLt's first choice, by its own rules and no timing: the same in every run. Sums of parts that are added up in
-// place, in whatever order they are done, are ruled out.
+// place, in whatever order they are done, are ruled out, and so are parts that are rounded to bf16.
 cublasLtMatmulAlgo_t choose(const Gemm& how, const Plan& p) {
   const Cublas& api = cublas();
   cublasLtMatmulPreference_t preference;
@@ -70,8 +76,7 @@ cublasLtMatmulAlgo_t choose(const Gemm& how, const Plan& p) {
     checked(api.preference_set(preference, what, &value, sizeof value), "cublasLtMatmulPreferenceSetAttribute");
   };
   set(CUBLASLT_MATMUL_PREF_MAX_WORKSPACE_BYTES, uint64_t{kWorkspace});
-  set(CUBLASLT_MATMUL_PREF_REDUCTION_SCHEME_MASK,
-      uint32_t{CUBLASLT_REDUCTION_SCHEME_COMPUTE_TYPE | CUBLASLT_REDUCTION_SCHEME_OUTPUT_TYPE});
+  set(CUBLASLT_MATMUL_PREF_REDUCTION_SCHEME_MASK, uint32_t{CUBLASLT_REDUCTION_SCHEME_COMPUTE_TYPE});
   cublasLtMatmulHeuristicResult_t found;
   int n = 0;
   const cublasStatus_t status = api.choose(context().handle, p.product, p.b, p.a, p.c, p.c, preference, 1, &found, &n);
@@ -81,33 +86,38 @@ cublasLtMatmulAlgo_t choose(const Gemm& how, const Plan& p) {
   return found.algo;
 }
 
-template <class T>
-Plan make_plan(const Gemm& g) {
+Plan make_plan(const Gemm& g, const Types& types) {
   Plan p;
-  checked(cublas().product_create(&p.product, kCompute<T>, kType<T>), "cublasLtMatmulDescCreate");
+  const cudaDataType_t scales = types.operands == DType::f64 ? CUDA_R_64F : CUDA_R_32F;
+  checked(cublas().product_create(&p.product, types.compute(), scales), "cublasLtMatmulDescCreate");
   const auto transpose = [&](cublasLtMatmulDescAttributes_t which, bool yes) {
     const int32_t op = yes ? CUBLAS_OP_T : CUBLAS_OP_N;
     checked(cublas().product_set(p.product, which, &op, sizeof op), "cublasLtMatmulDescSetAttribute");
   };
   transpose(CUBLASLT_MATMUL_DESC_TRANSA, g.transpose_b);
   transpose(CUBLASLT_MATMUL_DESC_TRANSB, g.transpose_a);
-  p.a = layout<T>(g.transpose_a ? g.k : g.m, g.transpose_a ? g.m : g.k, g.lda, g.batch, g.stride_a);
-  p.b = layout<T>(g.transpose_b ? g.n : g.k, g.transpose_b ? g.k : g.n, g.ldb, g.batch, g.stride_b);
-  p.c = layout<T>(g.m, g.n, g.ldc, g.batch, g.stride_c);
+  const DType d = types.operands;
+  p.a = layout(d, g.transpose_a ? g.k : g.m, g.transpose_a ? g.m : g.k, g.lda, g.batch, g.stride_a);
+  p.b = layout(d, g.transpose_b ? g.n : g.k, g.transpose_b ? g.k : g.n, g.ldb, g.batch, g.stride_b);
+  p.c = layout(types.results, g.m, g.n, g.ldc, g.batch, g.stride_c);
   p.algorithm = choose(g, p);
   return p;
 }
 
-template <class T>
-const Plan& plan_of(const Gemm& g) {
-  using Key = std::array<int64_t, 12>;
+const Plan& plan_of(const Gemm& g, const Types& types) {
+  using Key = std::array<int64_t, 13>;
   static std::map<Key, Plan>& plans = *new std::map<Key, Plan>;  // as long as the program, like the context
   static std::mutex mutex;
-  const Key key = {g.m,   g.n,   g.k,     g.transpose_a, g.transpose_b, g.lda,
-                   g.ldb, g.ldc, g.batch, g.stride_a,    g.stride_b,    g.stride_c};
+  const int64_t kinds = (int64_t(types.operands) << 16) + (int64_t(types.results) << 8) + types.tf32;
+  const Key key = {kinds, g.m,   g.n,     g.k,        g.transpose_a, g.transpose_b, g.lda,
+                   g.ldb, g.ldc, g.batch, g.stride_a, g.stride_b,    g.stride_c};
   std::lock_guard lock(mutex);
   const auto known = plans.find(key);
-  return known != plans.end() ? known->second : plans.emplace(key, make_plan<T>(g)).first->second;
+  return known != plans.end() ? known->second : plans.emplace(key, make_plan(g, types)).first->second;
+}
+
+const void* numbers(const Tensor& t) {
+  return dispatch_activation(t.dtype(), [&]<class T>() -> const void* { return data<T>(t); });
 }
 
 // C = 0, for products that have nothing to add up.
@@ -123,12 +133,15 @@ struct ClearRows {
 void gemm(Cuda, const Gemm& g, const Tensor& a, const Tensor& b, const Tensor& c) {
   const int64_t n_results = g.batch * g.m * g.n;
   if (n_results == 0 || (g.k == 0 && g.accumulate)) return;
-  dispatch_float(c.dtype(), [&]<class T>() {
-    if (g.k == 0) return for_each(n_results, ClearRows<T>{g.m, g.n, g.ldc, g.stride_c, data<T>(c)});
-    const Plan& p = plan_of<T>(g);
+  if (b.dtype() != a.dtype()) return gemm(Cuda{}, g, a, to(b, a.dtype()), c);
+  const Types types = {a.dtype(), c.dtype(), a.dtype() == DType::f32 && tf32_allowed()};
+  dispatch_activation(c.dtype(), [&]<class C>() {
+    using T = computed_t<C>;
+    if (g.k == 0) return for_each(n_results, ClearRows<C>{g.m, g.n, g.ldc, g.stride_c, data<C>(c)});
+    const Plan& p = plan_of(g, types);
     const T one = 1, keep = g.accumulate ? 1 : 0;
-    checked(cublas().multiply(context().handle, p.product, &one, data<T>(b), p.b, data<T>(a), p.a, &keep, data<T>(c),
-                              p.c, data<T>(c), p.c, &p.algorithm, context().workspace, kWorkspace, stream()),
+    checked(cublas().multiply(context().handle, p.product, &one, numbers(b), p.b, numbers(a), p.a, &keep, data<C>(c),
+                              p.c, data<C>(c), p.c, &p.algorithm, context().workspace, kWorkspace, stream()),
             "cublasLtMatmul");
   });
 }

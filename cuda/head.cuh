@@ -33,19 +33,21 @@ __device__ T warp_sum(int64_t d, const F& f) {
 }
 
 // x / max(|x|, 1e-12) * scale where there is a scale, then turned by the angles where there are any (scale * cos, then
-// scale * sin, of the pairs i and i + D/2).
-template <class T>
+// scale * sin, of the pairs i and i + D/2). E is the type of x, T what is computed in.
+template <class E>
 struct Head {
-  const T *x, *scale, *angles;
+  using T = computed_t<E>;
+  const E* x;
+  const T *scale, *angles;
   int64_t d;
   T norm = 1, factor = 1;  // |x| and 1 / max(|x|, 1e-12)
 
-  __device__ Head(const T* x, const T* scale, const T* angles, int64_t d) : x(x), scale(scale), angles(angles), d(d) {
+  __device__ Head(const E* x, const T* scale, const T* angles, int64_t d) : x(x), scale(scale), angles(angles), d(d) {
     if (!scale) return;
-    norm = std::sqrt(warp_sum<T>(d, [=](int64_t i) { return x[i] * x[i]; }));
+    norm = std::sqrt(warp_sum<T>(d, [=](int64_t i) { return T(x[i]) * T(x[i]); }));
     factor = T(1) / Max{}(norm, T(kMinHeadNorm));
   }
-  __device__ T straight(int64_t i) const { return scale ? x[i] * factor * scale[i] : x[i]; }
+  __device__ T straight(int64_t i) const { return scale ? T(x[i]) * factor * scale[i] : T(x[i]); }
   __device__ T operator[](int64_t i) const {
     if (!angles) return straight(i);
     const int64_t half = d / 2, pair = i % half;
@@ -65,14 +67,14 @@ __device__ T turned_back(const T* dy, const T* angles, int64_t d, int64_t i) {
 
 // From dy(i), turned back: with n = x / |x| and g = dy * scale, dx = (g - n <n, g>) / |x|; dscale (+)= dy * n. Below
 // the smallest norm, where x is divided by a constant, the term with <n, g> is absent.
-template <class T, class F>
-__device__ void head_backward(const Head<T>& h, const F& dy, T* dx, T* dscale, bool accumulate) {
+template <class E, class F, class T = computed_t<E>>
+__device__ void head_backward(const Head<E>& h, const F& dy, E* dx, T* dscale, bool accumulate) {
   T along = 0;
   if (h.scale && h.norm >= T(kMinHeadNorm))
-    along = h.factor * warp_sum<T>(h.d, [&](int64_t i) { return dy(i) * h.scale[i] * h.x[i]; });
+    along = h.factor * warp_sum<T>(h.d, [&](int64_t i) { return dy(i) * h.scale[i] * T(h.x[i]); });
   for (int64_t i = lane_of_warp(); i < h.d; i += 32) {
-    const T g = dy(i), n = h.x[i] * h.factor;
-    dx[i] = h.scale ? h.factor * (g * h.scale[i] - n * along) : g;
+    const T g = dy(i), n = T(h.x[i]) * h.factor;
+    dx[i] = E(h.scale ? h.factor * (g * h.scale[i] - n * along) : g);
     if (h.scale) dscale[i] = (accumulate ? dscale[i] : T(0)) + g * n;
   }
 }

@@ -39,7 +39,10 @@ template <class T>
 struct AddInto {
   const T* x;
   T* y;
-  __device__ void operator()(int64_t i) const { y[i] += x[i]; }
+  __device__ void operator()(int64_t i) const {
+    using Computed = computed_t<T>;
+    y[i] = T(Computed(y[i]) + Computed(x[i]));
+  }
 };
 template <class T>
 struct ScaleInto {
@@ -111,7 +114,7 @@ void copy(Cuda, const Tensor& x, const Tensor& y) {
 }
 
 void add_into(Cuda, const Tensor& x, const Tensor& y) {
-  dispatch_float(y.dtype(), [&]<class T>() { for_each(y.numel(), AddInto<T>{data<T>(x), data<T>(y)}); });
+  dispatch_activation(y.dtype(), [&]<class T>() { for_each(y.numel(), AddInto<T>{data<T>(x), data<T>(y)}); });
 }
 
 void scale_into(Cuda, double factor, const Tensor& y) {
@@ -122,10 +125,7 @@ int64_t first_non_finite(Cuda, const Tensor& x) {
   if (!is_float(x.dtype()) || x.numel() == 0) return -1;
   const Tensor first = full({}, double(int64_t{1} << 62), DType::i64, Device::cuda);
   auto* at = reinterpret_cast<unsigned long long*>(data<int64_t>(first));
-  if (x.dtype() == DType::bf16)
-    for_each(x.numel(), FindNonFinite<bf16>{data<bf16>(x), at});
-  else
-    dispatch_float(x.dtype(), [&]<class T>() { for_each(x.numel(), FindNonFinite<T>{data<T>(x), at}); });
+  dispatch_activation(x.dtype(), [&]<class T>() { for_each(x.numel(), FindNonFinite<T>{data<T>(x), at}); });
   const int64_t found = to(first, Device::cpu).data<int64_t>()[0];
   return found < x.numel() ? found : -1;
 }

@@ -25,9 +25,9 @@ __device__ T row_sum(int64_t n, Shared<T>& s, const F& f) {
   return block_reduce(sum, s.scratch, Sum{});
 }
 
-// y = (x - mean) * rstd * gamma, where `mean` is null for the norm that does not centre.
-template <class T>
-__global__ void norm_forward_kernel(int64_t n_rows, int64_t n, T eps, const T* x, const T* gamma, T* y, T* mean,
+// y = (x - mean) * rstd * gamma, where `mean` is null for the norm that does not centre. E is the type of y.
+template <class T, class E>
+__global__ void norm_forward_kernel(int64_t n_rows, int64_t n, T eps, const T* x, const T* gamma, E* y, T* mean,
                                     T* rstd) {
   Shared<T>& s = shared<Shared<T>>();
   for (int64_t row = blockIdx.x; row < n_rows; row += gridDim.x) {
@@ -38,7 +38,7 @@ __global__ void norm_forward_kernel(int64_t n_rows, int64_t n, T eps, const T* x
       m = origin + row_sum(n, s, [=](int64_t i) { return from[i] - origin; }) / T(n);
     }
     const T r = T(1) / std::sqrt(row_sum(n, s, [=](int64_t i) { return (from[i] - m) * (from[i] - m); }) / T(n) + eps);
-    for (int64_t i = threadIdx.x; i < n; i += blockDim.x) y[row * n + i] = (from[i] - m) * r * gamma[i];
+    for (int64_t i = threadIdx.x; i < n; i += blockDim.x) y[row * n + i] = E((from[i] - m) * r * gamma[i]);
     if (threadIdx.x == 0) {
       if (mean) mean[row] = m;
       rstd[row] = r;
@@ -48,18 +48,19 @@ __global__ void norm_forward_kernel(int64_t n_rows, int64_t n, T eps, const T* x
 
 // With n = (x - mean) * rstd and g = dy * gamma: dx = rstd * (g - <g> - n <g n>), where <> is the mean over the row and
 // <g> comes from the centring; the row's part of dgamma is dy * n.
-template <class T>
-__global__ void norm_backward_kernel(int64_t n_rows, int64_t n, const T* dy, const T* x, const T* gamma, const T* mean,
+template <class T, class E>
+__global__ void norm_backward_kernel(int64_t n_rows, int64_t n, const E* dy, const T* x, const T* gamma, const T* mean,
                                      const T* rstd, T* dx, T* parts) {
   Shared<T>& s = shared<Shared<T>>();
   for (int64_t row = blockIdx.x; row < n_rows; row += gridDim.x) {
-    const T *v = x + row * n, *d = dy + row * n;
+    const T* v = x + row * n;
+    const E* d = dy + row * n;
     const T m = mean ? mean[row] : T(0), r = rstd[row];
-    const T offset = mean ? row_sum(n, s, [=](int64_t i) { return d[i] * gamma[i]; }) / T(n) : T(0);
-    const T slope = r * r * row_sum(n, s, [=](int64_t i) { return d[i] * gamma[i] * (v[i] - m); }) / T(n);
+    const T offset = mean ? row_sum(n, s, [=](int64_t i) { return T(d[i]) * gamma[i]; }) / T(n) : T(0);
+    const T slope = r * r * row_sum(n, s, [=](int64_t i) { return T(d[i]) * gamma[i] * (v[i] - m); }) / T(n);
     for (int64_t i = threadIdx.x; i < n; i += blockDim.x) {
-      dx[row * n + i] = r * (d[i] * gamma[i] - offset - (v[i] - m) * slope);
-      parts[row * n + i] = d[i] * (v[i] - m) * r;
+      dx[row * n + i] = r * (T(d[i]) * gamma[i] - offset - (v[i] - m) * slope);
+      parts[row * n + i] = T(d[i]) * (v[i] - m) * r;
     }
   }
 }
@@ -105,9 +106,10 @@ Launch rows_launch(int64_t n_rows) {
 void norm_forward(const Tensor& x, const Tensor& gamma, double eps, const Tensor& y, const Tensor& mean,
                   const Tensor& rstd) {
   if (x.numel() == 0) return;
-  dispatch_float(x.dtype(), [&]<class T>() {
-    launch(rows_launch<T>(row_count(x)), norm_forward_kernel<T>, row_count(x), row_width(x), T(eps), data<T>(x),
-           data<T>(gamma), data<T>(y), data_or_null<T>(mean), data<T>(rstd));
+  dispatch_activation(y.dtype(), [&]<class E>() {
+    using T = computed_t<E>;
+    launch(rows_launch<T>(row_count(x)), norm_forward_kernel<T, E>, row_count(x), row_width(x), T(eps), data<T>(x),
+           data<T>(gamma), data<E>(y), data_or_null<T>(mean), data<T>(rstd));
   });
 }
 
@@ -115,9 +117,10 @@ void norm_backward(const Tensor& dy, const Tensor& x, const Tensor& gamma, const
                    const Tensor& dx, const Tensor& dgamma) {
   if (x.numel() == 0) return fill(Cuda{}, 0, dgamma);
   const Tensor parts(Shape{row_count(x), row_width(x)}, x.dtype(), Device::cuda);
-  dispatch_float(x.dtype(), [&]<class T>() {
-    launch(rows_launch<T>(row_count(x)), norm_backward_kernel<T>, row_count(x), row_width(x), data<T>(dy), data<T>(x),
-           data<T>(gamma), data_or_null<T>(mean), data<T>(rstd), data<T>(dx), data<T>(parts));
+  dispatch_activation(dy.dtype(), [&]<class E>() {
+    using T = computed_t<E>;
+    launch(rows_launch<T>(row_count(x)), norm_backward_kernel<T, E>, row_count(x), row_width(x), data<E>(dy),
+           data<T>(x), data<T>(gamma), data_or_null<T>(mean), data<T>(rstd), data<T>(dx), data<T>(parts));
   });
   sum_to(Cuda{}, parts, dgamma);
 }

@@ -1,4 +1,4 @@
-// The PTX instructions the kernels use, each behind a function. The same functions on the CPU: emu/emu.h.
+// The PTX instructions the kernels use, each behind a function. The same functions on the CPU: emulation/emulation.h.
 #pragma once
 #include <cuda_bf16.h>
 
@@ -9,6 +9,12 @@ __device__ inline uint32_t pack_bf16(float low, float high) {
   uint32_t r;
   asm("cvt.rn.bf16x2.f32 %0, %1, %2;" : "=r"(r) : "f"(high), "f"(low));
   return r;
+}
+// 2^x within 2 ulp, and 0 for what is smaller than a normal number.
+__device__ inline float exp2_approximate(float x) {
+  float y;
+  asm("ex2.approx.ftz.f32 %0, %1;" : "=f"(y) : "f"(x));
+  return y;
 }
 __device__ inline uint32_t shared_address(const void* p) { return uint32_t(__cvta_generic_to_shared(p)); }
 
@@ -36,6 +42,11 @@ __device__ inline void load_matrices_transposed(uint32_t (&r)[4], const void* ro
 // other threads after a barrier too.
 __device__ inline void copy_async(void* to, const void* from, bool valid = true) {
   asm volatile("cp.async.cg.shared.global [%0], [%1], 16, %2;" ::"r"(shared_address(to)), "l"(from), "r"(valid ? 16 : 0)
+               : "memory");
+}
+// The same with 8 bytes.
+__device__ inline void copy_async_8(void* to, const void* from, bool valid = true) {
+  asm volatile("cp.async.ca.shared.global [%0], [%1], 8, %2;" ::"r"(shared_address(to)), "l"(from), "r"(valid ? 8 : 0)
                : "memory");
 }
 __device__ inline void copy_commit() { asm volatile("cp.async.commit_group;" ::: "memory"); }

@@ -17,9 +17,9 @@ __global__ void sum_to_kernel(int64_t n_results, int64_t n, Strided result, Stri
   for (int64_t o = blockIdx.x; o < n_results; o += gridDim.x) {
     const T* from = x + result(o);
     double sum = 0;
-    for (int64_t i = threadIdx.x; i < n; i += blockDim.x) sum += double(from[summed(i)]);
+    for (int64_t i = threadIdx.x; i < n; i += blockDim.x) sum += double(computed_t<T>(from[summed(i)]));
     sum = block_reduce(sum, s.scratch, Sum{});
-    if (threadIdx.x == 0) y[o] = T(sum);
+    if (threadIdx.x == 0) y[o] = T(computed_t<T>(sum));
   }
 }
 
@@ -37,7 +37,7 @@ void sum_to(Cuda, const Tensor& x, const Tensor& y) {
     (keeps ? kept : summed).push_back(x.dim(i));
     (keeps ? kept_strides : summed_strides).push_back(stride);
   }
-  dispatch_float(x.dtype(), [&]<class T>() {
+  dispatch_activation(x.dtype(), [&]<class T>() {
     launch({blocks_for(y.numel(), 1), 128, sizeof(Shared), cuda::stream()}, sum_to_kernel<T>, y.numel(), summed.numel(),
            Strided(kept, kept_strides), Strided(summed, summed_strides), data<T>(x), data<T>(y));
   });

@@ -36,6 +36,9 @@ __device__ int packed_column(int i) {
   return tile_x(i / Pack<T>::n) * Pack<T>::n + i % Pack<T>::n;
 }
 
+// Blocks for so many tiles of rows of D numbers, by the tiles that D is cut into.
+inline dim3 tile_grid(int64_t tiles, int64_t d) { return {unsigned(tiles), unsigned((d + kTile - 1) / kTile)}; }
+
 // Rows of D numbers that lie one after another; past the n-th a tile is filled with zeros.
 template <class T>
 struct Matrix {

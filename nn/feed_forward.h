@@ -20,7 +20,28 @@ struct FeedForward {
         out(dim * mult * 2 / 3, dim, false, g, dtype) {}
 
   // x [..., dim] -> x + FF(x), the residual included.
-  Tensor operator()(const Tensor& x) const { return out(geglu(in(norm(x))), x); }
+  Tensor operator()(const Tensor& x) const {
+    const Tensor h = norm(x);
+    const int64_t more = padding(h);
+    return more ? padded(h, x, more) : out(geglu(in(h)), x);
+  }
+
+  // How many zeros behind F columns make rows of bf16 whole numbers of 32 bytes, as a GPU's tensor cores want them.
+  int64_t padding(const Tensor& h) const {
+    constexpr int64_t kMultiple = 16;
+    const bool wanted = h.device() == Device::cuda && h.dtype() == DType::bf16;
+    return wanted ? (kMultiple - out.weight.dim(1) % kMultiple) % kMultiple : 0;
+  }
+  // The same from the normed h, with F + `more` columns between the products. Those that came are zeros all the way,
+  // and no parameter has them.
+  Tensor padded(const Tensor& h, const Tensor& x, int64_t more) const {
+    const int64_t d = in.weight.dim(1), F = out.weight.dim(1);
+    const auto with_zeros = [more](const Tensor& w) {
+      return concat({w, zeros(w.shape().with(1, more), w.dtype(), w.device())}, 1);
+    };
+    const Tensor wide_in = reshape(with_zeros(reshape(in.weight, {2, F, d})), {2 * (F + more), d});
+    return linear(geglu(linear(h, wide_in)), with_zeros(out.weight), {}, x);
+  }
 
   template <class F>
   void each(F&& f) {  // the places in the reference's nn.Sequential; 2 is the activation

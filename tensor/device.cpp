@@ -1,10 +1,15 @@
 #include "tensor/device.h"
 
+#include <atomic>
+
 #include "cuda/context.h"
 #include "tensor/cpu/vector.h"
 #include "tensor/dispatch.h"
 
 namespace rondo {
+namespace {
+std::atomic<bool> tf32 = false;
+}
 
 Device device_of(const std::string& name) {
   for (const Device d : {Device::cpu, Device::cuda})
@@ -24,6 +29,9 @@ void check_usable(Device device) {
   const std::string why = why_unusable(device);
   check(why.empty(), "the device ", device, " cannot be used: ", why, "; use the device cpu");
 }
+
+void allow_tf32(bool yes) { tf32 = yes; }
+bool tf32_allowed() { return tf32; }
 
 std::string describe_cpu() { return cpu::kRegisterName; }
 

@@ -25,6 +25,10 @@ Device device_of(const std::string& name);
 std::string why_unusable(Device device);
 // Throws Error with that.
 void check_usable(Device device);
+// Whether products of f32 on a GPU may go by its tensor cores, which round what they multiply to 11 bits (TF32):
+// several times as fast. For the whole program, as the number of threads is; false at first. The CPU never rounds.
+void allow_tf32(bool yes);
+bool tf32_allowed();
 // What the CPU's kernels were compiled for, in words: "AVX-512". An installed Rondo may hold several libraries, of
 // which the system picks one for its processor: this tells which.
 std::string describe_cpu();

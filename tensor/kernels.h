@@ -49,11 +49,6 @@ struct AttentionGradients {
   const Tensor &dq, &dkv, &dmemory, &dq_scale, &dk_scale;  // empty where the input is
 };
 
-// Where a token is: a query sees the rows first..last-1 of its sequence's cache, and its own key is the last of them.
-struct CachePlace {
-  int64_t sequence, first, last;
-};
-
 struct AdamSlot {
   Tensor weight, grad, m, v;
   int64_t index;        // its place in `steps`

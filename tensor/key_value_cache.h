@@ -10,4 +10,9 @@ struct KeyValueCache {
   Tensor keys, values;
 };
 
+// Where a token is: a query sees the rows first..last-1 of its sequence's cache, and its own key is the last of them.
+struct CachePlace {
+  int64_t sequence, first, last;
+};
+
 }  // namespace rondo

@@ -26,7 +26,13 @@ uint32_t at(const Generator& g, uint64_t position) { return philox(g.seed, g.str
 uint32_t Generator::next() { return at(*this, position++); }
 
 double Generator::uniform() {
-  const uint64_t high = next(), low = next();
+  uint64_t high, low;
+  if (position % 4 < 3) {  // both lie at one counter
+    const std::array<uint32_t, 4> all = philox(seed, stream, position / 4);
+    high = all[position % 4], low = all[position % 4 + 1], position += 2;
+  } else {
+    high = next(), low = next();
+  }
   return double((high << 21) | (low >> 11)) * 0x1p-53;
 }
 

@@ -2,7 +2,9 @@
 #include "models/block_recurrent/continuation.h"
 
 #include "models/block_recurrent/precision.h"
+#include "tensor/parallel.h"
 #include "tests/decoding.h"
+#include "tests/mallocs.h"
 #include "tests/temporary.h"
 
 namespace rondo::testing {
@@ -118,6 +120,30 @@ TEST_CASE("continuation: rows that go on together draw what each draws alone, to
       }
     }
   }
+}
+
+TEST_CASE("continuation: a warm token asks malloc for nothing") {
+  if (!mallocs_are_counted()) return skip("this build has a malloc of its own");
+  BlockRecurrentTransformer model = make({2}, DType::f32, 64);
+  model.config.max_seq_len = 64;
+  const int before = num_threads();
+  for (const DType weights : {DType::f32, DType::bf16, DType::i8}) {
+    BlockRecurrentTransformer converted = model;
+    convert_weights(converted, weights);
+    for (const int threads : {1, 2})
+      for (const SamplingOptions& how : {SamplingOptions{.temperature = 0},
+                                         {.temperature = 0.7, .top_k = 9, .top_p = 0.9, .repetition_penalty = 1.1}}) {
+        set_num_threads(threads);
+        Decoder decoder(converted, 1);
+        Continuation text(decoder, 0, how, kSeed);
+        text.feed(refrain());
+        while (decoder.room(0) > 20 || decoder.position(0) < 2100) text.next();  // `recent` has its full size
+        const int64_t calls = mallocs();
+        for (int i = 0; i < 10; ++i) text.next();
+        CHECK(mallocs() == calls);
+      }
+  }
+  set_num_threads(before);
 }
 
 TEST_CASE("look_up: what followed the longest earlier place that ends the same") {

@@ -1,12 +1,9 @@
-// bf16 activations beside f32 parameters: each op against itself in f32, the model against the model in f32.
-#include <nlohmann/json.hpp>
-
-#include "models/block_recurrent/decoder.h"
+// bf16 activations beside f32 parameters, on every device: each op against itself in f32, the model against the model
+// in f32.
 #include "models/block_recurrent/precision.h"
 #include "models/block_recurrent/trainer.h"
-#include "nn/optimizer.h"
+#include "nn/feed_forward.h"
 #include "tests/decoding.h"
-#include "tests/program.h"
 #include "tests/runs.h"
 
 namespace rondo::testing {
@@ -24,7 +21,7 @@ void check_mixed(const Op& mixed_op, const std::vector<Tensor>& mixed, const Op&
     std::vector<Tensor> r = {f(inputs)};
     // Weights that bf16 holds too, so that the loss is the same.
     const Tensor w = to(to(randn(r[0].shape(), DType::f32, 99), kBf16), DType::f32);
-    const Gradients grads = tape.backward(sum(cast(r[0], DType::f32) * w));
+    const Gradients grads = tape.backward(sum(cast(r[0], DType::f32) * to(w, r[0].device())));
     for (const Tensor& t : inputs) {
       if (!t) continue;
       r.push_back(grads[t]);
@@ -32,7 +29,8 @@ void check_mixed(const Op& mixed_op, const std::vector<Tensor>& mixed, const Op&
     }
     return r;
   };
-  check_close(results(mixed_op, mixed), results(op, f32), 0.02, Device::cpu);
+  const std::vector<Tensor> expected = results(op, f32);
+  for (const Device device : devices()) check_close(results(mixed_op, on(device, mixed)), expected, 0.02, device);
 }
 
 // The inputs rounded to bf16, and the same numbers as f32.
@@ -53,8 +51,6 @@ Inputs inputs(std::initializer_list<std::pair<Shape, bool>> list) {
 }
 
 void check_mixed(const Op& op, const Inputs& in) { check_mixed(op, in.mixed, op, in.f32); }
-
-bool pays_here() { return why_no_bf16(Device::cpu).empty(); }
 
 }  // namespace
 
@@ -105,6 +101,41 @@ TEST_CASE("mixed precision: geglu, cast, sum_to") {
         "cast: from f32 to i32, but gradients are for f32, f64 and bf16 only");
 }
 
+TEST_CASE("mixed precision: zeros behind the inner width of a feed-forward layer change nothing") {
+  const auto results = [](Device device, DType dtype, bool narrow, int64_t more) {
+    Generator g{1, 2, 0};
+    FeedForward f(24, 4, g, dtype);  // F = 64
+    move_to(f, device);
+    if (narrow) f.norm.result = kBf16;
+    const Tensor x = parameter(to(randn({5, 24}, dtype), device));
+    Tape tape;
+    const Tensor h = f.norm(x), y = more ? f.padded(h, x, more) : f.out(geglu(f.in(h)), x);
+    const Gradients grads = tape.backward(sum(y * to(randn(y.shape(), dtype, 9), device)));
+    std::vector<Tensor> all = {y, grads[x]};
+    for (const NamedTensor& p : parameters(f)) {
+      all.push_back(grads[p.tensor]);
+      CHECK(all.back().shape() == p.tensor.shape());
+    }
+    return all;
+  };
+  for (const Device device : devices())
+    for (const int64_t more : {1, 11, 16}) {
+      check_close(results(device, DType::f64, false, more), results(device, DType::f64, false, 0), 1e-14, device);
+      check_close(results(device, DType::f32, true, more), results(device, DType::f32, true, 0), 1e-6, device);
+    }
+}
+
+TEST_CASE("mixed precision: only bf16 on a GPU asks for them") {
+  Generator g;
+  const FeedForward readme(512, 4, g), even(24, 4, g);  // F = 1365, 64
+  for (const Device device : devices()) {
+    const bool gpu = device == Device::cuda;
+    CHECK(readme.padding(Tensor({2, 512}, kBf16, device)) == (gpu ? 11 : 0));
+    CHECK(readme.padding(Tensor({2, 512}, DType::f32, device)) == 0);
+    CHECK(even.padding(Tensor({2, 24}, kBf16, device)) == 0);
+  }
+}
+
 TEST_CASE("mixed precision: window attention") {
   struct Case {
     int64_t batch, n, heads, d, window, memory;
@@ -119,7 +150,7 @@ TEST_CASE("mixed precision: window attention") {
     for (int i = 0; i < 2; ++i) c.norm ? in.add({c.d}, false) : in.leave_out();
     check_mixed(
         [&](auto& t) {
-          const Tensor table = c.positions ? rotary_table(c.window, c.d) : Tensor();
+          const Tensor table = c.positions ? rotary_table(c.window, c.d, DType::f32, t[0].device()) : Tensor();
           return window_attention(t[0], t[1], t[2], c.window, {t[3], t[4], table});
         },
         in);
@@ -147,9 +178,11 @@ TEST_CASE("mixed precision: group attention") {
 }
 
 TEST_CASE("mixed precision: the model's loss and gradients are those of f32, rounded on the way") {
-  BlockRecurrentTransformer model = make({2}, DType::f32, 32);
   const Tensor tokens = reshape(random_tokens(2 * 65, 3), {2, 65});
-  const auto gradients = [&](DType dtype) {
+  // The loss, then the gradient of each parameter.
+  const auto trained = [&](DType dtype, Device device) {
+    BlockRecurrentTransformer model = make({2}, DType::f32, 32);
+    model.to(device);
     compute_in(model, dtype);
     CHECK(computes_in(model) == dtype);
     const auto [inputs, labels] = inputs_and_labels(tokens);
@@ -158,84 +191,26 @@ TEST_CASE("mixed precision: the model's loss and gradients are those of f32, rou
     const auto result = RecurrentTrainer{.model = model}(inputs, labels, {}, g, grads);
     CHECK(result.carried.memories[0].dtype() == dtype);
     CHECK(result.carried.states[0].dtype() == DType::f32);
-    return std::pair{result.loss(), grads};
+    std::vector<NamedTensor> all = parameters(model);
+    for (NamedTensor& p : all) p.tensor = grads.find(p.tensor);
+    return std::pair{result.loss(), all};
   };
-  const auto [loss, exact] = gradients(DType::f32);
-  const auto [near, mixed] = gradients(kBf16);
-  CHECK(near != loss);
-  CHECK(std::abs(near - loss) < 0.01);
-  for (const NamedTensor& p : parameters(model)) {
-    const Tensor a = exact.find(p.tensor), b = mixed.find(p.tensor);
-    REQUIRE(bool(a) == bool(b));
-    if (!a) continue;
-    CHECK(b.dtype() == DType::f32);
-    double length = 0, distance = 0;
-    const std::vector<double> x = values(a), y = values(b);
-    for (size_t i = 0; i < x.size(); ++i) length += x[i] * x[i], distance += (x[i] - y[i]) * (x[i] - y[i]);
-    CHECK_MESSAGE(distance <= 0.05 * 0.05 * length, p.name, ": ", std::sqrt(distance / length));
-  }
-}
-
-TEST_CASE("mixed precision: the same bits on any number of threads") {
-  BlockRecurrentTransformer model = make({2}, DType::f32, 32);
-  compute_in(model, kBf16);
-  const auto [inputs, labels] = inputs_and_labels(reshape(random_tokens(4 * 65, 3), {4, 65}));
-  const int before = num_threads();
-  std::vector<Tensor> first;
-  for (const int threads : {1, 2, 3}) {
-    set_num_threads(threads);
-    Gradients grads;
-    Generator g;
-    RecurrentTrainer{.model = model}(inputs, labels, {}, g, grads);
-    std::vector<Tensor> found;
-    for (const NamedTensor& p : parameters(model))
-      if (grads.find(p.tensor)) found.push_back(grads[p.tensor]);
-    if (threads == 1) first = found;
-    for (size_t i = 0; i < first.size(); ++i) CHECK(same_bits(found[i], first[i]));
-  }
-  set_num_threads(before);
-}
-
-TEST_CASE("mixed precision: what it is not for") {
-  BlockRecurrentTransformer model = make({2}, DType::f32);
-  compute_in(model, kBf16);
-  CHECK(error_of([&] { Decoder(model, 1); }) ==
-        "Decoder: decoding computes in f32, but the model computes in bf16; compute_in(model, f32) changes that");
-  CHECK(error_of([&] { compute_in(model, DType::f64); }) == "a model computes in f32 or bf16, not f64");
-  BlockRecurrentTransformer narrow = make({2}, DType::f32), wide = make({2}, DType::f64);
-  convert_weights(narrow, DType::i8);
-  CHECK(error_of([&] { compute_in(narrow, kBf16); }) == "computing in bf16 asks for weights of f32, but these are i8");
-  CHECK(error_of([&] { compute_in(wide, kBf16); }) == "computing in bf16 asks for weights of f32, but these are f64");
-}
-
-TEST_CASE("mixed precision: runs learn as in f32, resume to the bit, and keep what they were started with") {
-  const Workplace work;
-  const Arguments bf16 = {"--dtype", "bf16"};
-  const Outcome whole = run_program(work.train("whole", 30, bf16));
-  REQUIRE_MESSAGE(whole.code == 0, whole.err);
-  CHECK((whole.out.find("computing in f32 instead") == whole.out.npos) == pays_here());
-  REQUIRE(run_program(work.train("f32", 30)).code == 0);
-  const auto bits = [&](const std::string& run) {
-    const Outcome o = run_program({"eval", work / run, "--json"});
-    REQUIRE_MESSAGE(o.code == 0, o.err);
-    return double(nlohmann::json::parse(o.out)["bits_per_byte"]);
-  };
-  CHECK(std::abs(bits("whole") - bits("f32")) < 0.05);
-  CHECK((bits("whole") != bits("f32")) == pays_here());
-
-  REQUIRE(run_program(work.train("stopped", 11, bf16)).code == 0);
-  REQUIRE(run_program(work.train("stopped", 30, {"--resume"})).code == 0);
-  for (const char* file : {"model.safetensors", "optimizer.safetensors"})
-    CHECK(read_file(work / "stopped/checkpoints/step-00000030/" + std::string(file)) ==
-          read_file(work / "whole/checkpoints/step-00000030/" + std::string(file)));
-  CHECK(complaint(work.train("stopped", 31, {"--resume", "--dtype", "f32"})) ==
-        "2 rondo: train.dtype = \"f32\" differs from the run in " + (work / "stopped") +
-            ", which has \"bf16\"; leave it out, or start a new run in another --out\n");
-  CHECK(complaint(work.train("new", 1, {"--set", "train.dtype=f16"})) ==
-        "2 rondo: train.dtype must be \"f32\" or \"bf16\", not \"f16\"\n");
-  if (pays_here()) {
-    const Outcome o = run_program({"bench", "train", "--size", "tiny", "--steps", "1", "--dtype", "bf16"});
-    CHECK(std::string(nlohmann::json::parse(o.out)["dtype"]) == "bf16");
+  const auto [loss, exact] = trained(DType::f32, Device::cpu);
+  for (const Device device : devices()) {
+    const auto [near, mixed] = trained(kBf16, device);
+    CHECK(near != loss);
+    CHECK(std::abs(near - loss) < 0.01);
+    for (size_t k = 0; k < exact.size(); ++k) {
+      const Tensor a = exact[k].tensor, b = mixed[k].tensor;
+      REQUIRE(bool(a) == bool(b));
+      if (!a) continue;
+      CHECK(b.dtype() == DType::f32);
+      double length = 0, distance = 0;
+      const std::vector<double> x = values(a), y = values(b);
+      for (size_t i = 0; i < x.size(); ++i) length += x[i] * x[i], distance += (x[i] - y[i]) * (x[i] - y[i]);
+      CHECK_MESSAGE(distance <= 0.05 * 0.05 * length, exact[k].name, " on ", device, ": ",
+                    std::sqrt(distance / length));
+    }
   }
 }
 

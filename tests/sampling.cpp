@@ -36,6 +36,24 @@ TEST_CASE("sample: frequencies are those of the softmax") {
   }
 }
 
+TEST_CASE("sample: what is skipped could not have won") {
+  constexpr int64_t kTokens = 50;
+  Generator g{2, 0, 3}, noise = g;  // places of every kind in Philox's blocks of four
+  for (int i = 0; i < 3000; ++i) {
+    const Tensor logits = randn({kTokens}, DType::f32, uint64_t(i % 100));
+    const double temperature = i % 3 ? 0.3 * (i % 3) : 5;
+    double highest = -INFINITY;
+    int64_t best = 0;
+    for (int64_t t = 0; t < kTokens; ++t) {
+      const double x = logits.data<float>()[t] / temperature - std::log(-std::log(noise.uniform()));
+      if (x > highest) highest = x, best = t;
+    }
+    CHECK(sample(logits.data<float>(), kTokens, {.temperature = temperature}, g) == best);
+    CHECK(g == noise);
+    g.next(), noise.next();
+  }
+}
+
 TEST_CASE("sample: top-k, top-p and min-p keep the likeliest") {
   CHECK(draws({.top_k = 1}).size() == 1);
   auto two = draws({.top_k = 2});

@@ -100,6 +100,10 @@ TEST_CASE("JSON lines: a token each, then the text; eval tells the same probabil
   }
   CHECK(double(each[40]["bits_per_byte"]) == doctest::Approx(-sum / 40 / std::log(2)).epsilon(1e-5));
   CHECK(double(lines[40]["logprob"]) == doctest::Approx(sum).epsilon(1e-4));
+
+  const Outcome closed = run_program({"eval", work.run, "--logprobs"}, {.closed_pipe = true});
+  CHECK(closed.code == 0);
+  CHECK(closed.err == "");
 }
 
 TEST_CASE("prompts from a file, a line each, and from stdin") {

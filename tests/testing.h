@@ -25,6 +25,7 @@ std::string error_of(F&& f) {
 
 // N(0, 1), from a seed that depends on nothing but the argument.
 inline Tensor randn(const Shape& shape, DType dtype = DType::f64, uint64_t seed = 1) {
+  if (dtype == DType::bf16) return to(randn(shape, DType::f32, seed), dtype);
   Tensor t(shape, dtype);
   Generator g{seed, 77, 0};
   fill_normal(t, 0, 1, g);

@@ -1,13 +1,18 @@
 // cuBLASLt on the host, for tests: column-major products as plain loops, with the checks of the original. An algorithm
-// only fits the problem it was chosen for. One that may add up in place sums in another order each time, as on a GPU.
+// only fits the problem it was chosen for, and memory aligned as the preference said. One that may add up in place sums
+// in another order each time, as on a GPU; one that may keep parts in the type of the result rounds them to it.
 #include "cuda/cublas.h"
 
 #include <cstring>
+#include <type_traits>
 #include <vector>
+
+#include "tensor/dtype.h"
 
 struct EmulatedHandle {};
 struct EmulatedProduct {
   cublasComputeType_t compute;
+  cudaDataType_t scales;
   int32_t transpose_a, transpose_b;
 };
 struct EmulatedLayout {
@@ -23,7 +28,10 @@ struct EmulatedPreference {
 
 namespace {
 
+using rondo::bf16, rondo::computed_t;
+
 constexpr uint64_t kWorkspaceNeeded = 4096;
+constexpr size_t kAlignment = 256;  // what a preference asks for unless it says otherwise
 
 cublasStatus_t set(void* field, size_t size, const void* value, size_t bytes) {
   if (bytes != size) return CUBLAS_STATUS_INVALID_VALUE;
@@ -31,15 +39,23 @@ cublasStatus_t set(void* field, size_t size, const void* value, size_t bytes) {
   return CUBLAS_STATUS_SUCCESS;
 }
 
+// The types that go together, of those that are used here.
+bool supported(const EmulatedProduct& p, cudaDataType_t a, cudaDataType_t b, cudaDataType_t c) {
+  if (a != b) return false;
+  if (p.compute == CUBLAS_COMPUTE_64F) return p.scales == CUDA_R_64F && a == CUDA_R_64F && c == CUDA_R_64F;
+  if (p.scales != CUDA_R_32F) return false;
+  if (a == CUDA_R_16BF) return p.compute == CUBLAS_COMPUTE_32F && c != CUDA_R_64F;
+  return a == CUDA_R_32F && c == CUDA_R_32F;
+}
+
 // Every number of a problem, or none where its sides do not fit.
 std::vector<int64_t> problem(const EmulatedProduct& p, const EmulatedLayout& a, const EmulatedLayout& b,
                              const EmulatedLayout& c) {
   std::vector<int64_t> numbers = {p.compute, p.transpose_a, p.transpose_b};
-  const cudaDataType_t type = p.compute == CUBLAS_COMPUTE_32F ? CUDA_R_32F : CUDA_R_64F;
+  if (!supported(p, a.type, b.type, c.type)) return {};
   for (const EmulatedLayout* l : {&a, &b, &c}) {
-    if (l->type != type || l->rows < 1 || l->columns < 1 || l->ld < l->rows || l->batch != c.batch || l->batch < 1)
-      return {};
-    numbers.insert(numbers.end(), {l->rows, l->columns, l->ld, l->batch, l->stride});
+    if (l->rows < 1 || l->columns < 1 || l->ld < l->rows || l->batch != c.batch || l->batch < 1) return {};
+    numbers.insert(numbers.end(), {l->type, l->rows, l->columns, l->ld, l->batch, l->stride});
   }
   const bool ta = p.transpose_a == CUBLAS_OP_T, tb = p.transpose_b == CUBLAS_OP_T;
   const bool fit = (ta ? a.columns : a.rows) == c.rows && (tb ? b.rows : b.columns) == c.columns &&
@@ -52,10 +68,19 @@ uint64_t mixed(const std::vector<int64_t>& numbers) {
   return h;
 }
 
-template <class T>
-void multiply(const EmulatedProduct& p, T alpha, const T* a, const EmulatedLayout& la, const T* b,
-              const EmulatedLayout& lb, T beta, T* c, const EmulatedLayout& lc, bool backwards) {
+// A number as it is multiplied: TF32 keeps 10 bits behind the first.
+template <class X>
+computed_t<X> operand(X x, [[maybe_unused]] bool tf32) {
+  if constexpr (std::is_same_v<X, float>)
+    if (tf32) return std::bit_cast<float>((std::bit_cast<uint32_t>(x) + 0x1000) & ~uint32_t{0x1fff});
+  return computed_t<X>(x);
+}
+
+template <class X, class Y, class T = computed_t<X>>
+void multiply(const EmulatedProduct& p, T alpha, const X* a, const EmulatedLayout& la, const X* b,
+              const EmulatedLayout& lb, T beta, Y* c, const EmulatedLayout& lc, bool backwards, bool rounded_parts) {
   const bool ta = p.transpose_a == CUBLAS_OP_T, tb = p.transpose_b == CUBLAS_OP_T;
+  const bool tf32 = p.compute == CUBLAS_COMPUTE_32F_FAST_TF32;
   const int64_t depth = ta ? la.rows : la.columns;
   for (int64_t n = 0; n < lc.batch; ++n, a += la.stride, b += lb.stride, c += lc.stride)
     for (int64_t j = 0; j < lc.columns; ++j)
@@ -63,10 +88,12 @@ void multiply(const EmulatedProduct& p, T alpha, const T* a, const EmulatedLayou
         T sum = 0;
         for (int64_t s = 0; s < depth; ++s) {
           const int64_t k = backwards ? depth - 1 - s : s;
-          sum += (ta ? a[k + i * la.ld] : a[i + k * la.ld]) * (tb ? b[j + k * lb.ld] : b[k + j * lb.ld]);
+          sum += operand(ta ? a[k + i * la.ld] : a[i + k * la.ld], tf32) *
+                 operand(tb ? b[j + k * lb.ld] : b[k + j * lb.ld], tf32);
+          if (rounded_parts) sum = T(Y(sum));
         }
-        T& y = c[i + j * lc.ld];
-        y = beta == 0 ? alpha * sum : alpha * sum + beta * y;  // with 0, what was there is not read
+        Y& y = c[i + j * lc.ld];
+        y = Y(beta == 0 ? alpha * sum : alpha * sum + beta * T(y));  // with 0, what was there is not read
       }
 }
 
@@ -80,8 +107,8 @@ cublasStatus_t cublasLtCreate(cublasLtHandle_t* handle) {
 const char* cublasLtGetStatusString(cublasStatus_t status) {
   return status == CUBLAS_STATUS_INVALID_VALUE ? "an argument is invalid" : "not supported";
 }
-cublasStatus_t cublasLtMatmulDescCreate(cublasLtMatmulDesc_t* p, cublasComputeType_t compute, cudaDataType_t) {
-  *p = new EmulatedProduct{compute, CUBLAS_OP_N, CUBLAS_OP_N};
+cublasStatus_t cublasLtMatmulDescCreate(cublasLtMatmulDesc_t* p, cublasComputeType_t compute, cudaDataType_t scales) {
+  *p = new EmulatedProduct{compute, scales, CUBLAS_OP_N, CUBLAS_OP_N};
   return CUBLAS_STATUS_SUCCESS;
 }
 cublasStatus_t cublasLtMatmulDescSetAttribute(cublasLtMatmulDesc_t p, cublasLtMatmulDescAttributes_t what,
@@ -121,7 +148,8 @@ cublasStatus_t cublasLtMatmulAlgoGetHeuristic(cublasLtHandle_t, cublasLtMatmulDe
   if (numbers.empty() || c != d) return CUBLAS_STATUS_INVALID_VALUE;
   if (preference->workspace < kWorkspaceNeeded) return CUBLAS_STATUS_NOT_SUPPORTED;
   const bool in_place = preference->reductions & CUBLASLT_REDUCTION_SCHEME_INPLACE;
-  *result = {{{mixed(numbers), in_place}}, kWorkspaceNeeded};
+  const bool rounded_parts = preference->reductions & CUBLASLT_REDUCTION_SCHEME_OUTPUT_TYPE;
+  *result = {{{mixed(numbers), in_place, rounded_parts}}, kWorkspaceNeeded};
   *found = 1;
   return CUBLAS_STATUS_SUCCESS;
 }
@@ -136,22 +164,26 @@ cublasStatus_t cublasLtMatmul(cublasLtHandle_t, cublasLtMatmulDesc_t p, const vo
   if (numbers.empty() || c != d || lc != ld || !workspace || workspace_bytes < kWorkspaceNeeded ||
       algorithm->data[0] != mixed(numbers))
     return CUBLAS_STATUS_INVALID_VALUE;
-  for (const void* pointer : {a, b, c, static_cast<const void*>(workspace)})
+  for (const void* pointer : {a, b, c, static_cast<const void*>(workspace)}) {
     emulation::check_pointer(pointer, emulation::Where::current());
-  const bool in_place = algorithm->data[1];
-  const auto run = [&]<class T>(T one) {
-    std::memcpy(&one, alpha, sizeof one);
-    T keep;
-    std::memcpy(&keep, beta, sizeof keep);
+    if (reinterpret_cast<uintptr_t>(pointer) % kAlignment) return CUBLAS_STATUS_INVALID_VALUE;
+  }
+  const bool in_place = algorithm->data[1], rounded_parts = algorithm->data[2];
+  const auto run = [&]<class X, class Y>(X, Y) {
+    using T = computed_t<X>;
+    T one, keep;
+    std::memcpy(&one, alpha, sizeof one), std::memcpy(&keep, beta, sizeof keep);
     const void* const pointers[] = {a, b, d, workspace};
     emulation::submit(emulation::Where::current(), pointers, sizeof pointers,
                       [=, p = *p, la = *la, lb = *lb, lc = *lc] {
                         emulation::Devices open;
-                        multiply<T>(p, one, static_cast<const T*>(a), la, static_cast<const T*>(b), lb, keep,
-                                    static_cast<T*>(d), lc, in_place && ++calls % 2);
+                        multiply(p, one, static_cast<const X*>(a), la, static_cast<const X*>(b), lb, keep,
+                                 static_cast<Y*>(d), lc, in_place && ++calls % 2, rounded_parts);
                       });
   };
-  p->compute == CUBLAS_COMPUTE_32F ? run(float()) : run(double());
+  if (la->type == CUDA_R_64F) run(double(), double());
+  if (la->type == CUDA_R_32F) run(float(), float());
+  if (la->type == CUDA_R_16BF) lc->type == CUDA_R_32F ? run(bf16(), float()) : run(bf16(), bf16());
   return CUBLAS_STATUS_SUCCESS;
 }
 

@@ -10,6 +10,7 @@
 #include <cstdint>
 #include <cstring>
 #include <functional>
+#include <limits>
 #include <stdexcept>
 #include <tuple>
 #include <type_traits>
@@ -114,9 +115,15 @@ uint64_t shuffle(unsigned mask, uint64_t bits, int lane, Where where);
 unsigned ballot(unsigned mask, bool vote, Where where);
 void mma_16x8x16(float* d, const uint32_t* a, const uint32_t* b, Where where);
 void load_matrices(uint32_t* r, const uint32_t (&row)[4], bool transposed, Where where);
-void copy_async(void* to, const void* from, bool valid);
+struct Copy {
+  void* to;
+  const void* from;
+  bool valid;
+  int bytes, group = 0;
+};
+void copy_async(Copy copy);
 void copy_commit();
-int copy_next(int pending, void*& to, const void*& from, bool& valid);  // the next copy that copy_wait must carry out
+bool copy_next(int pending, Copy& copy);  // the next one that copy_wait must carry out
 int lane();
 void limit_memory(size_t bytes);  // of all cudaMalloc together
 // Does the work, or writes it down where a graph is being captured. Whatever points to device memory in the bytes of
@@ -251,6 +258,10 @@ inline uint32_t pack_bf16(float low, float high) {
   };
   return round(low) | round(high) << 16;
 }
+inline float exp2_approximate(float x) {
+  const float y = std::exp2(x);
+  return y < std::numeric_limits<float>::min() ? 0 : y;
+}
 inline void mma_16x8x16(float (&d)[4], const uint32_t (&a)[4], const uint32_t (&b)[2],
                         emulation::Where w = emulation::Where::current()) {
   emulation::mma_16x8x16(d, a, b, w);
@@ -264,19 +275,23 @@ inline void load_matrices_transposed(uint32_t (&r)[4], const void* row,
   auto [x, y, z, v] = *static_cast<const uint4*>(row);
   emulation::load_matrices(r, {x, y, z, v}, true, w);
 }
+// NaN until the wait: the copy may write at any moment from here on.
 inline void copy_async(void* to, const void* from, bool valid = true) {
-  *static_cast<uint4*>(to) =
-      uint4{~0u, ~0u, ~0u, ~0u};  // NaN until the wait: the copy may write at any moment from here on
-  emulation::copy_async(to, from, valid);
+  *static_cast<uint4*>(to) = uint4{~0u, ~0u, ~0u, ~0u};
+  emulation::copy_async({to, from, valid, 16});
+}
+inline void copy_async_8(void* to, const void* from, bool valid = true) {
+  *static_cast<uint2*>(to) = uint2{~0u, ~0u};
+  emulation::copy_async({to, from, valid, 8});
 }
 inline void copy_commit() { emulation::copy_commit(); }
 template <int Pending>
 void copy_wait() {
-  void* to;
-  const void* from;
-  bool valid;
-  while (emulation::copy_next(Pending, to, from, valid))
-    *static_cast<uint4*>(to) = valid ? *static_cast<const uint4*>(from) : uint4{};
+  const auto carry_out = []<class Bytes>(const emulation::Copy& c, Bytes zeros) {
+    *static_cast<Bytes*>(c.to) = c.valid ? *static_cast<const Bytes*>(c.from) : zeros;
+  };
+  for (emulation::Copy c; emulation::copy_next(Pending, c);)
+    c.bytes == 16 ? carry_out(c, uint4{}) : carry_out(c, uint2{});
 }
 
 }  // namespace rondo::cuda

@@ -48,12 +48,6 @@ constexpr unsigned kSets = 2;  // of fibers, in turn: nothing orders a block aft
 constexpr unsigned kSets = 1;
 #endif
 
-struct Copy {
-  void* to;
-  const void* from;
-  bool valid;
-  int group;
-};
 enum State { kReady, kAtBarrier, kInWarp, kDone };
 
 struct Fiber {
@@ -463,13 +457,15 @@ void load_matrices(uint32_t* r, const uint32_t (&row)[4], bool transposed, Where
   });
 }
 
-void copy_async(void* to, const void* from, bool valid) { g.self->copies.push_back({to, from, valid, g.self->group}); }
+void copy_async(Copy copy) {
+  copy.group = g.self->group;
+  g.self->copies.push_back(copy);
+}
 void copy_commit() { ++g.self->group; }
-int copy_next(int pending, void*& to, const void*& from, bool& valid) {
+bool copy_next(int pending, Copy& copy) {
   Fiber& f = *g.self;
-  if (f.copied == f.copies.size() || f.copies[f.copied].group >= f.group - pending) return 0;
-  Copy& c = f.copies[f.copied++];
-  to = c.to, from = c.from, valid = c.valid;
-  return 1;
+  if (f.copied == f.copies.size() || f.copies[f.copied].group >= f.group - pending) return false;
+  copy = f.copies[f.copied++];
+  return true;
 }
 }  // namespace emulation

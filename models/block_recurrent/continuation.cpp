@@ -46,12 +46,14 @@ std::vector<int64_t> Continuation::draft(int64_t most) const {
 }
 
 void Continuation::feed_drawn(std::span<Continuation* const> texts) {
-  std::vector<Continuation*> ready;
+  thread_local std::vector<Continuation*> ready;  // these keep their memory from token to token
+  thread_local std::vector<int64_t> counts, tokens;
+  ready.clear(), tokens.clear();
   std::copy_if(texts.begin(), texts.end(), std::back_inserter(ready), [](auto* text) { return text->last_ >= 0; });
   if (ready.empty()) return;
   std::sort(ready.begin(), ready.end(), [](auto* a, auto* b) { return a->row_ < b->row_; });
   Decoder& decoder = ready[0]->decoder_;
-  std::vector<int64_t> counts(size_t(decoder.batch()), 0), tokens;
+  counts.assign(size_t(decoder.batch()), 0);
   for (Continuation* text : ready) {
     check(&text->decoder_ == &decoder && counts[size_t(text->row_)] == 0,
           "feed_drawn: the texts must be different rows of one decoder");

@@ -66,9 +66,7 @@ Tensor Decoder::prefill(int64_t index, const Tensor& tokens) {
     if (row.filled == 0 && n >= std::min(W, kFewRows)) {
       prefill_blocks(index, next);
     } else {
-      std::vector<int64_t> counts(rows_.size(), 0);
-      counts[size_t(index)] = n;
-      advance(counts, next, false);
+      advance(counts_of(index, n), next, false);
     }
     left -= n;
   }
@@ -102,16 +100,15 @@ void Decoder::prefill_blocks(int64_t index, const Tensor& tokens) {
 Tensor Decoder::step(const Tensor& tokens) {
   check(tokens.shape() == Shape{batch()} && tokens.dtype() == DType::i64, "Decoder: a step's tokens have shape ",
         tokens.shape(), " and are ", tokens.dtype(), ", but must be (", batch(), ") of i64");
-  return advance(std::vector<int64_t>(rows_.size(), 1), tokens, true);
+  counts_.assign(rows_.size(), 1);
+  return advance(counts_, tokens, true);
 }
 
 Tensor Decoder::extend(int64_t row, const Tensor& tokens) {
   check(tokens.rank() == 1 && tokens.numel() > 0 && tokens.numel() <= room(row) && tokens.dtype() == DType::i64,
         "Decoder: the tokens that extend row ", row, " have shape ", tokens.shape(), " and are ", tokens.dtype(),
         ", but must be [1 to ", room(row), "] of i64: its block has room for that many");
-  std::vector<int64_t> counts(rows_.size(), 0);
-  counts[size_t(row)] = tokens.numel();
-  return advance(counts, tokens, true);
+  return advance(counts_of(row, tokens.numel()), tokens, true);
 }
 
 Tensor Decoder::extend_rows(const std::vector<int64_t>& counts, const Tensor& tokens) {

@@ -63,7 +63,9 @@ class Decoder {
   void finish_block(int64_t row);
   void fill_block(int64_t row, const Tensors& kv);
   void prefill_blocks(int64_t row, const Tensor& tokens);
-  Tensor advance(const std::vector<int64_t>& counts, const Tensor& tokens, bool all_logits);
+  std::span<const int64_t> counts_of(int64_t row, int64_t n);
+  void find_places(std::span<const int64_t> counts);
+  Tensor advance(std::span<const int64_t> counts, const Tensor& tokens, bool all_logits);
   void fed(int64_t row, std::span<const int64_t> tokens, const Tensor& logits);
   struct Reader;
   void load_row(int64_t row, const Reader& file);
@@ -74,6 +76,9 @@ class Decoder {
   std::vector<Row> rows_;
   std::vector<KeyValueCache> windows_;  // per layer: the block before at rows 0..W-1, the block so far at W..2W-1
   std::vector<KeyValueCache> states_;   // per layer, S rows; empty where there is no state
+  // Of the pass that goes on, kept from pass to pass: a token asks for no memory.
+  std::vector<int64_t> counts_;
+  std::vector<CachePlace> places_, state_places_;
 };
 
 }  // namespace rondo

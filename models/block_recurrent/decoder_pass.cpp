@@ -71,20 +71,34 @@ void Decoder::fill_block(int64_t index, const Tensors& kv) {
   row.filled = kv[0].dim(1);
 }
 
-// The next tokens of the rows, counts[row] of them each, none beyond the end of its block. Returns the logits of all,
-// or of the last one only.
-Tensor Decoder::advance(const std::vector<int64_t>& counts, const Tensor& tokens, bool all_logits) {
-  const BlockRecurrentConfig& c = model_->config;
-  const int64_t n = tokens.numel(), W = c.block_width, HD = c.heads * c.dim_head;
-  std::vector<CachePlace> places, state_places;
+// n tokens for one row, none for the others.
+std::span<const int64_t> Decoder::counts_of(int64_t row, int64_t n) {
+  counts_.assign(rows_.size(), 0);
+  counts_[size_t(row)] = n;
+  return counts_;
+}
+
+// Where the next tokens of the rows, counts[row] of them each, stand in the windows and see the states. Full blocks are
+// finished first.
+void Decoder::find_places(std::span<const int64_t> counts) {
+  const int64_t W = model_->config.block_width;
+  places_.clear(), state_places_.clear();
   for (int64_t r = 0; r < batch(); ++r) {
     const int64_t count = counts[size_t(r)];
     if (count > 0 && at(r).filled == W) finish_block(r);
     for (int64_t j = at(r).filled; j < at(r).filled + count; ++j) {
-      places.push_back({r, at(r).before[0] ? j + 1 : W, W + j + 1});
-      state_places.push_back({r, 0, c.n_state_vectors()});
+      places_.push_back({r, at(r).before[0] ? j + 1 : W, W + j + 1});
+      state_places_.push_back({r, 0, model_->config.n_state_vectors()});
     }
   }
+}
+
+// The next tokens of the rows, counts[row] of them each, none beyond the end of its block. Returns the logits of all,
+// or of the last one only.
+Tensor Decoder::advance(std::span<const int64_t> counts, const Tensor& tokens, bool all_logits) {
+  const BlockRecurrentConfig& c = model_->config;
+  const int64_t n = tokens.numel(), HD = c.heads * c.dim_head;
+  find_places(counts);
   // Calls f(row, first, count) for the rows that have tokens.
   const auto each_row = [&](auto&& f) {
     for (int64_t r = 0, first = 0; r < batch(); first += counts[size_t(r++)])
@@ -106,9 +120,9 @@ Tensor Decoder::advance(const std::vector<int64_t>& counts, const Tensor& tokens
         attention_decode(device, where, c.heads, factor_of(how, c.dim_head), queries, how.q_scale, table, cache, seen,
                          column);
       };
-      cache_keys(device, places, kv, a.attn.k_scale, model_->rotary, windows_[i]);
-      attend(places, a.attn, q, model_->rotary, windows_[i], 0);
-      if (state) attend(state_places, state->to_state_cross_attn, state_q, {}, states_[i], HD);
+      cache_keys(device, places_, kv, a.attn.k_scale, model_->rotary, windows_[i]);
+      attend(places_, a.attn, q, model_->rotary, windows_[i], 0);
+      if (state) attend(state_places_, state->to_state_cross_attn, state_q, {}, states_[i], HD);
     });
     x = model_->layers[i].feed_forward(a.to_out(seen, x));
   }

@@ -26,9 +26,17 @@ int64_t top_k_of_filter_thres(double threshold, int64_t num_tokens) {
 
 namespace {
 
-// The tokens that the filters keep; of two equally likely ones the first.
-std::vector<int64_t> kept(const float* logits, int64_t n, const SamplingOptions& how) {
-  std::vector<int64_t> order(size_t(n), 0);
+// What sample works with, kept from call to call: a token asks for no memory.
+struct Scratch {
+  std::vector<int64_t> order;
+  std::vector<double> p;
+  std::vector<float> less;
+};
+
+// The tokens that the filters keep, in s.order; of two equally likely ones the first.
+void keep(const float* logits, int64_t n, const SamplingOptions& how, Scratch& s) {
+  std::vector<int64_t>& order = s.order;
+  order.resize(size_t(n));
   std::iota(order.begin(), order.end(), 0);
   const bool by_probability = how.top_p < 1 || how.min_p > 0;
   const int64_t k = how.top_k > 0 ? std::min(how.top_k, n) : n;
@@ -36,25 +44,23 @@ std::vector<int64_t> kept(const float* logits, int64_t n, const SamplingOptions&
     std::partial_sort(order.begin(), order.begin() + k, order.end(),
                       [&](int64_t a, int64_t b) { return logits[a] > logits[b] || (logits[a] == logits[b] && a < b); });
   order.resize(size_t(k));
-  if (!by_probability) return order;
+  if (!by_probability) return;
 
-  std::vector<double> p;
+  std::vector<double>& p = s.p;
+  p.clear();
   for (int64_t t : order) p.push_back(std::exp(double(logits[t]) - logits[order[0]]));
   const double total = std::accumulate(p.begin(), p.end(), 0.0);
-  size_t keep = 0;
-  for (double reached = 0; keep < p.size() && (keep == 0 || reached < how.top_p * total); ++keep) reached += p[keep];
-  while (keep > 1 && p[keep - 1] < how.min_p * p[0]) --keep;
-  order.resize(keep);
-  return order;
+  size_t left = 0;
+  for (double reached = 0; left < p.size() && (left == 0 || reached < how.top_p * total); ++left) reached += p[left];
+  while (left > 1 && p[left - 1] < how.min_p * p[0]) --left;
+  order.resize(left);
 }
 
-std::vector<float> penalised(const float* logits, int64_t n, double penalty, std::span<const int64_t> recent) {
-  std::vector<float> less(logits, logits + n);
+void penalise(double penalty, std::span<const int64_t> recent, const float* logits, std::vector<float>& less) {
   for (const int64_t t : recent) {  // once, however often it came
     const float x = logits[t];
     less[size_t(t)] = float(x > 0 ? x / penalty : x * penalty);
   }
-  return less;
 }
 
 }  // namespace
@@ -68,21 +74,28 @@ double log_probability(const float* logits, int64_t n, int64_t token) {
 
 int64_t sample(const float* logits, int64_t n, const SamplingOptions& how, Generator& g,
                std::span<const int64_t> recent) {
-  std::vector<float> less;
+  thread_local Scratch s;
   if (how.repetition_penalty != 1) {
-    less = penalised(logits, n, how.repetition_penalty,
-                     recent.last(std::min(recent.size(), size_t(how.repetition_window))));
-    logits = less.data();
+    s.less.assign(logits, logits + n);
+    penalise(how.repetition_penalty, recent.last(std::min(recent.size(), size_t(how.repetition_window))), logits,
+             s.less);
+    logits = s.less.data();
   }
-  if (how.temperature == 0) return std::max_element(logits, logits + n) - logits;
-  // Noise for every token, kept or not: the draws do not depend on the filters.
-  std::vector<double> noise;
-  for (int64_t i = 0; i < n; ++i) noise.push_back(-std::log(-std::log(std::max(g.uniform(), 1e-300))));
-  int64_t best = 0;
+  const int64_t likeliest = std::max_element(logits, logits + n) - logits;
+  if (how.temperature == 0) return likeliest;
+  keep(logits, n, how, s);
+  // Every token has noise of its own, kept or not: the draws do not depend on the filters.
+  Generator noise = g;
+  g.position += 2 * uint64_t(n);
+  int64_t best = likeliest;
   double highest = -std::numeric_limits<double>::infinity();
-  for (int64_t t : kept(logits, n, how)) {
-    const double x = logits[t] / how.temperature + noise[size_t(t)];
-    if (x > highest) highest = x, best = t;
+  for (int64_t t : s.order) {
+    noise.position = g.position - 2 * uint64_t(n - t);
+    const double u = noise.uniform(), x = logits[t] / how.temperature;
+    // -log(-log u) <= -log(1 - u): two logarithms only for those that can win.
+    if ((1 - u) * (1 - 1e-9) > std::exp(x - highest)) continue;
+    const double sum = x - std::log(-std::log(std::max(u, 1e-300)));
+    if (sum > highest) highest = sum, best = t;
   }
   return best;
 }

@@ -14,19 +14,21 @@ struct Case {
 // q, kv, memory, q_scale, k_scale, table, dy: what the kernels are given. Tensors the case lacks are empty.
 List inputs(const Case& c, DType dtype) {
   const int64_t blocks = (c.n + c.width - 1) / c.width;
-  const auto where = [&](bool there, const Shape& shape, uint64_t seed) {
-    return there ? randn(shape, dtype, seed) : Tensor();
+  const auto where = [&](bool there, const Shape& shape, DType d, uint64_t seed) {
+    return there ? randn(shape, d, seed) : Tensor();
   };
-  const Tensor q = randn({c.batch, c.n, c.heads * c.d}, dtype);
-  const Tensor kv = randn(c.keys ? Shape{c.batch, blocks, c.keys, 2 * c.d} : Shape{c.batch, c.n, 2 * c.d}, dtype, 2);
-  scale_into(Cpu{}, c.size, q);
-  scale_into(Cpu{}, c.size, kv);
+  const auto sized = [&](const Shape& shape, uint64_t seed) {
+    const Tensor t = randn(shape, beside(dtype), seed);
+    scale_into(Cpu{}, c.size, t);
+    return to(t, dtype);
+  };
+  const Tensor q = sized({c.batch, c.n, c.heads * c.d}, 1);
   return {q,
-          kv,
-          where(c.memory, {c.batch, c.memory, 2 * c.d}, 3),
-          where(c.norm, {c.d}, 4),
-          where(c.norm, {c.d}, 5),
-          where(c.table, {2, 2 * c.width, c.d}, 6),
+          sized(c.keys ? Shape{c.batch, blocks, c.keys, 2 * c.d} : Shape{c.batch, c.n, 2 * c.d}, 2),
+          where(c.memory, {c.batch, c.memory, 2 * c.d}, dtype, 3),
+          where(c.norm, {c.d}, beside(dtype), 4),
+          where(c.norm, {c.d}, beside(dtype), 5),
+          where(c.table, {2, 2 * c.width, c.d}, beside(dtype), 6),
           randn(q.shape(), dtype, 7)};
 }
 
@@ -36,12 +38,12 @@ AttentionShape shape_of(const Case& c) {
 
 // Results: y, lse, dq, dkv, dmemory, dq_scale, dk_scale.
 void check_attention(const char* what, const Case& c) {
-  for (DType dtype : kDTypes) {
+  for (DType dtype : kActivations) {
     const List in = inputs(c, dtype);
     const Tensor none({0}, dtype);
     const auto like_input = [&](int i) { return in[i] ? in[i] : none; };
     const List results = {
-        in[0], like({c.batch, c.n, c.heads}, dtype), in[0], in[1], like_input(2), like_input(3), like_input(4)};
+        in[0], like({c.batch, c.n, c.heads}, beside(dtype)), in[0], in[1], like_input(2), like_input(3), like_input(4)};
     check_same(what, in, results, 4 * tolerance_of(dtype), [&](auto device, const List& in, const List& out) {
       const AttentionInputs given = {in[0], in[1], in[2], in[3], in[4], in[5]};
       const Tensor dmemory = in[2] ? out[4] : Tensor(), dq_scale = in[3] ? out[5] : Tensor(),
@@ -54,6 +56,23 @@ void check_attention(const char* what, const Case& c) {
 }
 
 }  // namespace
+
+// In bf16 heads of 8, 16, ... 128 numbers are multiplied by tensor cores, the others in f32.
+TEST_CASE("cuda attention: widths of heads") {
+  for (const int64_t d : {8, 16, 24, 32, 40, 64, 72, 128, 136, 12})
+    check_attention("a width", {1, 21, 8, d, 16, 9, 0, true, true});
+}
+
+TEST_CASE("cuda attention: more rows and keys than a tile has") {
+  check_attention("rows that see nothing of the first keys", {1, 200, 1, 16, 200, 50});
+  check_attention("an odd number of heads", {1, 150, 3, 32, 100, 100, 0, true, true});
+  check_attention("many heads", {1, 40, 33, 16, 20, 20});
+  check_attention("so many blocks that none is shared out", {520, 3, 2, 16, 2, 1});
+  check_attention("shares with few queries", {1, 7, 2, 16, 5, 5});
+  check_attention("a last tile of one key", {1, 129, 1, 64, 129, 0});
+  check_attention("groups of a tile and one key", {2, 70, 4, 32, 33, 0, 65, true});
+  check_attention("many keys, few queries", {1, 3, 8, 64, 3, 0, 300});
+}
 
 TEST_CASE("cuda attention: windows") {
   check_attention("one token", {1, 1, 1, 1, 1});

@@ -14,15 +14,25 @@ Gemm product(int64_t m, int64_t n, int64_t k, bool ta, bool tb, int64_t more, in
   return g;
 }
 
-void check_product(Gemm g, DType d, bool share_a = false, bool share_b = false) {
-  const Tensor a = randn({g.batch * g.stride_a}, d, 1), b = randn({g.batch * g.stride_b}, d, 2),
-               c = randn({g.batch * g.stride_c}, d, 3);
+struct Types {
+  DType a, b, c;
+};
+const Types kTypes[] = {{DType::f32, DType::f32, DType::f32},
+                        {DType::f64, DType::f64, DType::f64},
+                        {DType::bf16, DType::bf16, DType::f32},
+                        {DType::bf16, DType::f32, DType::f32},
+                        {DType::bf16, DType::f32, DType::bf16}};
+
+void check_product(Gemm g, const Types& t, bool share_a = false, bool share_b = false) {
+  const Tensor a = randn({g.batch * g.stride_a}, t.a, 1), b = randn({g.batch * g.stride_b}, t.b, 2),
+               c = randn({g.batch * g.stride_c}, t.c, 3);
   if (share_a) g.stride_a = 0;
   if (share_b) g.stride_b = 0;
   for (bool accumulate : {false, true}) {
+    if (accumulate && t.c == DType::bf16) continue;
     g.accumulate = accumulate;
     // Between the rows C must stay as it was; what is not added to may be NaN before.
-    check_same("gemm", {a, b, accumulate ? c : full(c.shape(), NAN, d)}, {c}, tolerance_of(d),
+    check_same("gemm", {a, b, accumulate ? c : full(c.shape(), NAN, t.c)}, {c}, tolerance_of(t.c),
                [&](auto device, const List& in, const List& out) {
                  copy(device, in[2], out[0]);
                  gemm(device, g, in[0], in[1], out[0]);
@@ -34,7 +44,7 @@ void check_product(Gemm g, DType d, bool share_a = false, bool share_b = false) 
 
 TEST_CASE("cuda gemm") {
   const int64_t sizes[][3] = {{1, 1, 1}, {3, 5, 7}, {33, 17, 65}, {1, 40, 9}, {40, 1, 9}, {8, 16, 300}, {64, 64, 32}};
-  for (DType d : kDTypes)
+  for (const Types& d : kTypes)
     for (const auto& [m, n, k] : sizes)
       for (bool ta : {false, true})
         for (bool tb : {false, true})
@@ -45,7 +55,7 @@ TEST_CASE("cuda gemm") {
 }
 
 TEST_CASE("cuda gemm: a batch that shares a side, products of nothing") {
-  for (DType d : kDTypes)
+  for (const Types& d : kTypes)
     for (bool ta : {false, true})
       for (bool tb : {false, true}) {
         check_product(product(5, 6, 7, ta, tb, 2, 4), d, true, false);
@@ -59,7 +69,7 @@ TEST_CASE("cuda gemm: a batch that shares a side, products of nothing") {
 
 // What is kept for a shape must not be taken for another.
 TEST_CASE("cuda gemm: shapes that differ in one number alone") {
-  for (DType d : kDTypes) {
+  for (const Types& d : kTypes) {
     Gemm base = product(6, 6, 6, false, false, 0, 3);
     base.lda = base.ldb = base.ldc = 9, base.stride_a = base.stride_b = base.stride_c = 60;
     check_product(base, d);
@@ -75,6 +85,25 @@ TEST_CASE("cuda gemm: shapes that differ in one number alone") {
       check_product(other, d);
     }
   }
+}
+
+TEST_CASE("cuda gemm: TF32 where it is allowed") {
+  const Gemm g = product(33, 17, 65, false, true, 0, 1);
+  const Tensor a = randn({33, 65}, DType::f32, 1), b = randn({17, 65}, DType::f32, 2), c({33, 17});
+  gemm(Cpu{}, g, a, b, c);
+  const auto error = [&] {
+    const Tensor there({33, 17}, DType::f32, Device::cuda);
+    gemm(Cuda{}, g, to(a, Device::cuda), to(b, Device::cuda), there);
+    return max_abs_diff(to(there, Device::cpu), c);
+  };
+  CHECK(error() < 1e-5);
+  allow_tf32(true);
+  CHECK(tf32_allowed());
+  const double rounded = error();
+  allow_tf32(false);
+  CHECK(rounded > 1e-4);
+  CHECK(rounded < 65 * 0x1p-11);
+  CHECK(error() < 1e-5);
 }
 
 }  // namespace rondo::testing

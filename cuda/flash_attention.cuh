@@ -1,0 +1,34 @@
+// What flash attention in bf16 shares, forward and backward: sizes, operands, and what a row sees.
+#pragma once
+#include "cuda/attention.cuh"
+#include "cuda/mma.cuh"
+
+namespace rondo::cuda {
+
+inline constexpr int kFlashWarps = 4, kFlashThreads = 32 * kFlashWarps;
+inline constexpr float kLog2e = 1.4426950408889634f;
+
+// Calls f.operator()<width>() with the width of the tiles that heads of d numbers go into, zeros behind them.
+template <class F>
+void dispatch_width(int64_t d, F&& f) {
+  if (d <= 32) return f.template operator()<32>();
+  if (d <= 64) return f.template operator()<64>();
+  f.template operator()<kFlashWidth>();
+}
+
+// Which keys a query sees, of those that its block has at all: W of them, beginning behind the query's own place in the
+// panel's first half; or all of its group.
+struct Sight {
+  int step, width;
+
+  template <class E>
+  __device__ explicit Sight(const Geometry<E>& g) : step(g.s.window), width(int(g.s.window ? g.s.width : g.s.keys)) {}
+  __device__ int first(int query) const { return (query + 1) * step; }
+  __device__ bool operator()(int first, int key) const { return unsigned(key - first) < unsigned(width); }
+  // Whether all of the queries from..to see all of the keys key..key+n-1.
+  __device__ bool whole(int from, int to, int key, int n) const {
+    return key >= first(to) && key + n <= first(from) + width;
+  }
+};
+
+}  // namespace rondo::cuda

@@ -1,0 +1,224 @@
+// The backward pass of flash attention in bf16 on tensor cores (docs/attention.md): one kernel has rows (query, head)
+// and walks over their keys for dQ, another has keys and walks over the rows that see them for dK and dV. Each makes
+// the probabilities again, and every sum has one owner and one order.
+#include "cuda/attention_gradients.cuh"
+#include "cuda/flash_attention.cuh"
+
+namespace rondo::cuda {
+namespace {
+
+// What is multiplied: the prepared inputs, dy [rows, D], and each row's numbers, its lse times log2(e).
+struct Operands {
+  const bf16 *queries, *keys, *values, *dy;
+  const RowNumbers<float>* numbers;
+};
+
+template <int kWidth>
+struct Sizes {
+  static constexpr int kM = kWidth <= 64 ? 2 : 1;     // sixteens of rows, or of keys, of a warp
+  static constexpr int kOwn = 16 * kM * kFlashWarps;  // of a block
+  static constexpr int kStep = 32;                    // of what comes by at a time
+  static constexpr int kK = kWidth / 16, kN = kStep / 8;
+};
+
+template <int kWidth>
+struct RowsShared {
+  MmaTile<Sizes<kWidth>::kOwn, kWidth> queries, dy;
+  MmaTile<Sizes<kWidth>::kStep, kWidth> keys[2], values[2];
+};
+
+// sums = what 16 kM rows of `tile` in registers, or again from the tile where heads are wide, give with all of `right`.
+template <int kM, int kK, int kN, class Tile, class Right>
+__device__ void dots(const uint32_t (&held)[kM][kK][4], const Tile& tile, int row, const Right& right,
+                     float (&sums)[kM][kN][4]) {
+#pragma unroll
+  for (int i = 0; i < kM * kN * 4; ++i) sums[i / (kN * 4)][i / 4 % kN][i % 4] = 0;
+  if constexpr (kK > 1)
+    add_dots(InRegisters<kM, kK>{held}, right, sums);
+  else
+    add_dots(InTile<Tile>{tile, row}, right, sums);
+}
+
+// Gradients of rows of kWidth columns, as sums of a warp, into y [n, d].
+template <int kM, int kN>
+__device__ void store(const float (&sums)[kM][kN][4], int row, int n, int d, float* y) {
+#pragma unroll
+  for (int m = 0; m < kM; ++m)
+#pragma unroll
+    for (int i = 0; i < kN; ++i)
+#pragma unroll
+      for (int e = 0; e < 4; e += 2)
+        if (const int r = row + sum_row(m, e), column = sum_column(i, e); r < n && column < d)
+          *reinterpret_cast<float2*>(y + int64_t(r) * d + column) = make_float2(sums[m][i][e], sums[m][i][e + 1]);
+}
+
+// Block: a tile of rows.
+template <int kWidth>
+__global__ void __launch_bounds__(kFlashThreads, 2)
+    flash_dquery_kernel(Geometry<bf16> g, Operands in, float* dqueries) {
+  using S = Sizes<kWidth>;
+  constexpr bool kHeld = kWidth <= 64;
+  constexpr int kM = S::kM, kHeldK = kHeld ? S::kK : 1;
+  RowsShared<kWidth>& s = shared<RowsShared<kWidth>>();
+  const QueryTile<S::kOwn> t(g, blockIdx.x);
+  if (t.n <= 0) return;
+  const int d = int(g.s.head_width), heads = int(g.s.heads), row = int(threadIdx.x) / 32 * 16 * kM;
+  const auto load = [&](int key, int to) {
+    const int64_t at = (t.panel + key) * kWidth;
+    copy_rows_async<kFlashThreads>(in.keys + at, t.last - key, kWidth, s.keys[to]);
+    copy_rows_async<kFlashThreads>(in.values + at, t.last - key, kWidth, s.values[to]);
+    copy_commit();
+  };
+  copy_rows_async<kFlashThreads>(in.queries + t.row * kWidth, t.n, kWidth, s.queries);
+  copy_rows_async<kFlashThreads>(in.dy + t.row * d, t.n, d, s.dy);
+  load(t.first, 0);
+
+  const Sight sees(g);
+  const int last_query = t.query + (t.head + t.n - 1) / heads;
+  int first_seen[kM][2];
+  RowNumbers<float> numbers[kM][2];
+#pragma unroll
+  for (int m = 0; m < kM; ++m)
+#pragma unroll
+    for (int h = 0; h < 2; ++h) {
+      const int r = row + sum_row(m, 2 * h);
+      first_seen[m][h] = sees.first(t.query + (t.head + r) / heads);
+      numbers[m][h] = r < t.n ? in.numbers[t.row + r] : RowNumbers<float>{};
+    }
+  Left<kM, kHeldK> queries, dy;
+  Sums<kM, kWidth / 8> dq = {};
+  for (int key = t.first, at = 0; key < t.last; key += S::kStep, at ^= 1) {
+    copy_wait<0>();
+    __syncthreads();  // this tile is there, and all are done with the last one
+    if (key + S::kStep < t.last) load(key + S::kStep, at ^ 1);
+    if constexpr (kHeld)
+      if (key == t.first) load_left<kM, kHeldK>(s.queries, row, queries), load_left<kM, kHeldK>(s.dy, row, dy);
+    Sums<kM, S::kN> scores, dp;
+    dots(queries, s.queries, row, s.keys[at], scores);
+    dots(dy, s.dy, row, s.values[at], dp);
+    const bool whole = sees.whole(t.query, last_query, key, S::kStep);
+#pragma unroll
+    for (int m = 0; m < kM; ++m)
+#pragma unroll
+      for (int n = 0; n < S::kN; ++n)
+#pragma unroll
+        for (int e = 0; e < 4; ++e) {
+          const bool seen = whole || sees(first_seen[m][e / 2], key + sum_column(n, e));
+          const RowNumbers<float> row = numbers[m][e / 2];
+          const float p = seen ? exp2_approximate(fmaf(scores[m][n][e], kLog2e, -row.lse)) : 0;
+          scores[m][n][e] = p * (dp[m][n][e] - row.along);
+        }
+    Left<kM, S::kStep / 16> ds;
+    round_to_left(scores, ds);
+    add_weighted(ds, s.keys[at], dq);
+  }
+  store(dq, row, t.n, d, dqueries + t.row * d);
+}
+
+template <int kWidth>
+struct KeysShared {
+  MmaTile<Sizes<kWidth>::kOwn, kWidth> keys, values;
+  MmaTile<Sizes<kWidth>::kStep, kWidth> queries[2], dy[2];
+  RowNumbers<float> numbers[2][Sizes<kWidth>::kStep];
+  int first_seen[2][Sizes<kWidth>::kStep];  // by each row that comes by
+};
+
+// Block: a tile of keys, and of the rows that see them those of one share of the queries. What comes of the products is
+// transposed: a warp has keys in rows, so that its probabilities are the left sides of its own next products.
+template <int kWidth>
+__global__ void __launch_bounds__(kFlashThreads, 2)
+    flash_dkey_kernel(Geometry<bf16> g, Operands in, int share, float* dkeys, float* dvalues) {
+  using S = Sizes<kWidth>;
+  constexpr int kM = S::kM;
+  using Own = MmaTile<S::kOwn, kWidth>;
+  KeysShared<kWidth>& s = shared<KeysShared<kWidth>>();
+  const int64_t tiles = g.key_tiles(S::kOwn), at = blockIdx.x / tiles;
+  const Block b = g.block(at);
+  const int first = b.first_key + int(blockIdx.x % tiles) * S::kOwn, n = min(b.last_key - first, S::kOwn);
+  const Span by = g.seen_by(b, first, n);
+  const int heads = int(g.s.heads), d = int(g.s.head_width);
+  const int from = max(by.first, int(blockIdx.y) * share), to = min(by.last, int(blockIdx.y + 1) * share);
+  if (n <= 0 || from >= to) return;
+  const int64_t here = at * g.panel + first;
+  copy_rows_async<kFlashThreads>(in.keys + here * kWidth, n, kWidth, s.keys);
+  copy_rows_async<kFlashThreads>(in.values + here * kWidth, n, kWidth, s.values);
+
+  const Sight sees(g);
+  const int last_row = to * heads;
+  const auto load = [&](int r, int into) {  // rows that are not there are zeros, and add nothing
+    const int64_t row = b.row0 + r;
+    copy_rows_async<kFlashThreads>(in.queries + row * kWidth, last_row - r, kWidth, s.queries[into]);
+    copy_rows_async<kFlashThreads>(in.dy + row * d, last_row - r, d, s.dy[into]);
+    if (const int i = int(threadIdx.x); i < S::kStep) {
+      const bool there = r + i < last_row;
+      copy_async_8(&s.numbers[into][i], in.numbers + (there ? row + i : 0), there);
+      s.first_seen[into][i] = sees.first((r + i) / heads);
+    }
+    copy_commit();
+  };
+  const int first_row = from * heads, own = int(threadIdx.x) / 32 * 16 * kM;
+  load(first_row, 0);
+
+  Sums<kM, kWidth / 8> dk = {}, dv = {};
+  for (int r = first_row, at = 0; r < last_row; r += S::kStep, at ^= 1) {
+    const int next = r + S::kStep;
+    copy_wait<0>();
+    __syncthreads();  // this tile is there, and all are done with the last one
+    if (next < last_row) load(next, at ^ 1);
+    const bool whole = sees.whole(r / heads, (min(next, last_row) - 1) / heads, first, S::kOwn);
+    Sums<kM, S::kN> p = {}, ds = {};
+    Left<kM, S::kStep / 16> left;
+    add_dots(InTile<Own>{s.keys, own}, s.queries[at], p);
+#pragma unroll
+    for (int i = 0; i < kM * S::kN * 4; ++i) {
+      const int m = i / (S::kN * 4), n = i / 4 % S::kN, e = i % 4, column = sum_column(n, e);
+      const bool seen = whole || sees(s.first_seen[at][column], first + own + sum_row(m, e));
+      p[m][n][e] = seen ? exp2_approximate(fmaf(p[m][n][e], kLog2e, -s.numbers[at][column].lse)) : 0;
+    }
+    round_to_left(p, left);
+    add_weighted(left, s.dy[at], dv);
+    add_dots(InTile<Own>{s.values, own}, s.dy[at], ds);
+#pragma unroll
+    for (int i = 0; i < kM * S::kN * 4; ++i) {
+      const int m = i / (S::kN * 4), n = i / 4 % S::kN, e = i % 4;
+      ds[m][n][e] = p[m][n][e] * (ds[m][n][e] - s.numbers[at][sum_column(n, e)].along);
+    }
+    round_to_left(ds, left);
+    add_weighted(left, s.queries[at], dk);
+  }
+  const int64_t part = (int64_t(blockIdx.y) * g.n_blocks() * g.panel + here) * d;
+  store(dk, own, n, d, dkeys + part);
+  store(dv, own, n, d, dvalues + part);
+}
+
+// Few blocks of keys would leave processors idle: then their queries are shared out, as far as the sums of the shares
+// are not too many to add up. The shapes alone decide.
+int shares(int64_t key_blocks) {
+  constexpr int64_t kEnough = 512, kMost = 4;
+  return int(std::clamp<int64_t>(kEnough / key_blocks, 1, kMost));
+}
+
+}  // namespace
+
+void flash_attention_backward(const AttentionShape& how, const AttentionInputs& in, const Tensor& dy, const Tensor& y,
+                              const Tensor& lse, const AttentionGradients& out) {
+  const Geometry<bf16> g(how, in);
+  const int64_t d = how.head_width, n_keys = g.n_blocks() * g.panel;
+  const Tensor dqueries({g.n_rows(), d}, DType::f32, Device::cuda), numbers = row_numbers(g, dy, y, lse, kLog2e);
+  dispatch_width(d, [&]<int kWidth>() {
+    using S = Sizes<kWidth>;
+    const Prepared<bf16> p(g, kWidth);
+    const Operands operands = {data<bf16>(p.queries), data<bf16>(p.keys), data<bf16>(p.values), data<bf16>(dy),
+                               numbers_of<float>(numbers)};
+    launch({unsigned(g.n_blocks() * g.tiles_per_block(S::kOwn)), kFlashThreads, sizeof(RowsShared<kWidth>), stream()},
+           flash_dquery_kernel<kWidth>, g, operands, data<float>(dqueries));
+    const int64_t key_blocks = g.n_blocks() * g.key_tiles(S::kOwn);
+    const int n_shares = shares(key_blocks), share = int((how.width + n_shares - 1) / n_shares);
+    const Tensor dkeys({n_shares, n_keys, d}, DType::f32, Device::cuda), dvalues = empty_like(dkeys);
+    launch({dim3(unsigned(key_blocks), unsigned(n_shares)), kFlashThreads, sizeof(KeysShared<kWidth>), stream()},
+           flash_dkey_kernel<kWidth>, g, operands, share, data<float>(dkeys), data<float>(dvalues));
+    heads_backward(g, dqueries, {data<float>(dkeys), data<float>(dvalues), n_keys * d, share}, out);
+  });
+}
+
+}  // namespace rondo::cuda
