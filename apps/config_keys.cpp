@@ -107,6 +107,7 @@ std::vector<ConfigKey> config_keys(RunConfig& c) {
       {"optimizer", "decay_all", &c.optimizer.decay_all},
       {"runtime", "threads", &c.runtime.threads},
       {"runtime", "device", &c.runtime.device},
+      {"runtime", "graphs", &c.runtime.graphs},
       {"runtime", "tf32", &c.runtime.tf32},
   };
 }

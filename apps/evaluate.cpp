@@ -38,7 +38,7 @@ Evaluation evaluate(const BlockRecurrentTransformer& model, std::string_view tex
     const Tensor labels = tokens_of(text, begin + 1, width);
     if (how.each && !score(how, logits, labels)) break;
     // No label is to be ignored here, not even a byte that happens to be the model's ignore_index.
-    result.nats += cross_entropy(logits, to(labels, logits.device()), -1).item() * double(width);
+    result.nats += cross_entropy(logits, labels, -1).item() * double(width);
     result.tokens += width;
     ++result.segments;
     carried = std::move(next);

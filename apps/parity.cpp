@@ -108,7 +108,7 @@ void run_gradients(const GoldenCase& c, const BlockRecurrentTransformer& model, 
   for (const NamedTensor& p : parameters(model)) parameter(p.tensor);
   Gradients grads;
   Generator g;
-  const double loss = RecurrentTrainer{.model = model}(tokens, labels, {}, g, grads).loss;
+  const double loss = RecurrentTrainer{.model = model}(tokens, labels, {}, g, grads).loss();
   out["loss"] = tensor<float>({float(loss)}, {1});
   for (const NamedTensor& p : parameters(model)) {
     const Tensor found = grads.find(p.tensor);
@@ -130,8 +130,8 @@ void run_training(const GoldenCase& c, const BlockRecurrentTransformer& model, N
     Tensor batch({batches.dim(1), batches.dim(2)}, DType::i64);
     std::copy_n(batches.data<int64_t>() + i * size, size, batch.data<int64_t>());
     const auto [tokens, labels] = inputs_and_labels(batch);
-    losses.push_back(float(trainer(tokens, labels, {}, g, grads).loss));
-    norms.push_back(float(adam.step(grads)));
+    losses.push_back(float(trainer(tokens, labels, {}, g, grads).loss()));
+    norms.push_back(float(adam.step(grads).item()));
     grads.clear();
   }
   out["train.losses"] = tensor<float>(losses, {c.train_steps});

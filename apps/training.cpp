@@ -12,7 +12,7 @@
 #include "apps/progress.h"
 #include "apps/streams.h"
 #include "models/block_recurrent/precision.h"
-#include "models/block_recurrent/trainer.h"
+#include "models/block_recurrent/training_step.h"
 #include "nn/file.h"
 #include "tensor/parallel.h"
 
@@ -45,6 +45,11 @@ OptimizerConfig optimizer_config(const RunConfig& config) {
   return optimizer;
 }
 
+RecurrentTrainer trainer_of(const RunConfig& config, const BlockRecurrentTransformer& model) {
+  const TrainConfig& c = config.train;
+  return {model, c.xl_memories_dropout, c.state_dropout, {c.check_finite}};
+}
+
 class Training {
  public:
   explicit Training(const TrainingOptions& options);
@@ -64,8 +69,8 @@ class Training {
   Batches batches_;
   BlockRecurrentTransformer model_;
   Adam optimizer_;
+  TrainingStep training_step_;
   RunState state_;
-  Gradients grads_;
   std::string saved_;        // the last whole checkpoint
   int64_t saved_step_ = -1;  // and its step
 };
@@ -77,6 +82,7 @@ Training::Training(const TrainingOptions& options)
       batches_(corpus_.train(), config_),
       model_(fresh_model(config_)),
       optimizer_(parameters(model_), optimizer_config(config_)),
+      training_step_(trainer_of(config_, model_), optimizer_, config_.runtime.graphs),
       saved_(options.checkpoint) {
   check(corpus_.validation().size() != 1,
         "the text to validate on has 1 byte, but predicting needs at least 2; give more "
@@ -112,19 +118,16 @@ StepRecord Training::step() {
   const auto [tokens, continues] = batches_.next(state_.step);
   const auto [inputs, labels] = inputs_and_labels(tokens);
   if (!continues) state_.carried = {};
-  grads_.clear();
-  const RecurrentTrainer trainer{
-      model_, config_.train.xl_memories_dropout, config_.train.state_dropout, {config_.train.check_finite}};
-  RecurrentTrainer::Result result = trainer(inputs, labels, state_.carried, state_.dropout, grads_);
-  const double norm = std::isfinite(result.loss) ? optimizer_.step(grads_) : 0;
+  TrainingStep::Result result = training_step_(inputs, labels, state_.carried, state_.dropout);
+  const double loss = result.loss(), norm = result.norm.item();
   const std::string kept = saved_.empty() ? "no checkpoint yet" : "the last checkpoint is " + saved_;
-  check(std::isfinite(result.loss) && std::isfinite(norm), "training diverged: the ",
-        std::isfinite(result.loss) ? "gradient's norm" : "loss", " is not finite at step ", state_.step + 1, " (", kept,
+  check(std::isfinite(loss) && std::isfinite(norm), "training diverged: the ",
+        std::isfinite(loss) ? "gradient's norm" : "loss", " is not finite at step ", state_.step + 1, " (", kept,
         "); try a lower optimizer.learning_rate, or train.check_finite = true to find the op");
   if (config_.train.order == "document") state_.carried = std::move(result.carried);
   ++state_.step;
   const double rate = double(inputs.numel()) / seconds_since(start);
-  return {state_.step, result.loss, optimizer_.config().learning_rate, norm, rate, 0};
+  return {state_.step, loss, optimizer_.config().learning_rate, norm, rate, 0};
 }
 
 void Training::validate(Metrics& metrics, Progress& progress) {

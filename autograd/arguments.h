@@ -37,13 +37,13 @@ inline int axis_of(const char* op, const char* name, int axis, const char* x_nam
   return axis < 0 ? axis + x.rank() : axis;
 }
 
-// That `indices` are i64 and on the device of x.
+// That `indices` are i64, and on the device of x or on the CPU.
 inline void check_indices(const char* op, const char* name, const Tensor& indices, const char* x_name,
                           const Tensor& x) {
   check(bool(indices), op, ": ", name, " is missing");
   check(indices.dtype() == DType::i64, op, ": ", name, " is ", indices.dtype(), ", but indices are i64");
-  check(indices.device() == x.device(), op, ": ", name, " is on ", indices.device(), ", but ", x_name, " is on ",
-        x.device());
+  check(indices.device() == x.device() || indices.device() == Device::cpu, op, ": ", name, " is on ", indices.device(),
+        ", but ", x_name, " is on ", x.device());
 }
 
 }  // namespace rondo

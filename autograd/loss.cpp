@@ -15,17 +15,18 @@ void check_labels(const Tensor& logits, const Tensor& labels, int64_t ignore_ind
   rows.pop_back();
   check(labels.shape() == rows, "cross_entropy: labels have shape ", labels.shape(), ", but logits ", logits.shape(),
         " ask for ", rows);
-  const int64_t bad = dispatch(
-      logits.device(), [&](auto device) { return first_token_outside(device, labels, logits.dim(-1), ignore_index); });
+  const bool here = labels.device() == Device::cpu;
+  const int64_t bad = here ? first_token_outside(labels, logits.dim(-1), ignore_index) : -1;
   if (bad >= 0)
-    fail("cross_entropy: labels hold ", labels.to_vector<int64_t>()[bad], " at index ", bad, ", but logits ",
-         logits.shape(), " have V = ", logits.dim(-1), " classes (", ignore_index, " is ignored)");
+    fail("cross_entropy: labels hold ", labels.data<int64_t>()[bad], " at index ", bad, ", but logits ", logits.shape(),
+         " have V = ", logits.dim(-1), " classes (", ignore_index, " is ignored)");
 }
 
 }  // namespace
 
-Tensor cross_entropy(const Tensor& logits, const Tensor& labels, int64_t ignore_index) {
-  check_labels(logits, labels, ignore_index);
+Tensor cross_entropy(const Tensor& logits, const Tensor& given, int64_t ignore_index) {
+  check_labels(logits, given, ignore_index);
+  const Tensor labels = to(given, logits.device());
   Tensor loss({}, logits.dtype(), logits.device()), lse(labels.shape(), logits.dtype(), logits.device());
   Tensor count({}, DType::i64, logits.device());
   dispatch(logits.device(),

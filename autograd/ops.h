@@ -1,8 +1,10 @@
 // Every op, on one page. An op checks its arguments, runs a forward kernel and records its backward rule.
 //
 // Shapes are written [rows, columns]; "..." stands for any leading dimensions. Ops compute in f32 or f64, and all float
-// arguments of one op must have the same dtype and device. A bad argument throws rondo::Error with both sides of the
-// mismatch. Fused ops (attention, geglu, cross_entropy, state_gate) have a composed twin in their test.
+// arguments of one op must have the same dtype and device. Tokens and labels may also be on the CPU: there they are
+// looked at, and copied to where the op computes. On a GPU nobody looks, which would make the GPU wait; one that is
+// outside makes its row NaN, and the loss. A bad argument throws rondo::Error with both sides of the mismatch. Fused
+// ops (attention, geglu, cross_entropy, state_gate) have a composed twin in their test.
 //
 // Mixed precision: activations may be bf16 between a norm and the next residual (layer_norm makes them; linear, geglu
 // and the attentions go on with them). Their products are of bf16 numbers, with sums in f32; parameters, scales and
@@ -94,6 +96,8 @@ Tensor cross_entropy(const Tensor& logits, const Tensor& labels, int64_t ignore_
 // ---- embedding (autograd/embedding.cpp) ----------------------------------------------------------------------------
 // Rows of weight [V, d] for tokens [...] i64 -> [..., d].
 Tensor embedding(const Tensor& weight, const Tensor& tokens);
+// The first of some tokens on the CPU that is none of 0..n-1, nor `also_allowed`, as an index; -1: there is none.
+int64_t first_token_outside(const Tensor& tokens, int64_t n, int64_t also_allowed);
 
 // ---- attention (autograd/rotary.cpp, autograd/attention.cpp) -------------------------------------------------------
 // The table of rotary position embedding with xPos scaling (Su et al. 2021; Sun et al. 2022) for positions 0..2W-1:

@@ -1,5 +1,6 @@
 // The one device and stream that all work goes through, in order.
 #pragma once
+#include <cstdint>
 #include <string>
 
 struct CUstream_st;
@@ -8,6 +9,9 @@ namespace rondo::cuda {
 
 // Opens the device at its first use. Throws Error with one line when there is none, or its driver is too old.
 CUstream_st* stream();
+
+// Of a grid. Kernels stride over what is left, and do so in tests, which make this small.
+inline int64_t most_blocks = 1 << 20;
 
 // Why the device cannot be opened; empty where it can.
 std::string why_unusable();

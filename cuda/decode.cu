@@ -11,7 +11,6 @@ namespace {
 using namespace cuda;
 
 constexpr int64_t kChunk = kThreads;  // keys of a chunk: a thread each
-constexpr int kWarps = kThreads / 32;
 
 template <class T>
 struct Shared {

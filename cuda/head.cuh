@@ -16,11 +16,11 @@ __global__ void for_each_warp_kernel(int64_t n, F f) {
   const int64_t warp = (int64_t(blockIdx.x) * blockDim.x + threadIdx.x) / 32;
   for (int64_t i = warp; i < n; i += warps) f(i, warp);
 }
-inline constexpr int64_t kMostWarps = 8192;
-inline int64_t warps_for(int64_t n) { return std::min(n, kMostWarps); }
+inline constexpr int64_t kWarps = kThreads / 32, kMostWarps = 8192;
+inline int64_t warps_for(int64_t n) { return std::min({n, kMostWarps, most_blocks * kWarps}); }
 template <class F>
 void for_each_warp(int64_t n, const F& f) {
-  if (n > 0) launch({blocks_for(warps_for(n), kThreads / 32), kThreads, 0, stream()}, for_each_warp_kernel<F>, n, f);
+  if (n > 0) launch({blocks_for(warps_for(n), kWarps), kThreads, 0, stream()}, for_each_warp_kernel<F>, n, f);
 }
 __device__ inline int lane_of_warp() { return int(threadIdx.x % 32); }
 

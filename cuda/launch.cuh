@@ -24,9 +24,9 @@ inline int64_t row_count(const Tensor& t) { return row_width(t) ? t.numel() / ro
 
 inline constexpr unsigned kThreads = 256;  // of a block, unless there is a reason
 
-// Blocks enough for n items, `per_block` each, but no more than a grid has in x; kernels stride over what is left.
+// Blocks enough for n items, `per_block` each, but no more than most_blocks.
 inline unsigned blocks_for(int64_t n, int64_t per_block = kThreads) {
-  return unsigned(std::clamp<int64_t>((n + per_block - 1) / per_block, 1, 1 << 20));
+  return unsigned(std::clamp<int64_t>((n + per_block - 1) / per_block, 1, most_blocks));
 }
 
 // f(i) for i in 0..n-1.

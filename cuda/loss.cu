@@ -1,10 +1,15 @@
 // Cross entropy of rows of logits against labels, a block a row.
+#include <limits>
+
 #include "cuda/softmax.cuh"
 
 namespace rondo {
 namespace {
 
 using namespace cuda;
+
+// Nobody looked at the labels: one that is none makes the loss and its row's gradient NaN.
+__device__ inline bool outside(int64_t label, int64_t n) { return label < 0 || label >= n; }
 
 template <class T>
 __global__ void cross_entropy_kernel(int64_t n_rows, int64_t n, const T* logits, const int64_t* labels,
@@ -16,7 +21,10 @@ __global__ void cross_entropy_kernel(int64_t n_rows, int64_t n, const T* logits,
     if (threadIdx.x != 0) continue;
     const T log_sum = std::log(e.sum);
     lse[row] = e.top + log_sum;
-    losses[row] = labels[row] == ignore_index ? T(0) : log_sum - (x[labels[row]] - e.top);
+    const int64_t label = labels[row];
+    losses[row] = label == ignore_index ? T(0)
+                  : outside(label, n)   ? std::numeric_limits<T>::quiet_NaN()
+                                        : log_sum - (x[label] - e.top);
   }
 }
 
@@ -51,7 +59,10 @@ struct LogitsGradient {
     const int64_t row = i / n, label = labels[row];
     const T factor = *dloss / T(*count);
     const T g = std::exp(logits[i] - lse[row]) * factor;
-    dlogits[i] = label == ignore_index ? T(0) : label == i % n ? g - factor : g;
+    dlogits[i] = label == ignore_index ? T(0)
+                 : outside(label, n)   ? std::numeric_limits<T>::quiet_NaN()
+                 : label == i % n      ? g - factor
+                                       : g;
   }
 };
 

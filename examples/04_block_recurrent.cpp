@@ -75,14 +75,12 @@ double mean(const std::vector<double>& v, int first, int last) {
 
 void train(const BlockRecurrentTransformer& model, int steps, Generator& g) {
   Adam adam(parameters(model), {.learning_rate = 1e-3, .clip_grad_norm = 0.5});
-  Gradients grads;
+  TrainingStep train_step({model}, adam);
   int solved = 0;
   double recent = 0;
   for (int step = 1; step <= steps && solved < 2; ++step) {
     const auto [tokens, labels] = documents(32, kBlocks, g);
-    grads.clear();
-    recent += RecurrentTrainer{model}(tokens, labels, {}, g, grads).loss / 50;
-    adam.step(grads);
+    recent += train_step(tokens, labels, {}, g).loss() / 50;
     if (step % 50) continue;
     std::printf("step %3d  loss %.4f\n", step, recent), std::fflush(stdout);
     solved = recent < 0.02 ? solved + 1 : 0;  // twice in a row: learned, also for the rare documents

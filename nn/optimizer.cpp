@@ -63,7 +63,7 @@ Adam::Adam(std::vector<NamedTensor> parameters, OptimizerConfig config)
   factor_ = zeros({}, dtype, device);
 }
 
-double Adam::step(const Gradients& grads) {
+Tensor Adam::step(const Gradients& grads) {
   check(!Tape::any_recorded(), "Adam: a tape with recorded ops is alive; play it (backward) before the step");
   thread_local std::vector<AdamSlot> slots;  // kept, so that a warm step allocates nothing
   thread_local std::vector<Tensor> reached;
@@ -84,7 +84,7 @@ double Adam::step(const Gradients& grads) {
     adam_step(device, slots, options, learning_rate_, factor_, steps_);
   });
   slots.clear(), reached.clear();  // the gradients belong to the caller
-  return norm_.item();
+  return norm_;
 }
 
 void Adam::set_learning_rate(double rate) {

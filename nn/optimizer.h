@@ -22,9 +22,10 @@ class Adam {
   // Marks the parameters, so that tapes keep their gradients.
   Adam(std::vector<NamedTensor> parameters, OptimizerConfig config);
 
-  // One step. Throws while a tape with recorded ops is alive. Returns the global norm of the gradients before clipping.
-  // When that is not finite, nothing is changed, steps included: it is up to the caller to say so or to stop.
-  double step(const Gradients& grads);
+  // One step. Throws while a tape with recorded ops is alive. Returns the global norm of the gradients before clipping:
+  // one number on the parameters' device, there until the next step. When it is not finite, nothing is changed, steps
+  // included: it is up to the caller to say so or to stop.
+  Tensor step(const Gradients& grads);
 
   void set_learning_rate(double rate);
   const OptimizerConfig& config() const { return config_; }

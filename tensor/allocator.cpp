@@ -4,6 +4,7 @@
 #include <atomic>
 #include <bit>
 #include <mutex>
+#include <utility>
 #include <vector>
 
 #include "tensor/check.h"
@@ -47,41 +48,63 @@ constexpr bool kKeepsOnHost = false;
 constexpr bool kKeepsOnHost = true;
 #endif
 constexpr bool keeps_blocks(Device device) { return device == Device::cpu ? kKeepsOnHost : !kCudaIsEmulated; }
+// Where accesses out of bounds are to be seen, a block ends where its tensor does.
+size_t block_size(Device device, size_t bytes) {
+  return device == Device::cuda && kCudaIsEmulated ? bytes : class_of(bytes).bytes;
+}
 
-class Cache {
+}  // namespace
+
+// Of a device, or of a pool on it.
+class MemoryCache {
  public:
-  explicit Cache(Device device) : device_(device) {}
+  explicit MemoryCache(Device device) : device_(device), whole_(*this), keeps_(keeps_blocks(device)) {}
+  MemoryCache(Device device, MemoryCache& whole) : device_(device), whole_(whole), keeps_(true) {}
+
+  Device device() const { return device_; }
 
   void* allocate(size_t bytes) {
-    const size_t size = block_size(bytes);
-    std::lock_guard lock(mutex_);
-    void* p = nullptr;
-    if (std::vector<void*>& free = free_[class_of(bytes).index]; !free.empty()) {
-      p = free.back();
-      free.pop_back();
-      stats_.cached_bytes -= int64_t(size);
-    } else {
-      p = request(size);
-    }
-    stats_.current_bytes += int64_t(size);
-    stats_.peak_bytes = std::max(stats_.peak_bytes, stats_.current_bytes);
+    const size_t size = block_size(device_, bytes);
+    std::lock_guard lock(whole_.mutex_);
+    void* p = take(free_[class_of(bytes).index], size);
+    const bool fresh = !p;
+    if (fresh) p = request(size);
+    if (!fresh && !is_pool()) stats_.cached_bytes -= int64_t(size);
+    if (fresh || !is_pool()) count_in(size);
+    ++in_use_;
     return p;
   }
 
   void deallocate(void* p, size_t bytes) {
-    const size_t size = block_size(bytes);
-    std::lock_guard lock(mutex_);
-    stats_.current_bytes -= int64_t(size);
-    if (!keeps_blocks(device_)) return give_back(p);
-    stats_.cached_bytes += int64_t(size);
-    free_[class_of(bytes).index].push_back(p);
+    const size_t size = block_size(device_, bytes);
+    std::unique_lock lock(whole_.mutex_);
+    --in_use_;
+    if (!is_pool()) stats_.current_bytes -= int64_t(size);
+    if (keeps_) {
+      free_[class_of(bytes).index].push_back({p, size});
+      if (!is_pool()) stats_.cached_bytes += int64_t(size);
+      return;
+    }
+    give_back({p, size});
+    if (!is_pool() || in_use_ > 0) return;
+    lock.unlock();
+    delete this;  // the last block of a pool that is gone
+  }
+
+  // Of a pool: its blocks go as soon as nobody uses them.
+  void close() {
+    std::unique_lock lock(whole_.mutex_);
+    release();
+    keeps_ = false;
+    if (in_use_ > 0) return;
+    lock.unlock();
+    delete this;
   }
 
   void release_cached() {
     std::lock_guard lock(mutex_);
     release();
   }
-
   MemoryStats stats() {
     std::lock_guard lock(mutex_);
     return stats_;
@@ -92,64 +115,97 @@ class Cache {
   }
 
  private:
-  // Where accesses out of bounds are to be seen, a block ends where its tensor does.
-  size_t block_size(size_t bytes) const {
-    return device_ == Device::cuda && kCudaIsEmulated ? bytes : class_of(bytes).bytes;
+  struct Block {
+    void* data;
+    size_t size;
+  };
+
+  bool is_pool() const { return &whole_ != this; }
+  void count_in(size_t size) {
+    MemoryStats& stats = whole_.stats_;
+    stats.current_bytes += int64_t(size);
+    stats.peak_bytes = std::max(stats.peak_bytes, stats.current_bytes);
   }
 
-  void* ask(size_t bytes) {
-    return dispatch(device_, [&](auto device) { return request_memory(device, bytes); });
+  // The last block of that size. (Only under emulation has a class several.)
+  void* take(std::vector<Block>& free, size_t size) {
+    for (size_t i = free.size(); i-- > 0;) {
+      if (free[i].size != size) continue;
+      void* const p = free[i].data;
+      free.erase(free.begin() + std::ptrdiff_t(i));
+      return p;
+    }
+    return nullptr;
   }
-  void give_back(void* p) {
-    dispatch(device_, [&](auto device) { return_memory(device, p); });
+
+  void* ask(size_t size) {
+    return dispatch(device_, [&](auto device) { return request_memory(device, size); });
+  }
+  void give_back(Block b) {
+    dispatch(device_, [&](auto device) { return_memory(device, b.data); });
+    if (is_pool()) whole_.stats_.current_bytes -= int64_t(b.size);
   }
 
   void release() {
-    for (std::vector<void*>& free : free_) {
-      for (void* p : free) give_back(p);
+    for (std::vector<Block>& free : free_) {
+      for (const Block& b : free) give_back(b);
       free.clear();
     }
-    stats_.cached_bytes = 0;
+    if (!is_pool()) stats_.cached_bytes = 0;
   }
 
-  void* request(size_t bytes) {
-    ++stats_.system_requests;
-    void* p = ask(bytes);
-    if (!p && stats_.cached_bytes > 0) {  // the free blocks may be what is missing
-      release();
-      p = ask(bytes);
+  void* request(size_t size) {
+    MemoryStats& stats = whole_.stats_;
+    ++stats.system_requests;
+    void* p = ask(size);
+    if (!p && stats.cached_bytes > 0) {  // the free blocks may be what is missing
+      whole_.release();
+      p = ask(size);
     }
     if (!p)
-      fail("out of memory on ", device_, ": ", bytes, " bytes were asked for; ", stats_.current_bytes, " are in use, ",
+      fail("out of memory on ", device_, ": ", size, " bytes were asked for; ", stats.current_bytes, " are in use, ",
            dispatch(device_, [](auto device) { return free_memory(device); }), " are free");
     return p;
   }
 
   const Device device_;
-  std::mutex mutex_;
-  std::vector<void*> free_[512];
-  MemoryStats stats_ = {};
+  MemoryCache& whole_;  // of the device
+  bool keeps_;
+  int64_t in_use_ = 0;
+  std::vector<Block> free_[512];
+  std::mutex mutex_;        // of the device and its pools
+  MemoryStats stats_ = {};  // the same
 };
 
-Cache& cache(Device device) {
+namespace {
+
+MemoryCache& cache(Device device) {
   // Never destroyed: tensors may outlive every static.
-  static Cache* const host = new Cache(Device::cpu);
-  static Cache* const cuda = new Cache(Device::cuda);
+  static MemoryCache* const host = new MemoryCache(Device::cpu);
+  static MemoryCache* const cuda = new MemoryCache(Device::cuda);
   return device == Device::cpu ? *host : *cuda;
 }
+thread_local MemoryCache* pool_in_use = nullptr;
 
 }  // namespace
 
-void* allocate(Device device, size_t bytes) {
-  if (bytes == 0) return nullptr;
+Memory allocate(Device device, size_t bytes) {
+  if (bytes == 0) return {};
   check(bytes < size_t{1} << 48, "out of memory: a tensor of ", bytes, " bytes was asked for");
-  void* p = cache(device).allocate(bytes);
-  if (poison) dispatch(device, [&](auto d) { fill_bytes(d, 0xFF, p, bytes); });
-  return p;
+  MemoryCache& from = pool_in_use && pool_in_use->device() == device ? *pool_in_use : cache(device);
+  const Memory m = {from.allocate(bytes), bytes, &from};
+  if (poison) dispatch(device, [&](auto d) { fill_bytes(d, 0xFF, m.data, bytes); });
+  return m;
 }
-void deallocate(Device device, void* memory, size_t bytes) {
-  if (memory) cache(device).deallocate(memory, bytes);
+void deallocate(const Memory& m) {
+  if (m.data) m.cache->deallocate(m.data, m.bytes);
 }
+
+MemoryPool::MemoryPool(Device device) : cache_(new MemoryCache(device, cache(device))) {}
+MemoryPool::~MemoryPool() { cache_->close(); }
+Device MemoryPool::device() const { return cache_->device(); }
+MemoryPool::Use::Use(const MemoryPool& pool) : before_(std::exchange(pool_in_use, pool.cache_)) {}
+MemoryPool::Use::~Use() { pool_in_use = before_; }
 
 MemoryStats memory_stats(Device device) { return cache(device).stats(); }
 void reset_peak_memory(Device device) { cache(device).reset_peak(); }

@@ -22,8 +22,41 @@ void release_cached_memory(Device device = Device::cpu);
 void poison_new_memory(bool on);
 bool memory_is_poisoned();
 
-// The library's own way in: `bytes` of uninitialised memory, and back. allocate(0) is a null pointer.
-void* allocate(Device device, size_t bytes);
-void deallocate(Device device, void* memory, size_t bytes);
+// The library's own way in: `bytes` of uninitialised memory, and back to the cache it came from. allocate(0) is a null
+// pointer.
+class MemoryCache;
+struct Memory {
+  void* data = nullptr;
+  size_t bytes = 0;
+  MemoryCache* cache = nullptr;
+};
+Memory allocate(Device device, size_t bytes);
+void deallocate(const Memory& memory);
+
+// Blocks that stay where they are, whoever uses them in turn, until the pool is gone and so are its tensors: for work
+// that is written down and done again (tensor/graph.h). All of them count as in use.
+class MemoryPool {
+ public:
+  explicit MemoryPool(Device device);
+  ~MemoryPool();
+  MemoryPool(const MemoryPool&) = delete;
+  MemoryPool& operator=(const MemoryPool&) = delete;
+  Device device() const;
+
+  // While one lives, this thread's tensors on the pool's device come out of the pool.
+  class Use {
+   public:
+    explicit Use(const MemoryPool& pool);
+    ~Use();
+    Use(const Use&) = delete;
+    Use& operator=(const Use&) = delete;
+
+   private:
+    MemoryCache* before_;
+  };
+
+ private:
+  MemoryCache* cache_;
+};
 
 }  // namespace rondo

@@ -2,7 +2,8 @@
 // everybody includes, reads this list once for each. (In brackets: the base name of the file in tensor/cpu and cuda.)
 // Arguments were checked by the op; outputs are allocated, of the right shape and dtype, and hold garbage unless it
 // says "adds". Float tensors are all f32 or all f64 within one call, or, where it says "activations", these are bf16
-// and the others f32.
+// and the others f32. Tokens and labels were checked where they are on the CPU; a GPU's kernel makes the row of one
+// that is outside NaN.
 //
 // Rules for a kernel: sums over fixed chunks (the same bits for any number of threads), rows centred before squares,
 // the maximum before exponentials, no atomics on floats, empty tensors allowed.
@@ -85,8 +86,6 @@ void cross_entropy_backward(Backend, const Tensor& dloss, const Tensor& logits, 
 // ---- embedding (embedding) ----
 void embedding_forward(Backend, const Tensor& weight, const Tensor& tokens, const Tensor& y);
 void embedding_backward(Backend, const Tensor& dy, const Tensor& tokens, const Tensor& dweight);
-// The first token outside 0..n_rows-1, as an index into tokens, or -1.
-int64_t first_token_outside(Backend, const Tensor& tokens, int64_t n_rows, int64_t also_allowed);
 
 // ---- attention (rotary, attention) ----
 void rotary(Backend, const Rotation& how, const Tensor& x, const Tensor& table, const Tensor& y);

@@ -25,7 +25,7 @@ TensorRecord* new_record(const Shape& shape, DType dtype, Buffer* buffer) {
 
 void let_go(Buffer* b) {
   if (b->references.fetch_sub(1, std::memory_order_acq_rel) > 1) return;
-  deallocate(b->device, b->data, b->bytes);
+  deallocate(b->memory);
   buffers.give(b);
 }
 
@@ -35,11 +35,10 @@ Tensor::Tensor(const Shape& shape, DType dtype, Device device) {
   size_t bytes = size_of(dtype);
   for (int64_t d : shape)
     check(!__builtin_mul_overflow(bytes, size_t(d), &bytes), "a tensor of shape ", shape, " is larger than any memory");
-  void* data = allocate(device, bytes);
+  const Memory memory = allocate(device, bytes);
   Buffer* b = buffers.take();
   b->device = device;
-  b->data = data;
-  b->bytes = bytes;
+  b->memory = memory;
   record_ = new_record(shape, dtype, b);
 }
 

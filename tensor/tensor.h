@@ -6,6 +6,7 @@
 #include <utility>
 #include <vector>
 
+#include "tensor/allocator.h"
 #include "tensor/check.h"
 #include "tensor/device.h"
 #include "tensor/dtype.h"
@@ -17,8 +18,7 @@ namespace rondo {
 struct Buffer {
   std::atomic<uint32_t> references = 1;
   Device device = Device::cpu;
-  void* data = nullptr;
-  size_t bytes = 0;
+  Memory memory;
 };
 
 // What a Tensor points to. `tape` and `slot` say where the tape `tape` keeps this tensor's gradient (see
@@ -69,10 +69,10 @@ class Tensor {
     check(device() == Device::cpu, "data: the tensor ", shape(), " is on ", device(),
           "; to(tensor, Device::cpu) gives a copy to read");
     check(dtype_of<T> == dtype(), "data: asked for ", dtype_of<T>, ", but the tensor ", shape(), " is ", dtype());
-    return static_cast<T*>(record_->buffer->data);
+    return static_cast<T*>(record_->buffer->memory.data);
   }
   // Where the elements lie, in the memory of device().
-  void* bytes() const { return record_->buffer->data; }
+  void* bytes() const { return record_->buffer->memory.data; }
   size_t n_bytes() const { return size_t(numel()) * size_of(dtype()); }
 
   // Whether nobody else holds the buffer, so that its owner may write into it.

@@ -14,6 +14,15 @@ inline BlockRecurrentTransformer make(const std::vector<int64_t>& recurrent, DTy
   return BlockRecurrentTransformer(c, g, dtype);
 }
 
+// As small as a model with a recurrent layer can be: two blocks a segment, of two tokens.
+inline BlockRecurrentTransformer make_tiny(uint64_t seed = 7) {
+  BlockRecurrentConfig c;
+  c.num_tokens = 20, c.dim = 8, c.depth = 1, c.dim_head = 4, c.heads = 2;
+  c.max_seq_len = 4, c.block_width = 2, c.num_state_vectors = 3, c.recurrent_layers = {{1}};
+  Generator g{seed, 0, 0};
+  return BlockRecurrentTransformer(c, g);
+}
+
 inline Tensor random_tokens(int64_t n, uint64_t seed, int64_t num_tokens = 20) {
   Generator g{seed, 5, 0};
   std::vector<int64_t> t;

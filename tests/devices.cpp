@@ -44,8 +44,8 @@ std::vector<double> trained(Device device) {
     Gradients grads;
     RecurrentTrainer::Result result = trainer(tokens, labels, carried, g, grads);
     carried = std::move(result.carried);
-    all.push_back(result.loss);
-    all.push_back(adam.step(grads));
+    all.push_back(result.loss());
+    all.push_back(adam.step(grads).item());
   }
   for (const NamedTensor& t : named_tensors(model))
     for (double v : values(t.tensor)) all.push_back(v);

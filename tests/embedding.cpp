@@ -65,13 +65,15 @@ TEST_CASE("embedding: the same bits on any number of threads") {
 
 TEST_CASE("embedding: errors") {
   const Tensor weight = randn({4, 3}, DType::f32);
-  const auto with = [&](std::vector<int64_t> tokens) {
-    const int64_t n = int64_t(tokens.size());
-    return error_of([&] { embedding(weight, tensor<int64_t>(tokens, {n})); });
-  };
-  CHECK(with({0, 3}) == "(no error)");
-  CHECK(with({0, 1, 4}) == "embedding: tokens hold 4 at index 2, but weight (4, 3) has V = 4 rows");
-  CHECK(with({0, -1, 4}) == "embedding: tokens hold -1 at index 1, but weight (4, 3) has V = 4 rows");
+  for (Device device : devices()) {  // tokens that come from the CPU are looked at, wherever the op computes
+    const auto with = [&](std::vector<int64_t> tokens) {
+      const int64_t n = int64_t(tokens.size());
+      return error_of([&] { embedding(to(weight, device), tensor<int64_t>(tokens, {n})); });
+    };
+    CHECK(with({0, 3}) == "(no error)");
+    CHECK(with({0, 1, 4}) == "embedding: tokens hold 4 at index 2, but weight (4, 3) has V = 4 rows");
+    CHECK(with({0, -1, 4}) == "embedding: tokens hold -1 at index 1, but weight (4, 3) has V = 4 rows");
+  }
   CHECK(error_of([&] {
           embedding(Tensor(Shape{0, 3}), tensor<int64_t>({0}, {1}));
         }) == "embedding: weight (0, 3) has no rows, but tokens (1) ask for some");

@@ -126,16 +126,20 @@ TEST_CASE("cross_entropy: the same bits on any number of threads") {
 
 TEST_CASE("cross_entropy: errors") {
   const Tensor x = randn({3, 5}, DType::f32);
-  const auto with = [&](std::vector<int64_t> labels) {
-    const int64_t n = int64_t(labels.size());
-    return error_of([&] { cross_entropy(x, tensor<int64_t>(labels, {n})); });
-  };
-  CHECK(with({0, 4, -100}) == "(no error)");
-  CHECK(with({0, 4, 5}) ==
-        "cross_entropy: labels hold 5 at index 2, but logits (3, 5) have V = 5 classes (-100 is ignored)");
-  CHECK(with({-1, 9, 0}) ==
-        "cross_entropy: labels hold -1 at index 0, but logits (3, 5) have V = 5 classes (-100 is ignored)");
-  CHECK(with({0, 1}) == "cross_entropy: labels have shape (2), but logits (3, 5) ask for (3)");
+  for (Device device : devices()) {  // labels that come from the CPU are looked at, wherever the op computes
+    const auto with = [&](std::vector<int64_t> labels) {
+      const int64_t n = int64_t(labels.size());
+      return error_of([&] { cross_entropy(to(x, device), tensor<int64_t>(labels, {n})); });
+    };
+    CHECK(with({0, 4, -100}) == "(no error)");
+    CHECK(with({0, 4, 5}) ==
+          "cross_entropy: labels hold 5 at index 2, but logits (3, 5) have V = 5 classes (-100 is ignored)");
+    CHECK(with({-1, 9, 0}) ==
+          "cross_entropy: labels hold -1 at index 0, but logits (3, 5) have V = 5 classes (-100 is ignored)");
+  }
+  CHECK(error_of([&] {
+          cross_entropy(x, tensor<int64_t>({0, 1}, {2}));
+        }) == "cross_entropy: labels have shape (2), but logits (3, 5) ask for (3)");
   CHECK(error_of([&] { cross_entropy(x, Tensor({3}, DType::i32)); }) ==
         "cross_entropy: labels is i32, but indices are i64");
   CHECK(error_of([&] { cross_entropy(x, {}); }) == "cross_entropy: labels is missing");

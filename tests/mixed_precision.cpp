@@ -193,7 +193,7 @@ TEST_CASE("mixed precision: the model's loss and gradients are those of f32, rou
     CHECK(result.carried.states[0].dtype() == DType::f32);
     std::vector<NamedTensor> all = parameters(model);
     for (NamedTensor& p : all) p.tensor = grads.find(p.tensor);
-    return std::pair{result.loss, all};
+    return std::pair{result.loss(), all};
   };
   const auto [loss, exact] = trained(DType::f32, Device::cpu);
   for (const Device device : devices()) {

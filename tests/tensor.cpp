@@ -108,6 +108,34 @@ TEST_CASE("allocator: every size fits its block") {
   }
 }
 
+TEST_CASE("allocator: a pool's blocks stay where they are, and serve nobody else") {
+  Tensor kept;
+  const int64_t before = memory_stats().current_bytes;
+  {
+    const MemoryPool pool(Device::cpu);
+    const void* first;
+    {
+      const MemoryPool::Use use(pool);
+      first = Tensor({100}).bytes();
+      CHECK(Tensor({100}).bytes() == first);  // done with, and used again
+      kept = zeros({100});
+    }
+    CHECK(kept.bytes() == first);
+    CHECK(memory_stats().current_bytes == before + 448);
+    const Tensor other({100});
+    CHECK(other.bytes() != first);
+    kept = Tensor();
+    CHECK(Tensor({100}).bytes() != first);
+    CHECK(memory_stats().current_bytes == before + 448 * 2);  // the pool's block counts as used
+    const MemoryPool::Use use(pool);
+    kept = full({100}, 3);
+    CHECK(kept.bytes() == first);
+  }
+  CHECK(kept.to_vector<float>() == std::vector<float>(100, 3));  // outlives its pool
+  kept = Tensor();
+  CHECK(memory_stats().current_bytes == before);
+}
+
 TEST_CASE("allocator: new memory is poisoned in tests") { CHECK(std::isnan(Tensor({3}).to_vector<float>()[2])); }
 
 TEST_CASE("tensor: many threads make and share tensors") {

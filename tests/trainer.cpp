@@ -1,5 +1,5 @@
 // Training over segments: gradients add up over tapes, dropouts, labels.
-#include "models/block_recurrent/trainer.h"
+#include "models/block_recurrent/training_step.h"
 
 #include <sys/resource.h>
 
@@ -57,7 +57,7 @@ TEST_CASE("trainer: the loss is the mean over segments; gradients are those of t
     carried = detach(out.carried);
     tape.backward(l, 1.0 / 3, by_hand);
   }
-  CHECK(r.loss == doctest::Approx(loss).epsilon(1e-14));
+  CHECK(r.loss() == doctest::Approx(loss).epsilon(1e-14));
   for (const NamedTensor& p : parameters(f.model))
     CHECK_MESSAGE(max_abs_diff(grads[p.tensor], by_hand[p.tensor]) < 1e-15, p.name);
   CHECK(max_abs_diff(r.carried.states[0], carried.states[0]) == 0);
@@ -66,9 +66,9 @@ TEST_CASE("trainer: the loss is the mean over segments; gradients are those of t
 TEST_CASE("trainer: dropped memories and states") {
   Fixture f;
   Gradients grads;
-  const double kept = RecurrentTrainer{f.model}(f.tokens, f.labels, {}, f.g, grads).loss;
-  const double no_memory = RecurrentTrainer{f.model, 1, 0}(f.tokens, f.labels, {}, f.g, grads).loss;
-  const double no_state = RecurrentTrainer{f.model, 0, 1}(f.tokens, f.labels, {}, f.g, grads).loss;
+  const double kept = RecurrentTrainer{f.model}(f.tokens, f.labels, {}, f.g, grads).loss();
+  const double no_memory = RecurrentTrainer{f.model, 1, 0}(f.tokens, f.labels, {}, f.g, grads).loss();
+  const double no_state = RecurrentTrainer{f.model, 0, 1}(f.tokens, f.labels, {}, f.g, grads).loss();
   CHECK(std::abs(kept - no_memory) > 1e-6);
   CHECK(std::abs(kept - no_state) > 1e-9);
   CHECK(std::abs(no_memory - no_state) > 1e-9);
@@ -102,7 +102,7 @@ TEST_CASE("trainer: a model learns a repeated text") {
   double loss = 0;
   for (int step = 0; step < 60; ++step) {
     grads.clear();
-    loss = trainer(tokens, labels, {}, f.g, grads).loss;
+    loss = trainer(tokens, labels, {}, f.g, grads).loss();
     adam.step(grads);
   }
   CHECK(loss < 0.1);
@@ -126,12 +126,8 @@ TEST_CASE("trainer: a warm training step asks for no memory, neither malloc nor 
   for (int i = 0; i < 4 * 129; ++i) text.push_back(g.below(256));
   const std::pair<Tensor, Tensor> batch = inputs_and_labels(tensor(text, {4, 129}));
   Adam adam(parameters(model), {.learning_rate = 1e-3, .clip_grad_norm = 0.5});
-  Gradients grads;
-  const auto step = [&] {
-    grads.clear();
-    RecurrentTrainer{.model = model}(batch.first, batch.second, {}, g, grads);
-    adam.step(grads);
-  };
+  TrainingStep train({model}, adam);
+  const auto step = [&] { train(batch.first, batch.second, {}, g); };
   const int threads_before = num_threads();
   for (const auto& [threads, dtype] : {std::pair{1, DType::f32}, {2, DType::f32}, {1, DType::bf16}, {2, DType::bf16}}) {
     CAPTURE(threads);

@@ -168,14 +168,18 @@ cublasStatus_t cublasLtMatmul(cublasLtHandle_t, cublasLtMatmulDesc_t p, const vo
     emulation::check_pointer(pointer, emulation::Where::current());
     if (reinterpret_cast<uintptr_t>(pointer) % kAlignment) return CUBLAS_STATUS_INVALID_VALUE;
   }
-  const bool backwards = algorithm->data[1] && ++calls % 2, rounded_parts = algorithm->data[2];
-  emulation::Devices open;
+  const bool in_place = algorithm->data[1], rounded_parts = algorithm->data[2];
   const auto run = [&]<class X, class Y>(X, Y) {
     using T = computed_t<X>;
     T one, keep;
     std::memcpy(&one, alpha, sizeof one), std::memcpy(&keep, beta, sizeof keep);
-    multiply(*p, one, static_cast<const X*>(a), *la, static_cast<const X*>(b), *lb, keep, static_cast<Y*>(d), *lc,
-             backwards, rounded_parts);
+    const void* const pointers[] = {a, b, d, workspace};
+    emulation::submit(emulation::Where::current(), pointers, sizeof pointers,
+                      [=, p = *p, la = *la, lb = *lb, lc = *lc] {
+                        emulation::Devices open;
+                        multiply(p, one, static_cast<const X*>(a), la, static_cast<const X*>(b), lb, keep,
+                                 static_cast<Y*>(d), lc, in_place && ++calls % 2, rounded_parts);
+                      });
   };
   if (la->type == CUDA_R_64F) run(double(), double());
   if (la->type == CUDA_R_32F) run(float(), float());

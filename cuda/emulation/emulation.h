@@ -1,7 +1,8 @@
 // CUDA on the host, for tests. Every thread of a block is a fiber of one OS thread; it runs until a barrier or a
 // warp-wide instruction, then another goes on: the lowest, the highest or a random one that can
 // (EMULATION_ORDER=forward|reverse|random:SEED). What it reports: barriers not all threads reach, lanes missing from a
-// warp instruction, shared memory larger than launched, host pointers as arguments. Fresh memory is NaN. Built with
+// warp instruction, shared memory larger than launched, host pointers as arguments; in a captured graph, copies from or
+// to the host, and memory that is gone when it is done again. Fresh memory is NaN. Built with
 // -fsanitize=address: accesses out of bounds; =thread: accesses no barrier orders.
 #pragma once
 #include <bit>
@@ -11,6 +12,7 @@
 #include <functional>
 #include <limits>
 #include <stdexcept>
+#include <tuple>
 #include <type_traits>
 
 #define __global__
@@ -47,7 +49,12 @@ inline uint3 threadIdx, blockIdx;
 inline dim3 blockDim, gridDim;
 inline constexpr int warpSize = 32;
 
-enum cudaError_t { cudaSuccess = 0, cudaErrorMemoryAllocation = 2 };
+enum cudaError_t {
+  cudaSuccess = 0,
+  cudaErrorMemoryAllocation = 2,
+  cudaErrorIllegalState = 401,
+  cudaErrorStreamCaptureUnsupported = 900
+};
 enum cudaMemcpyKind {
   cudaMemcpyHostToHost,
   cudaMemcpyHostToDevice,
@@ -69,10 +76,23 @@ inline cudaError_t cudaMemcpy(void* to, const void* from, size_t bytes, cudaMemc
   return cudaMemcpyAsync(to, from, bytes, kind);
 }
 inline cudaError_t cudaMemset(void* p, int byte, size_t bytes) { return cudaMemsetAsync(p, byte, bytes); }
-inline cudaError_t cudaStreamSynchronize(cudaStream_t) { return cudaSuccess; }
-inline cudaError_t cudaDeviceSynchronize() { return cudaSuccess; }
+cudaError_t cudaStreamSynchronize(cudaStream_t);
+inline cudaError_t cudaDeviceSynchronize() { return cudaStreamSynchronize(nullptr); }
 inline cudaError_t cudaGetLastError() { return cudaSuccess; }
 inline const char* cudaGetErrorString(cudaError_t) { return "emulated"; }
+
+namespace emulation {
+struct Graph;
+}
+using cudaGraph_t = emulation::Graph*;
+using cudaGraphExec_t = emulation::Graph*;
+enum cudaStreamCaptureMode { cudaStreamCaptureModeRelaxed = 2 };
+cudaError_t cudaStreamBeginCapture(cudaStream_t, cudaStreamCaptureMode);
+cudaError_t cudaStreamEndCapture(cudaStream_t, cudaGraph_t* graph);
+cudaError_t cudaGraphInstantiate(cudaGraphExec_t* ready, cudaGraph_t graph, unsigned long long flags);
+cudaError_t cudaGraphLaunch(cudaGraphExec_t graph, cudaStream_t);
+cudaError_t cudaGraphDestroy(cudaGraph_t graph);
+cudaError_t cudaGraphExecDestroy(cudaGraphExec_t graph);
 
 namespace emulation {
 struct Where {  // std::source_location, which clang 14 lacks
@@ -106,6 +126,10 @@ void copy_commit();
 bool copy_next(int pending, Copy& copy);  // the next one that copy_wait must carry out
 int lane();
 void limit_memory(size_t bytes);  // of all cudaMalloc together
+// Does the work, or writes it down where a graph is being captured. Whatever points to device memory in the bytes of
+// its arguments must still be there when the graph does it.
+void submit(Where where, const void* arguments, size_t bytes, std::function<void()> work);
+int64_t submitted();  // by the host so far: launches, copies, fills, products, whole graphs
 struct Devices {
   Devices();
   ~Devices();
@@ -129,7 +153,9 @@ void launch(Launch l, void (*kernel)(P...), const A&... args) {
     if constexpr (std::is_pointer_v<std::decay_t<decltype(x)>>) emulation::check_pointer(x, l.where);
   };
   (check(args), ...);
-  emulation::run(l.grid, l.block, l.shared, l.where, [&] { kernel(P(args)...); });
+  const std::tuple<P...> given{P(args)...};
+  emulation::submit(l.where, &given, sizeof given,
+                    [=] { emulation::run(l.grid, l.block, l.shared, l.where, [&] { std::apply(kernel, given); }); });
 }
 template <class T>
 T& shared(emulation::Where w = emulation::Where::current()) {

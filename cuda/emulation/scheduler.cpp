@@ -1,11 +1,10 @@
-// The scheduler behind emulation.h. Compiled without -fsanitize=thread (EMULATION_TSAN says that the rest has it): its
-// own accesses are no races.
+// The scheduler behind emulation.h; memory and graphs are in device.cpp. Compiled without -fsanitize=thread
+// (EMULATION_TSAN says that the rest has it): its own accesses are no races.
 #include "cuda/emulation/emulation.h"
 
 #include <sys/mman.h>
 #include <algorithm>
 #include <cstdlib>
-#include <map>
 #include <memory>
 #include <numeric>
 #include <random>
@@ -282,27 +281,7 @@ void together(const char* what, unsigned mask, Operands& mine, Where where, Do c
   }
   yield();
 }
-
-std::map<const char*, size_t> device_memory;
-size_t memory_limit = size_t{1} << 40, memory_used = 0;
-int open_devices = 0;
-void set_access([[maybe_unused]] bool allowed) {
-#ifdef __SANITIZE_ADDRESS__
-  for (auto [p, n] : device_memory)
-    if (allowed)
-      ASAN_UNPOISON_MEMORY_REGION(p, n);
-    else
-      ASAN_POISON_MEMORY_REGION(p, n);
-#endif
-}
 }  // namespace
-
-Devices::Devices() {
-  if (!open_devices++) set_access(true);
-}
-Devices::~Devices() {
-  if (!--open_devices) set_access(false);
-}
 
 void run(dim3 grid, dim3 block, size_t shared, Where where, const std::function<void()>& thread) {
   unsigned threads = block.x * block.y * block.z, blocks = grid.x * grid.y * grid.z;
@@ -489,49 +468,4 @@ bool copy_next(int pending, Copy& copy) {
   copy = f.copies[f.copied++];
   return true;
 }
-
-void check_pointer(const void* p, Where where) {
-  auto after = device_memory.upper_bound(static_cast<const char*>(p));
-  if (!p || (after != device_memory.begin() &&
-             static_cast<const char*>(p) <= std::prev(after)->first + std::prev(after)->second))
-    return;
-  throw Error(text(where) + ": an argument points to host memory");
-}
-
-void limit_memory(size_t bytes) { memory_limit = bytes; }
 }  // namespace emulation
-
-cudaError_t cudaMemGetInfo(size_t* free, size_t* total) {
-  *total = emulation::memory_limit;
-  *free = *total - std::min(*total, emulation::memory_used);
-  return cudaSuccess;
-}
-cudaError_t cudaMalloc(void** p, size_t bytes) {
-  size_t free, total;
-  cudaMemGetInfo(&free, &total);
-  if (bytes > free) return cudaErrorMemoryAllocation;
-  if (posix_memalign(p, 256, bytes ? bytes : 1)) return cudaErrorMemoryAllocation;
-  std::memset(*p, 0xff, bytes);
-  emulation::device_memory[static_cast<char*>(*p)] = bytes;
-  emulation::memory_used += bytes;
-  if (!emulation::open_devices) ASAN_POISON_MEMORY_REGION(*p, bytes);
-  return cudaSuccess;
-}
-cudaError_t cudaFree(void* p) {
-  const auto block = emulation::device_memory.find(static_cast<char*>(p));
-  emulation::memory_used -= block->second;
-  ASAN_UNPOISON_MEMORY_REGION(p, block->second);
-  emulation::device_memory.erase(block);
-  std::free(p);
-  return cudaSuccess;
-}
-cudaError_t cudaMemcpyAsync(void* to, const void* from, size_t bytes, cudaMemcpyKind, cudaStream_t) {
-  emulation::Devices open;
-  std::memcpy(to, from, bytes);
-  return cudaSuccess;
-}
-cudaError_t cudaMemsetAsync(void* p, int byte, size_t bytes, cudaStream_t) {
-  emulation::Devices open;
-  std::memset(p, byte, bytes);
-  return cudaSuccess;
-}

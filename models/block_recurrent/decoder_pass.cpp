@@ -106,7 +106,7 @@ Tensor Decoder::advance(std::span<const int64_t> counts, const Tensor& tokens, b
   };
 
   const Tensor host = to(tokens, Device::cpu);
-  Tensor x = model_->token_emb(to(tokens, model_->device()));  // (n, d)
+  Tensor x = model_->token_emb(host);  // (n, d)
   for (size_t i = 0; i < model_->layers.size(); ++i) {
     const AttentionBlock& a = model_->layers[i].attention;
     const auto& state = a.state_container;

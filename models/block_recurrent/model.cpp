@@ -85,7 +85,7 @@ BlockRecurrentTransformer::Hidden BlockRecurrentTransformer::hidden(const Tensor
   check(tokens.rank() == 2 && tokens.dim(1) >= 1 && tokens.dim(1) <= config.max_seq_len, "model: tokens have shape ",
         tokens.shape(), ", but must be [batch, 1 to max_seq_len = ", config.max_seq_len, "]");
   check_carried(config, tokens.dim(0), carried);
-  Hidden result{token_emb(rondo::to(tokens, device())), {}};
+  Hidden result{token_emb(tokens), {}};
   size_t state = 0;
   for (size_t i = 0; i < layers.size(); ++i) {
     const AttentionBlock& attention = layers[i].attention;

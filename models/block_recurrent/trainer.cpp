@@ -2,6 +2,9 @@
 
 #include <algorithm>
 
+#include "tensor/dispatch.h"
+#include "tensor/kernels.h"
+
 namespace rondo {
 
 std::pair<Tensor, Tensor> inputs_and_labels(const Tensor& tokens) {
@@ -11,24 +14,39 @@ std::pair<Tensor, Tensor> inputs_and_labels(const Tensor& tokens) {
   return {narrow(tokens, 1, 0, n), narrow(tokens, 1, 1, n)};
 }
 
-RecurrentTrainer::Result RecurrentTrainer::operator()(const Tensor& all_tokens, const Tensor& all_labels,
-                                                      const Carried& carried, Generator& g, Gradients& grads) const {
-  const Tensor tokens = to(all_tokens, model.device()), labels = to(all_labels, model.device());
+double RecurrentTrainer::Result::loss() const {
+  const Tensor here = to(to(losses, Device::cpu), DType::f64);
+  double sum = 0;
+  for (int64_t i = 0; i < here.numel(); ++i) sum += here.data<double>()[i] / double(here.numel());
+  return sum;
+}
+
+RecurrentTrainer::Drops RecurrentTrainer::draw(const Tensor& tokens, const Tensor& labels, Generator& g) const {
   check(tokens.rank() == 2 && tokens.numel() > 0 && tokens.shape() == labels.shape(), "trainer: tokens have shape ",
         tokens.shape(), " and labels ", labels.shape(), ", but both must be [batch, tokens]");
-  const int64_t N = model.config.max_seq_len, n = tokens.dim(1), segments = (n + N - 1) / N;
-  Result result{0, carried};
+  const int64_t N = model.config.max_seq_len, segments = (tokens.dim(1) + N - 1) / N;
+  Drops drops;
   for (int64_t s = 0; s < segments; ++s) {
     // Both are drawn in every segment, so that one probability does not change the other's draws.
-    const bool drop_memories = g.uniform() < xl_memories_dropout, drop_states = g.uniform() < state_dropout;
-    if (drop_memories) result.carried.memories.clear();
-    if (drop_states) result.carried.states.clear();
+    const bool memories = g.uniform() < xl_memories_dropout, states = g.uniform() < state_dropout;
+    drops.push_back({memories, states});
+  }
+  return drops;
+}
+
+RecurrentTrainer::Result RecurrentTrainer::run(const Tensor& tokens, const Tensor& labels, const Carried& carried,
+                                               const Drops& drops, Gradients& grads) const {
+  const int64_t N = model.config.max_seq_len, n = tokens.dim(1), segments = int64_t(drops.size());
+  Result result{Tensor({segments}, model.dtype, model.device()), carried};
+  for (int64_t s = 0; s < segments; ++s) {
+    if (drops[size_t(s)].memories) result.carried.memories.clear();
+    if (drops[size_t(s)].states) result.carried.states.clear();
 
     const int64_t start = s * N, length = std::min(N, n - start);
     Tape tape(tape_options);
     BlockRecurrentTransformer::Result out = model(narrow(tokens, 1, start, length), result.carried, true);
     const Tensor loss = cross_entropy(out.logits, narrow(labels, 1, start, length), model.config.ignore_index);
-    result.loss += loss.item() / double(segments);
+    dispatch(loss.device(), [&](auto d) { copy_rows(d, loss, {0, 1}, result.losses, {s, 1}, 1, 1); });
     result.carried = detach(out.carried);
     out = {};  // let go of the logits before the gradients need room
     tape.backward(loss, 1 / double(segments), grads);

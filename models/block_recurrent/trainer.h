@@ -12,14 +12,26 @@ struct RecurrentTrainer {
   TapeOptions tape_options = {};
 
   struct Result {
-    double loss;      // mean over segments of the mean over their labels, in nats
-    Carried carried;  // after the last segment, detached
+    Tensor losses;        // [m], of each segment the mean over its labels, in nats; on the model's device
+    Carried carried;      // after the last segment, detached
+    double loss() const;  // their mean; reads them, which makes the host wait for a GPU
   };
   // tokens [B, m*N] i64 and labels of the same shape, on any device, m >= 1 segments of N = max_seq_len (the last may
   // be shorter). Each segment's tape is played, into grads, before the next segment's forward pass: only one segment is
   // alive at a time. g decides the dropouts.
   Result operator()(const Tensor& tokens, const Tensor& labels, const Carried& carried, Generator& g,
-                    Gradients& grads) const;
+                    Gradients& grads) const {
+    return run(tokens, labels, carried, draw(tokens, labels, g), grads);
+  }
+
+  // Its two halves. What each of the m segments starts without, then the work itself.
+  struct Drop {
+    bool memories, states;
+  };
+  using Drops = std::vector<Drop, PoolAllocator<Drop>>;
+  Drops draw(const Tensor& tokens, const Tensor& labels, Generator& g) const;
+  Result run(const Tensor& tokens, const Tensor& labels, const Carried& carried, const Drops& drops,
+             Gradients& grads) const;
 };
 
 // [B, n + 1] -> inputs [B, n] and the tokens that follow them [B, n].

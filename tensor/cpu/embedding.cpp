@@ -38,16 +38,4 @@ void embedding_backward(Cpu, const Tensor& dy, const Tensor& tokens, const Tenso
   });
 }
 
-int64_t first_token_outside(Cpu, const Tensor& tokens, int64_t n_rows, int64_t also_allowed) {
-  const int64_t n = tokens.numel();
-  const int64_t* token = tokens.data<int64_t>();
-  const auto outside = [=](int64_t t) { return ((t < 0) | (t >= n_rows)) & (t != also_allowed); };
-  bool any = false;  // without a way out, the loop is vectorised
-  for (int64_t i = 0; i < n; ++i) any |= outside(token[i]);
-  if (!any) return -1;
-  int64_t i = 0;
-  while (!outside(token[i])) ++i;
-  return i;
-}
-
 }  // namespace rondo

@@ -186,10 +186,31 @@ TEST_CASE("cuda embedding") {
                    embedding_backward(device, in[2], in[1], out[1]);
                  });
     }
-  const Tensor tokens = to(tensor<int64_t>({3, -1, 11, 5}, {4}), Device::cuda);
-  CHECK(first_token_outside(Cuda{}, tokens, 12, -1) == -1);
-  CHECK(first_token_outside(Cuda{}, tokens, 11, -1) == 2);
-  CHECK(first_token_outside(Cuda{}, tokens, 11, 0) == 1);
+}
+
+// Nobody looks at what is on a GPU already: a token that is none makes its row NaN, and a label the loss.
+TEST_CASE("cuda tokens and labels that are none") {
+  const Tensor tokens = to(tensor<int64_t>({3, -1, 4, 0}, {4}), Device::cuda), x = randn({4, 2});
+  const Tensor y({4, 2}, DType::f64, Device::cuda), dweight = empty_like(y);
+  embedding_forward(Cuda{}, to(x, Device::cuda), tokens, y);
+  embedding_backward(Cuda{}, to(x, Device::cuda), tokens, dweight);
+  const std::vector<double> given = values(x), found = values(to(y, Device::cpu)),
+                            sums = values(to(dweight, Device::cpu));
+  for (size_t i = 0; i < 8; ++i) {
+    const size_t row = i / 2;
+    CHECK((row == 1 || row == 2 ? std::isnan(found[i]) : found[i] == given[(row == 0 ? 3 : 0) * 2 + i % 2]));
+    CHECK(sums[i] == (row == 3 ? given[i % 2] : row == 0 ? given[6 + i % 2] : 0));
+  }
+  for (int64_t wrong : {-1, 2}) {
+    const Tensor labels = to(tensor<int64_t>({1, wrong, -100, 0}, {4}), Device::cuda), logits = to(x, Device::cuda);
+    const Tensor loss({}, DType::f64, Device::cuda), lse({4}, DType::f64, Device::cuda), dlogits = empty_like(y);
+    const Tensor count({}, DType::i64, Device::cuda);
+    cross_entropy_forward(Cuda{}, logits, labels, -100, loss, lse, count);
+    cross_entropy_backward(Cuda{}, full({}, 1, DType::f64, Device::cuda), logits, labels, -100, lse, count, dlogits);
+    CHECK(std::isnan(loss.item()));
+    const std::vector<double> gradient = values(to(dlogits, Device::cpu));
+    for (size_t i = 0; i < 8; ++i) CHECK(std::isnan(gradient[i]) == (i / 2 == 1));
+  }
 }
 
 TEST_CASE("cuda gates and rotary") {

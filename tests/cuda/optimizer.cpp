@@ -51,6 +51,7 @@ TEST_CASE("cuda clip_factor") {
       const auto run = [&](auto device, const List& in, const List& out) { clip(device, in, max_norm, out); };
       check_same("clip_factor", grads, numbers, tolerance_of(d), run);
       check_same("clip_factor, no elements", {like({0}, d)}, numbers, tolerance_of(d), run);
+      if (max_norm != 0.5) continue;
       for (double wrong : {double(INFINITY), double(NAN)}) {
         List one_wrong = grads;
         one_wrong[6] = clone(grads[6]);

@@ -1,28 +1,13 @@
 // What happens when a device's memory is full: on the emulation, whose memory can be made small.
-#include "cuda/emulation/emulation.h"
-
 #include "apps/checkpoint.h"
 #include "apps/training.h"
 #include "nn/file.h"
 #include "tensor/allocator.h"
+#include "tests/cuda/limit.h"
 #include "tests/temporary.h"
 #include "tests/testing.h"
 
 namespace rondo::testing {
-namespace {
-
-// So many bytes more of device memory, for a while. (cuBLAS's workspace, once there, stays and is no tensor.)
-struct Limit {
-  explicit Limit(size_t bytes) {
-    size_t free, total;
-    cudaMemGetInfo(&free, &total);
-    emulation::limit_memory(total - free + bytes);
-  }
-  ~Limit() { emulation::limit_memory(size_t{1} << 40); }
-};
-
-}  // namespace
-
 TEST_CASE("out of memory: how much was asked for, is in use and free") {
   const int64_t before = memory_stats(Device::cuda).current_bytes;
   REQUIRE(before == 0);

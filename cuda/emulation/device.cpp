@@ -1,0 +1,177 @@
+// The device behind emulation.h: its memory, copies, and graphs of work that is written down. Compiled as scheduler.cpp
+// is.
+#include <algorithm>
+#include <cstdlib>
+#include <map>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "cuda/emulation/emulation.h"
+#ifdef __SANITIZE_ADDRESS__
+#include <sanitizer/asan_interface.h>
+#else
+#define ASAN_POISON_MEMORY_REGION(p, n) (void(p), void(n))
+#define ASAN_UNPOISON_MEMORY_REGION(p, n) (void(p), void(n))
+#endif
+
+namespace emulation {
+
+// What a graph does again, and the memory it needs for that.
+struct Node {
+  Where where;
+  std::vector<std::pair<const char*, uint64_t>> blocks;  // where each begins, and its serial number
+  std::function<void()> work;
+};
+struct Graph {
+  std::vector<Node> nodes;
+};
+
+namespace {
+
+struct Block {
+  size_t bytes;
+  uint64_t serial;  // no two have the same
+};
+std::map<const char*, Block> device_memory;
+uint64_t next_serial = 0;
+size_t memory_limit = size_t{1} << 40, memory_used = 0;
+int open_devices = 0;
+Graph* captured = nullptr;  // what is being written down
+int64_t n_submitted = 0;
+
+void set_access([[maybe_unused]] bool allowed) {
+#ifdef __SANITIZE_ADDRESS__
+  for (const auto& [p, block] : device_memory)
+    if (allowed)
+      ASAN_UNPOISON_MEMORY_REGION(p, block.bytes);
+    else
+      ASAN_POISON_MEMORY_REGION(p, block.bytes);
+#endif
+}
+
+// The block that p points into (or right behind), or the end.
+auto block_of(const void* p) {
+  const auto after = device_memory.upper_bound(static_cast<const char*>(p));
+  if (!p || after == device_memory.begin()) return device_memory.end();
+  const auto block = std::prev(after);
+  return static_cast<const char*>(p) <= block->first + block->second.bytes ? block : device_memory.end();
+}
+bool on_device(const void* p) { return block_of(p) != device_memory.end(); }
+
+void replay(const Graph& graph) {
+  for (const Node& node : graph.nodes) {
+    for (const auto& [begin, serial] : node.blocks)
+      if (const auto block = device_memory.find(begin); block == device_memory.end() || block->second.serial != serial)
+        throw Error(std::string(node.where.file) + ":" + std::to_string(node.where.line) +
+                    ": a graph uses memory that was freed after it was captured");
+    node.work();
+  }
+}
+
+// A copy or a fill.
+void submit_for(const void* to, const void* from, std::function<void()> work) {
+  const void* const pointers[] = {to, from};
+  if (captured && (!on_device(to) || (from && !on_device(from))))
+    throw Error("a copy from or to the host's memory cannot be captured");
+  submit(Where::current(), pointers, sizeof pointers, std::move(work));
+}
+
+}  // namespace
+
+Devices::Devices() {
+  if (!open_devices++) set_access(true);
+}
+Devices::~Devices() {
+  if (!--open_devices) set_access(false);
+}
+
+void check_pointer(const void* p, Where where) {
+  if (p && !on_device(p))
+    throw Error(std::string(where.file) + ":" + std::to_string(where.line) + ": an argument points to host memory");
+}
+
+void limit_memory(size_t bytes) { memory_limit = bytes; }
+int64_t submitted() { return n_submitted; }
+
+void submit(Where where, const void* arguments, size_t bytes, std::function<void()> work) {
+  ++n_submitted;
+  if (!captured) return work();
+  Node node{where, {}, std::move(work)};
+  for (size_t at = 0; at + sizeof(void*) <= bytes; at += sizeof(void*)) {
+    const void* p;
+    std::memcpy(&p, static_cast<const char*>(arguments) + at, sizeof p);
+    if (const auto block = block_of(p); block != device_memory.end())
+      node.blocks.emplace_back(block->first, block->second.serial);
+  }
+  captured->nodes.push_back(std::move(node));
+}
+
+}  // namespace emulation
+
+using namespace emulation;
+
+cudaError_t cudaMemGetInfo(size_t* free, size_t* total) {
+  *total = memory_limit;
+  *free = *total - std::min(*total, memory_used);
+  return cudaSuccess;
+}
+cudaError_t cudaMalloc(void** p, size_t bytes) {
+  size_t free, total;
+  cudaMemGetInfo(&free, &total);
+  if (bytes > free) return cudaErrorMemoryAllocation;
+  if (posix_memalign(p, 256, bytes ? bytes : 1)) return cudaErrorMemoryAllocation;
+  std::memset(*p, 0xff, bytes);
+  device_memory[static_cast<char*>(*p)] = {bytes, ++next_serial};
+  memory_used += bytes;
+  if (!open_devices) ASAN_POISON_MEMORY_REGION(*p, bytes);
+  return cudaSuccess;
+}
+cudaError_t cudaFree(void* p) {
+  const auto block = device_memory.find(static_cast<char*>(p));
+  memory_used -= block->second.bytes;
+  ASAN_UNPOISON_MEMORY_REGION(p, block->second.bytes);
+  device_memory.erase(block);
+  std::free(p);
+  return cudaSuccess;
+}
+cudaError_t cudaMemcpyAsync(void* to, const void* from, size_t bytes, cudaMemcpyKind, cudaStream_t) {
+  submit_for(to, from, [=] {
+    Devices open;
+    std::memcpy(to, from, bytes);
+  });
+  return cudaSuccess;
+}
+cudaError_t cudaMemsetAsync(void* p, int byte, size_t bytes, cudaStream_t) {
+  submit_for(p, nullptr, [=] {
+    Devices open;
+    std::memset(p, byte, bytes);
+  });
+  return cudaSuccess;
+}
+cudaError_t cudaStreamSynchronize(cudaStream_t) { return captured ? cudaErrorStreamCaptureUnsupported : cudaSuccess; }
+
+cudaError_t cudaStreamBeginCapture(cudaStream_t, cudaStreamCaptureMode) {
+  if (captured) return cudaErrorIllegalState;
+  captured = new Graph;
+  return cudaSuccess;
+}
+cudaError_t cudaStreamEndCapture(cudaStream_t, cudaGraph_t* graph) {
+  *graph = std::exchange(captured, nullptr);
+  return *graph ? cudaSuccess : cudaErrorIllegalState;
+}
+cudaError_t cudaGraphInstantiate(cudaGraphExec_t* ready, cudaGraph_t graph, unsigned long long) {
+  *ready = new Graph(*graph);
+  return cudaSuccess;
+}
+cudaError_t cudaGraphLaunch(cudaGraphExec_t graph, cudaStream_t) {
+  ++n_submitted;
+  if (captured) return cudaErrorStreamCaptureUnsupported;
+  replay(*graph);
+  return cudaSuccess;
+}
+cudaError_t cudaGraphDestroy(cudaGraph_t graph) {
+  delete graph;
+  return cudaSuccess;
+}
+cudaError_t cudaGraphExecDestroy(cudaGraphExec_t graph) { return cudaGraphDestroy(graph); }

@@ -1,0 +1,119 @@
+#include "models/block_recurrent/training_step.h"
+
+#include <algorithm>
+
+namespace rondo {
+
+// What a graph was captured for, and where it finds what comes in.
+struct TrainingStep::Variant {
+  std::vector<int64_t> key;
+  Graph graph = {};
+  Tensor tokens = {}, labels = {};
+  Carried carried = {};
+  Result result = {};
+};
+
+namespace {
+
+// Everything that decides which kernels a step runs: shapes, and what is there of memories and states.
+std::vector<int64_t> key_of(const Tensor& tokens, const Tensor& labels, const Carried& carried,
+                            const RecurrentTrainer::Drops& drops) {
+  std::vector<int64_t> key;
+  const auto add = [&](const Tensor& t) {
+    key.push_back(t ? t.rank() : -1);
+    for (int i = 0; t && i < t.rank(); ++i) key.push_back(t.dim(i));
+  };
+  add(tokens), add(labels);
+  for (const Tensors* some : {&carried.memories, &carried.states}) {
+    key.push_back(int64_t(some->size()));
+    for (const Tensor& t : *some) add(t);
+  }
+  for (const RecurrentTrainer::Drop& d : drops) key.push_back(d.memories + 2 * d.states);
+  return key;
+}
+
+Tensors like(const Tensors& tensors, Device device) {
+  Tensors made;
+  for (const Tensor& t : tensors) made.push_back(t ? Tensor(t.shape(), t.dtype(), device) : t);
+  return made;
+}
+void assign(const Tensors& from, const Tensors& into) {
+  for (size_t i = 0; i < from.size(); ++i)
+    if (from[i]) rondo::assign(from[i], into[i]);
+}
+
+}  // namespace
+
+TrainingStep::TrainingStep(const RecurrentTrainer& trainer, Adam& adam, bool graphs)
+    : trainer_(trainer), adam_(adam), graphs_(graphs && trainer.model.device() == Device::cuda) {
+  if (trainer.tape_options.check_finite) graphs_ = false;  // it reads every result
+  if (graphs_) pool_ = std::make_shared<MemoryPool>(Device::cuda);
+}
+TrainingStep::~TrainingStep() = default;
+
+int64_t TrainingStep::captured() const {
+  return std::count_if(variants_.begin(), variants_.end(), [](const auto& v) { return bool(v->graph); });
+}
+
+TrainingStep::Result TrainingStep::operator()(const Tensor& tokens, const Tensor& labels, const Carried& given,
+                                              Generator& g) {
+  Generator drawn = g;
+  Drops drops = trainer_.draw(tokens, labels, drawn);
+  Carried carried = given;
+  if (std::exchange(drops[0].memories, false)) carried.memories.clear();
+  if (std::exchange(drops[0].states, false)) carried.states.clear();
+  Result result = step(tokens, labels, carried, drops);
+  g = drawn;
+  return result;
+}
+
+TrainingStep::Result TrainingStep::step(const Tensor& tokens, const Tensor& labels, const Carried& carried,
+                                        const Drops& drops) {
+  if (!graphs_) return run(tokens, labels, carried, drops);
+  std::vector<int64_t> key = key_of(tokens, labels, carried, drops);
+  const auto known = std::find_if(variants_.begin(), variants_.end(), [&](const auto& v) { return v->key == key; });
+  if (known == variants_.end() || !sound(tokens, labels)) {  // where they are not sound, it throws
+    Result result = run(tokens, labels, carried, drops);
+    if (variants_.size() < kMostVariants)
+      variants_.push_back(std::make_unique<Variant>(Variant{.key = std::move(key)}));
+    return result;
+  }
+  Variant& v = **known;
+  if (!v.graph) capture(v, tokens, carried, drops);
+  rondo::assign(tokens, v.tokens);
+  rondo::assign(labels, v.labels);
+  assign(carried.memories, v.carried.memories);
+  assign(carried.states, v.carried.states);
+  v.graph.replay();
+  return v.result;
+}
+
+TrainingStep::Result TrainingStep::run(const Tensor& tokens, const Tensor& labels, const Carried& carried,
+                                       const Drops& drops) {
+  grads_.clear();
+  Result result{trainer_.run(tokens, labels, carried, drops, grads_), {}};
+  result.norm = adam_.step(grads_);
+  return result;
+}
+
+void TrainingStep::capture(Variant& v, const Tensor& tokens, const Carried& carried, const Drops& drops) {
+  // The pool takes the place of what steps used so far.
+  grads_.clear();
+  release_cached_memory(Device::cuda);
+  Variant made{.key = v.key};
+  made.tokens = Tensor(tokens.shape(), DType::i64, Device::cuda), made.labels = empty_like(made.tokens);
+  made.carried = {like(carried.memories, Device::cuda), like(carried.states, Device::cuda)};
+  made.graph = Graph::capture(pool_, [&] { made.result = run(made.tokens, made.labels, made.carried, drops); });
+  grads_.clear();
+  v = std::move(made);
+}
+
+bool TrainingStep::sound(const Tensor& tokens, const Tensor& labels) const {
+  const BlockRecurrentConfig& c = trainer_.model.config;
+  const auto holds = [&](const Tensor& t, int64_t also) {
+    return t.device() != Device::cpu || first_token_outside(t, c.num_tokens, also) < 0;
+  };
+  return holds(tokens, 0) && holds(labels, c.ignore_index);
+}
+
+}  // namespace rondo

@@ -1,0 +1,49 @@
+// A training step as a whole: segments, gradients, clipping, Adam. On a GPU, a step that comes again is captured as one
+// graph, and from then on done by one call.
+#pragma once
+#include <memory>
+#include <vector>
+
+#include "models/block_recurrent/trainer.h"
+#include "nn/optimizer.h"
+#include "tensor/graph.h"
+
+namespace rondo {
+
+class TrainingStep {
+ public:
+  // The model and the optimizer must outlive it, and stay where they are. With `graphs` false nothing is captured.
+  TrainingStep(const RecurrentTrainer& trainer, Adam& adam, bool graphs = true);
+  ~TrainingStep();
+
+  struct Result : RecurrentTrainer::Result {
+    Tensor norm;  // of the gradients, before clipping; where it is not finite, the step changed nothing
+  };
+  // Arguments as RecurrentTrainer has them. What comes out is there until the next step, which may overwrite it.
+  // When it throws, g is where it was, and unless the optimizer was at work, weights and moments are too.
+  //
+  // Captured is what comes a second time with the same shapes and the same memories and states there or dropped: a
+  // variant. There is room for kMostVariants; those that come later run as the first step did, to the same bits. An
+  // error while a step is captured is that step's error, as it would be without; the next step of its kind tries again.
+  Result operator()(const Tensor& tokens, const Tensor& labels, const Carried& carried, Generator& g);
+  static constexpr size_t kMostVariants = 16;
+
+  int64_t captured() const;  // variants, so far
+
+ private:
+  struct Variant;
+  using Drops = RecurrentTrainer::Drops;
+  Result step(const Tensor& tokens, const Tensor& labels, const Carried& carried, const Drops& drops);
+  Result run(const Tensor& tokens, const Tensor& labels, const Carried& carried, const Drops& drops);
+  void capture(Variant& v, const Tensor& tokens, const Carried& carried, const Drops& drops);
+  bool sound(const Tensor& tokens, const Tensor& labels) const;
+
+  RecurrentTrainer trainer_;
+  Adam& adam_;
+  bool graphs_;
+  Gradients grads_;
+  std::shared_ptr<MemoryPool> pool_;
+  std::vector<std::unique_ptr<Variant>> variants_;
+};
+
+}  // namespace rondo

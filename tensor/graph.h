@@ -1,0 +1,43 @@
+// Work of a GPU that is written down once, and then done again by one call as often as wanted: the same kernels on the
+// same memory. What is to change from one time to the next lies in tensors, which somebody writes into in between.
+#pragma once
+#include <memory>
+#include <utility>
+
+#include "tensor/allocator.h"
+
+namespace rondo {
+
+class Graph {
+ public:
+  Graph() = default;
+  // Calls f(), and what it asks the device of the pool to do is written down, not done: nothing may be read meanwhile.
+  // Tensors that f makes lie in the pool; those it uses must live as long as the graph. When f throws, all is as
+  // before.
+  template <class F>
+  static Graph capture(const std::shared_ptr<MemoryPool>& pool, F&& f) {
+    Capture written(pool);
+    f();
+    return written.end();
+  }
+  // Does it all, after what the device was asked for before.
+  void replay() const;
+  explicit operator bool() const { return work_ != nullptr; }
+
+ private:
+  class Capture {
+   public:
+    explicit Capture(std::shared_ptr<MemoryPool> pool);
+    ~Capture();
+    Graph end();
+
+   private:
+    std::shared_ptr<MemoryPool> pool_;
+    MemoryPool::Use use_;
+    bool open_ = true;
+  };
+
+  std::shared_ptr<void> work_;
+};
+
+}  // namespace rondo

@@ -1,0 +1,147 @@
+// Graphs on the emulation, which sees what a GPU would not tell: memory that is gone, memory of the host, and who asked
+// for what.
+#include "tensor/graph.h"
+
+#include "autograd/ops.h"
+#include "cuda/emulation/emulation.h"
+#include "models/block_recurrent/training_step.h"
+#include "tests/cuda/limit.h"
+#include "tests/decoding.h"
+#include "tests/testing.h"
+
+namespace rondo::testing {
+namespace {
+
+std::shared_ptr<MemoryPool> new_pool() { return std::make_shared<MemoryPool>(Device::cuda); }
+
+// What the emulation reports.
+template <class F>
+std::string report_of(F&& f) {
+  try {
+    f();
+  } catch (const emulation::Error& e) {
+    return e.what();
+  } catch (const Error& e) {
+    return e.what();
+  }
+  return "(no report)";
+}
+bool contains(const std::string& text, const char* part) { return text.find(part) != text.npos; }
+
+}  // namespace
+
+TEST_CASE("graph: done when it is replayed, with what its inputs hold then") {
+  const Tensor x = to(randn({3, 4}), Device::cuda), w = to(randn({3, 4}, DType::f64, 2), Device::cuda);
+  Tensor y;
+  const Graph graph = Graph::capture(new_pool(), [&] {
+    const Tensor once = mul(x, w);
+    y = add(mul(once, once), x);
+  });
+  CHECK(std::isnan(values(to(y, Device::cpu))[0]));  // nothing was done yet
+  for (uint64_t seed : {5, 6, 7}) {
+    const Tensor now = randn({3, 4}, DType::f64, seed);
+    assign(now, x);
+    const Tensor once = mul(x, w), expected = add(mul(once, once), x);
+    graph.replay();
+    CHECK(same_bits(to(y, Device::cpu), to(expected, Device::cpu)));
+  }
+}
+
+TEST_CASE("graph: nobody else gets its memory, until it and its tensors are gone") {
+  const int64_t before = memory_stats(Device::cuda).current_bytes;
+  const Tensor x = full({1000}, 2, DType::f64, Device::cuda);
+  Tensor y;
+  {
+    Graph graph = Graph::capture(new_pool(), [&] { y = exp(exp(mul(x, x))); });
+    const int64_t used = memory_stats(Device::cuda).current_bytes - before;
+    CHECK(used >= 3 * 8000);
+    CHECK(used <= 4 * 8000);  // what an op has done with serves the next
+    graph.replay();
+    const Tensor others[] = {zeros_like(x), zeros_like(x), zeros_like(x)};
+    graph.replay();
+    for (const Tensor& t : others) CHECK(values(to(t, Device::cpu))[999] == 0);
+  }
+  CHECK(memory_stats(Device::cuda).current_bytes == before + 2 * 8000);
+  CHECK(values(to(y, Device::cpu))[0] == std::exp(std::exp(4)));
+  y = {};
+  CHECK(memory_stats(Device::cuda).current_bytes == before + 8000);
+}
+
+TEST_CASE("graph: what cannot be captured is reported, and all is as before") {
+  const Tensor x = full({3}, 2, DType::f64, Device::cuda);
+  const int64_t before = memory_stats(Device::cuda).current_bytes;
+  const auto captured = [&](auto&& f) { return report_of([&] { Graph::capture(new_pool(), f); }); };
+  CHECK(captured([&] { mul(x, x).to_vector<double>(); }) == "a copy from or to the host's memory cannot be captured");
+  CHECK(captured([&] { to(randn({3}), Device::cuda); }) == "a copy from or to the host's memory cannot be captured");
+  CHECK(captured([&] { cudaStreamSynchronize(nullptr) == cudaSuccess ? void() : fail("it waits"); }) == "it waits");
+  CHECK(contains(captured([&] { captured([] {}) == "(no report)" ? void() : fail("within"); }), "within"));
+  CHECK(report_of([] { Graph::capture(std::make_shared<MemoryPool>(Device::cpu), [] {}); }) ==
+        "Graph: work on cpu is done at once; only a GPU's is captured");
+  CHECK(memory_stats(Device::cuda).current_bytes == before);
+  CHECK(mul(x, x).to_vector<double>()[0] == 4);  // done, not written down
+  CHECK(captured([&] { mul(x, x); }) == "(no report)");
+}
+
+TEST_CASE("graph: memory that was freed after the capture is reported") {
+  Tensor x = full({3}, 2, DType::f64, Device::cuda), y = full({3}, 2, DType::f64, Device::cuda), kept;
+  const Graph graph = Graph::capture(new_pool(), [&] { kept = mul(x, y); });
+  graph.replay();
+  x = {};
+  CHECK(contains(report_of([&] { graph.replay(); }), "a graph uses memory that was freed after it was captured"));
+  x = full({3}, 2, DType::f64, Device::cuda);  // perhaps at the same place
+  CHECK(contains(report_of([&] { graph.replay(); }), "a graph uses memory that was freed after it was captured"));
+}
+
+TEST_CASE("training step: a captured one is a handful of calls, and asks for no memory") {
+  BlockRecurrentTransformer model = make_tiny();
+  model.to(Device::cuda);
+  Adam adam(parameters(model), {});
+  TrainingStep step({model}, adam);
+  Generator g;
+  const Tensor tokens = reshape(random_tokens(2 * 8, 1), {2, 8});
+  const auto one = [&] {
+    const int64_t before = emulation::submitted();
+    step(tokens, tokens, {}, g);
+    return emulation::submitted() - before;
+  };
+  CHECK(one() > 100);
+  one();
+  const int64_t requests = memory_stats(Device::cuda).system_requests;
+  CHECK(one() == 3);  // tokens, labels, the graph
+  CHECK(memory_stats(Device::cuda).system_requests == requests);
+}
+
+TEST_CASE("training step: out of memory while it is captured") {
+  const auto train = [](bool limited) {
+    BlockRecurrentTransformer model = make_tiny();
+    model.to(Device::cuda);
+    Adam adam(parameters(model), {});
+    TrainingStep step({model}, adam);
+    Generator g;
+    const Tensor tokens = reshape(random_tokens(2 * 8, 1), {2, 8});
+    for (int i = 0; i < 4; ++i) {
+      if (limited) {
+        const Limit limit(2000);
+        const Generator before = g;
+        const std::string error = error_of([&] { step(tokens, tokens, {}, g); });
+        if (i < 2) {  // the first step; its capture
+          CHECK_MESSAGE(error.starts_with("out of memory on cuda: "), error);
+          CHECK(g == before);
+          CHECK(step.captured() == 0);
+        } else {
+          CHECK(error == "(no error)");
+          continue;
+        }
+      }
+      step(tokens, tokens, {}, g);
+    }
+    CHECK(step.captured() == 1);
+    std::vector<double> numbers;
+    for (const NamedTensor& t : named_tensors(model))
+      for (double v : values(to(t.tensor, Device::cpu))) numbers.push_back(v);
+    return numbers;
+  };
+  CHECK(train(true) == train(false));
+}
+
+}  // namespace rondo::testing
