@@ -1,5 +1,6 @@
-// rondo bench: tokens per second of training and of decoding, on fixed work that the PyTorch reference can be timed on
-// too: Adam at 1e-4, clipping at 0.5, no dropout, the same random tokens at every step.
+// rondo bench: tokens per second of training, of decoding and over a long stream. The first two on fixed work that the
+// PyTorch reference can be timed on too: Adam at 1e-4, clipping at 0.5, no dropout, the same random tokens at every
+// step.
 #include "apps/bench.h"
 
 #include <cmath>
@@ -8,6 +9,7 @@
 
 #include "apps/commands.h"
 #include "apps/config.h"
+#include "apps/evaluate.h"
 #include "apps/usage.h"
 #include "models/block_recurrent/precision.h"
 #include "models/block_recurrent/sampling.h"
@@ -25,11 +27,18 @@ struct Options {
   std::string what, size = "readme", dtype = "f32";
   Device device = Device::cpu;
   bool tf32 = false;
-  int64_t steps = 5, context = 128, tokens = 32;
+  int64_t steps = 5, context = 128, tokens = 32, batch = 0, depth = 0;
 };
 
+RunConfig chosen(const Options& options) {
+  RunConfig config = named_size(options.size);
+  if (options.batch > 0) config.train.batch_size = options.batch;
+  if (options.depth > 0) config.model.depth = options.depth;
+  return config;
+}
+
 Json bench_train(const Options& options) {
-  const RunConfig config = named_size(options.size);
+  const RunConfig config = chosen(options);
   Generator g;
   BlockRecurrentTransformer model(config.model, g);
   model.to(options.device);
@@ -52,6 +61,34 @@ Json bench_train(const Options& options) {
     if (i >= 0) seconds.push_back(seconds_since(start));
   }
   return training_speed(seconds, double(config.train.batch_size * length), loss);
+}
+
+// One stream of tokens: trained on, a step a segment, states and memories carried; then evaluated.
+Json bench_stream(const Options& options) {
+  const RunConfig config = named_size(options.size);
+  Generator g;
+  BlockRecurrentTransformer model(config.model, g);
+  model.to(options.device);
+  Adam adam(parameters(model), {.learning_rate = 1e-4, .clip_grad_norm = 0.5});
+  const RecurrentTrainer trainer{.model = model};
+  const int64_t length = config.model.max_seq_len, steps = (options.tokens + length - 1) / length;
+  Gradients grads;
+  Carried carried;
+  double seconds = 0;
+  for (int64_t i = -1; i < steps; ++i) {  // the first step warms up
+    const auto [tokens, labels] = inputs_and_labels(random_tokens({1, length + 1}, config.model.num_tokens, g));
+    const auto start = Clock::now();
+    carried = trainer(tokens, labels, carried, g, grads).carried;
+    adam.step(grads);
+    grads.clear();
+    if (i >= 0) seconds += seconds_since(start);
+  }
+  std::string text(size_t(steps * length + 1), ' ');
+  for (char& c : text) c = char(g.below(256));
+  const Evaluation evaluation = evaluate(model, text, {});
+  return {{"tokens_per_s", double(steps * length) / seconds},
+          {"eval_tokens_per_s", double(evaluation.tokens) / evaluation.seconds},
+          {"tokens", steps * length}};
 }
 
 // Bytes of weights that a token reads: those of the products, without what only writes states.
@@ -124,11 +161,16 @@ void add_share_of_copy(Json& decoded, Device device) {
 }
 
 void run(const Options& options) {
+  if (options.what == "stream" && options.dtype != "f32") throw UsageError("bench stream computes in f32");
+  if (options.what != "train" && (options.batch > 0 || options.depth > 0))
+    throw UsageError("--batch and --depth are for bench train");
   if (options.what == "train" && options.dtype == "int8")
     throw UsageError("--dtype int8 is for bench decode; bench train computes in f32 or bf16");
   check_usable(options.device);
   allow_tf32(options.tf32);
-  Json json = options.what == "train" ? bench_train(options) : bench_decode(options);
+  Json json = options.what == "train"    ? bench_train(options)
+              : options.what == "stream" ? bench_stream(options)
+                                         : bench_decode(options);
   json["peak_mb"] = peak_mb();
   if (options.device != Device::cpu) json["device_peak_mb"] = memory_stats(options.device).peak_bytes >> 20;
   if (options.what == "decode") add_share_of_copy(json, options.device);  // after the peak, which it would raise
@@ -144,18 +186,21 @@ void run(const Options& options) {
 }  // namespace
 
 void add_bench(CLI::App& program) {
-  Command command(program, "bench", "Tokens per second of training or decoding, as one JSON line");
+  Command command(program, "bench", "Tokens per second of training, decoding or reading a stream, as one JSON line");
   Options& options = command.run<Options>(run);
-  command.required("WHAT", options.what, "train or decode", {"train", "decode"});
+  command.required("WHAT", options.what, "train, decode or stream (trains on one and evaluates one)",
+                   {"train", "decode", "stream"});
   command.text("--size", options.size, "readme, small or tiny (default: readme)", {"readme", "small", "tiny"});
   command.text("--dtype", options.dtype, "f32, bf16 or int8 (for decode): of products, of weights (default: f32)",
                {"f32", "bf16", "int8"});
   command.flag("--tf32", options.tf32, "On a GPU, f32 products round what they multiply to 11 bits");
   command.device(options.device);
   command.threads();
-  command.number("--steps", options.steps, "Steps to time", 1);
+  command.number("--steps", options.steps, "Steps of training to time", 1);
+  command.number("--batch", options.batch, "Rows of a batch of training; 0: the size's", 0);
+  command.number("--depth", options.depth, "Layers of the trained model; 0: the size's", 0);
   command.number("--context", options.context, "Tokens before the first timed one", 1);
-  command.number("--tokens", options.tokens, "Tokens to time", 1);
+  command.number("--tokens", options.tokens, "Tokens to decode, or of the stream", 1);
 }
 
 }  // namespace rondo

@@ -69,4 +69,20 @@ TEST_CASE("bench: one JSON line") {
   }
 }
 
+TEST_CASE("bench: a stream goes through training and evaluation; batch and depth are training's to choose") {
+  const Json stream = Json::parse(run_program({"bench", "stream", "--size", "tiny", "--tokens", "100"}).out);
+  CHECK(stream["what"] == "stream");
+  CHECK(stream["tokens"] == 128);  // whole segments of 64
+  for (const char* field : {"tokens_per_s", "eval_tokens_per_s", "peak_mb"}) CHECK_MESSAGE(stream[field] > 0, field);
+  const Arguments train{"bench", "train", "--size", "tiny", "--steps", "1"};
+  const auto loss = [&](const Arguments& more) -> double {
+    return Json::parse(run_program(train + more).out)["final_loss"];
+  };
+  CHECK(loss({"--batch", "4", "--depth", "2"}) == loss({}));  // what the size has
+  CHECK(loss({"--batch", "5"}) != loss({}));
+  CHECK(loss({"--depth", "3"}) != loss({}));
+  CHECK(complaint({"bench", "decode", "--depth", "3"}) == "2 rondo: --batch and --depth are for bench train\n");
+  CHECK(complaint({"bench", "stream", "--dtype", "bf16"}) == "2 rondo: bench stream computes in f32\n");
+}
+
 }  // namespace rondo::testing

@@ -34,7 +34,7 @@ for level in $levels; do
   [ -d "$work/usr/local/lib/glibc-hwcaps/$level" ] || continue
   case $level in *v3) kernels=AVX ;; *v4) kernels=AVX-512 ;; esac
   if "$loader" --help | grep -q "$level (supported"; then
-    try "$level" $kernels
+    try "$level" "$kernels"
   else
     echo "$level: not tried: this processor is older"
   fi

@@ -102,12 +102,12 @@ vectors() {
   echo "128-bit vectors"
 }
 
-# replace FILE: what stands between the marker lines of a file becomes stdin.
+# replace FILE [NAME]: what stands between the marker lines of a file, of bench/NAME, becomes stdin.
 replace() {
-  awk -v text="$(cat)" '
-    /<!-- bench\/compare.sh: end -->/ { inside = 0 }
+  awk -v text="$(cat)" -v marker="<!-- bench/${2:-compare.sh}: " '
+    $0 == marker "end -->" { inside = 0 }
     !inside
-    /<!-- bench\/compare.sh: begin -->/ { inside = 1; print text "\n" }' "$1" > "$work/replaced"
+    $0 == marker "begin -->" { inside = 1; print text "\n" }' "$1" > "$work/replaced"
   cat "$work/replaced" > "$1"
 }
 

@@ -17,7 +17,7 @@ namespace cpu {
 namespace {
 
 // How many rows of C the inner loop keeps in registers.
-constexpr int kRows = kRegisterBytes == 64 ? 12 : kRegisterBytes == 32 ? 6 : 4;
+constexpr int kRows = kRegisterBytes == 64 ? 12 : kRegisterBytes == 32 ? 6 : kRegisters / 4;
 constexpr int64_t kPanelsReadInPlace = 4;
 
 // Whether these products are left to the processor's own instructions for bf16. Where there are none, bf16 is widened.

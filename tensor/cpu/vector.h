@@ -5,6 +5,8 @@
 
 #if defined(__FMA__)
 #include <immintrin.h>
+#elif defined(__ARM_FEATURE_FMA)
+#include <arm_neon.h>
 #endif
 
 namespace rondo::cpu {
@@ -18,6 +20,11 @@ inline constexpr const char* kRegisterName = "AVX";
 #else
 inline constexpr int kRegisterBytes = 16;
 inline constexpr const char* kRegisterName = "128-bit vectors";
+#endif
+#if defined(__AVX512F__) || defined(__aarch64__)
+inline constexpr int kRegisters = 32;  // that there are
+#else
+inline constexpr int kRegisters = 16;
 #endif
 
 // A register of T, at an aligned address or at any.
@@ -34,15 +41,20 @@ template <class V>
 V multiply_add(V a, V b, V c) {
   return a * b + c;
 }
-#if defined(__FMA__)
+#if defined(__FMA__) || defined(__ARM_FEATURE_FMA)
+using Floats = Register<float>::type;
+using Doubles = Register<double>::type;
 inline float multiply_add(float a, float b, float c) { return __builtin_fmaf(a, b, c); }
 inline double multiply_add(double a, double b, double c) { return __builtin_fma(a, b, c); }
 #if defined(__AVX512F__)
-inline __m512 multiply_add(__m512 a, __m512 b, __m512 c) { return _mm512_fmadd_ps(a, b, c); }
-inline __m512d multiply_add(__m512d a, __m512d b, __m512d c) { return _mm512_fmadd_pd(a, b, c); }
+inline Floats multiply_add(Floats a, Floats b, Floats c) { return _mm512_fmadd_ps(a, b, c); }
+inline Doubles multiply_add(Doubles a, Doubles b, Doubles c) { return _mm512_fmadd_pd(a, b, c); }
+#elif defined(__FMA__)
+inline Floats multiply_add(Floats a, Floats b, Floats c) { return _mm256_fmadd_ps(a, b, c); }
+inline Doubles multiply_add(Doubles a, Doubles b, Doubles c) { return _mm256_fmadd_pd(a, b, c); }
 #else
-inline __m256 multiply_add(__m256 a, __m256 b, __m256 c) { return _mm256_fmadd_ps(a, b, c); }
-inline __m256d multiply_add(__m256d a, __m256d b, __m256d c) { return _mm256_fmadd_pd(a, b, c); }
+inline Floats multiply_add(Floats a, Floats b, Floats c) { return vfmaq_f32(c, a, b); }
+inline Doubles multiply_add(Doubles a, Doubles b, Doubles c) { return vfmaq_f64(c, a, b); }
 #endif
 #endif
 
