@@ -19,7 +19,7 @@ using Json = nlohmann::ordered_json;
 using Clock = std::chrono::steady_clock;
 
 struct Options {
-  std::string what, size = "readme", dtype = "f32", golden_case;
+  std::string what, size = "readme", dtype = "f32";
   int64_t threads = 0, steps = 5, context = 128, tokens = 32;
   bool cached = false;
 };
@@ -90,22 +90,26 @@ void run(const Options& options) {
   std::printf("%s\n", json.dump().c_str());
 }
 
-void add_bench(CLI::App& program, const std::shared_ptr<Options>& options, const char* what, const char* help) {
+void add_bench(CLI::App& program, const char* what, const char* help) {
   rondo::Command command(program, what, help);
-  command.text("--size", options->size, "readme, small or tiny (default: readme)", {"readme", "small", "tiny"});
-  command.number("--threads", options->threads, "Threads; 0: what the machine gives", 0, 1024);
-  if (std::string(what) == "train") {
-    command.text("--dtype", options->dtype, "f32 or bf16 (autocast)", {"f32", "bf16"});
-    command.number("--steps", options->steps, "Steps to time", 1);
+  Options& options = command.run<Options>(run);
+  options.what = what;
+  command.text("--size", options.size, "readme, small or tiny (default: readme)", {"readme", "small", "tiny"});
+  command.number("--threads", options.threads, "Threads; 0: what the machine gives", 0, 1024);
+  if (options.what == "train") {
+    command.text("--dtype", options.dtype, "f32 or bf16 (autocast)", {"f32", "bf16"});
+    command.number("--steps", options.steps, "Steps to time", 1);
   } else {
-    command.number("--context", options->context, "Tokens before the first timed one", 1);
-    command.number("--tokens", options->tokens, "Tokens to time", 1);
-    command.flag("--cached", options->cached, "Keep keys and values; else each token takes its whole segment again");
+    command.number("--context", options.context, "Tokens before the first timed one", 1);
+    command.number("--tokens", options.tokens, "Tokens to time", 1);
+    command.flag("--cached", options.cached, "Keep keys and values; else each token takes its whole segment again");
   }
-  command.run([options, what] {
-    options->what = what;
-    run(*options);
-  });
+}
+
+void add_check(CLI::App& program) {
+  rondo::Command command(program, "check", "Compare with what Rondo computes");
+  std::string& golden_case = command.run<std::string>(check_against_rondo);
+  command.required("CASE_DIR", golden_case, "A case of tests/goldens");
 }
 
 }  // namespace
@@ -114,12 +118,9 @@ void add_bench(CLI::App& program, const std::shared_ptr<Options>& options, const
 int main(int argc, char** argv) {
   CLI::App app("The work of `rondo bench` done by LibTorch.", "rondo_libtorch");
   app.require_subcommand(1);
-  const auto options = std::make_shared<libtorch::Options>();
-  libtorch::add_bench(app, options, "train", "Tokens per second of training, as one JSON line");
-  libtorch::add_bench(app, options, "decode", "Tokens per second of greedy decoding, as one JSON line");
-  rondo::Command check(app, "check", "Compare with what Rondo computes");
-  check.required("CASE_DIR", options->golden_case, "A case of tests/goldens");
-  check.run([options] { libtorch::check_against_rondo(options->golden_case); });
+  libtorch::add_bench(app, "train", "Tokens per second of training, as one JSON line");
+  libtorch::add_bench(app, "decode", "Tokens per second of greedy decoding, as one JSON line");
+  libtorch::add_check(app);
   try {
     app.parse(argc, argv);
   } catch (const CLI::Error& e) {
