@@ -80,9 +80,9 @@ RONDO_ANYWHERE auto exponential(const X& x) {
     return zero_below(exp(x), x, sizeof(scalar_t<X>) == 4 ? -87 : -708);
 }
 
-// Phi(x), the chance that a normal number is below x. In f32 (Phi(x) - 1/2) / x as a rational function of x^2, fitted on
-// |x| < 5.7 with an error of 1.2e-8 in Phi, and 0 or 1 beyond: Eigen's own erf is not in all its packages, and a GPU's
-// takes longer than the memory around it.
+// Phi(x), the chance that a normal number is below x. In f32 (Phi(x) - 1/2) / x as a rational function of x^2, fitted
+// on |x| < 5.7 with an error of 1.2e-8 in Phi, and 0 or 1 beyond: Eigen's own erf is not in all its packages, and a
+// GPU's takes longer than the memory around it.
 template <class X>
 RONDO_ANYWHERE plain_t<X> normal_cdf(const X& x) {
   using T = scalar_t<X>;
