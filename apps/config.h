@@ -36,7 +36,7 @@ struct RuntimeConfig {
   int64_t threads = 0;  // 0: what the machine gives
   std::string device = "cpu";
   bool graphs = true;  // on a GPU, steps that come again are captured and done by one call
-  bool tf32 = false;  // f32 products on a GPU round what they multiply to 11 bits
+  bool tf32 = false;   // f32 products on a GPU round what they multiply to 11 bits
 };
 
 struct RunConfig {

@@ -84,28 +84,43 @@ struct Geometry {
     return {false, (batch * s.n + at) * d2, n_roles, {{row + s.width + j, s.width + j}, {row + panel + j, j}}};
   }
 
-  __device__ Head<E> query(int64_t row) const {
+  template <class L>
+  __device__ Head<E, L> query(int64_t row) const {
     const T* angles = table ? table + (s.width + row / s.heads % s.n % s.width) * s.head_width : nullptr;
-    return Head<E>(q + row * s.head_width, q_scale, angles, s.head_width);
+    return Head<E, L>(q + row * s.head_width, q_scale, angles, s.head_width);
   }
-  __device__ Head<E> key(const Source& from) const {  // not turned: it may have two positions
-    return Head<E>((from.in_memory ? memory : kv) + from.offset, k_scale, nullptr, s.head_width);
+  template <class L>
+  __device__ Head<E, L> key(const Source& from) const {  // not turned: it may have two positions
+    return Head<E, L>((from.in_memory ? memory : kv) + from.offset, k_scale, nullptr, s.head_width);
   }
   __device__ const T* key_angles(const Role& role) const {
     return table ? table + (2 * s.width + role.position) * s.head_width : nullptr;
   }
 };
 
-// Both fill rows of `width` numbers, zeros behind the D of a head.
+// Zeros behind the D numbers of a row of `width`.
+template <class L, class E>
+__device__ void fill_up(int64_t d, int64_t width, E* row) {
+  for (int64_t i = d + threadIdx.x % L::kCount; i < width; i += L::kCount) row[i] = E(0);
+}
 template <class E>
 struct PrepareQueries {
   Geometry<E> g;
   int64_t width;
   E* queries;
-  __device__ void operator()(int64_t row, int64_t) const {
-    const Head<E> q = g.query(row);
+  template <class L>
+  __device__ void operator()(L, int64_t row, bool there) const {
+    const auto q = g.template query<L>(row);
+    if (!there) return;
+    E* const to = queries + row * width;
     const computed_t<E> factor = g.s.factor;
-    for (int64_t i = lane_of_warp(); i < width; i += 32) queries[row * width + i] = E(i < q.d ? q[i] * factor : 0);
+    L::over(q.half(), [&](int i) {
+      auto r = q.at(i);
+#pragma unroll
+      for (int e = 0; e < L::kN; ++e) r.low[e] *= factor, r.high[e] *= factor;
+      store_pairs<L>(r, q.d, i, to);
+    });
+    fill_up<L>(q.d, width, to);
   }
 };
 template <class E>
@@ -113,16 +128,19 @@ struct PrepareKeys {
   Geometry<E> g;
   int64_t width;
   E *keys, *values;
-  __device__ void operator()(int64_t at, int64_t) const {
+  template <class L>
+  __device__ void operator()(L, int64_t at, bool there) const {
     const Source from = g.source(at);
-    Head<E> k = g.key(from);
+    auto k = g.template key<L>(from);
+    if (!there) return;
     for (int r = 0; r < from.n_roles; ++r) {
       k.angles = g.key_angles(from.roles[r]);
-      const int64_t row = from.roles[r].row * width;
-      for (int64_t i = lane_of_warp(); i < width; i += 32) {
-        keys[row + i] = E(i < k.d ? k[i] : 0);
-        values[row + i] = i < k.d ? k.x[k.d + i] : E(0);
-      }
+      E *const key = keys + from.roles[r].row * width, *const value = values + from.roles[r].row * width;
+      L::over(k.half(), [&](int i) {
+        store_pairs<L>(k.at(i), k.d, i, key);
+        store_pairs<L>(load_pairs<L>(k.x + k.d, k.d, i), k.d, i, value);
+      });
+      fill_up<L>(k.d, width, key), fill_up<L>(k.d, width, value);
     }
   }
 };
@@ -136,8 +154,8 @@ struct Prepared {
       : queries({g.n_rows(), width}, dtype_of<E>, Device::cuda),
         keys({g.n_blocks() * g.panel, width}, dtype_of<E>, Device::cuda),
         values(keys.shape(), dtype_of<E>, Device::cuda) {
-    for_each_warp(g.n_rows(), PrepareQueries<E>{g, width, data<E>(queries)});
-    for_each_warp(g.n_sources(), PrepareKeys<E>{g, width, data<E>(keys), data<E>(values)});
+    for_each_head<E>(g.n_rows(), g.s.head_width, PrepareQueries<E>{g, width, data<E>(queries)});
+    for_each_head<E>(g.n_sources(), g.s.head_width, PrepareKeys<E>{g, width, data<E>(keys), data<E>(values)});
   }
 };
 

@@ -18,18 +18,26 @@ struct FindRowNumbers {
   const T* lse;
   T factor;
   RowNumbers<T>* numbers;
-  __device__ void operator()(int64_t row, int64_t) const {
-    const E *a = dy + row * d, *b = y + row * d;
-    const T sum = warp_sum<T>(d, [=](int64_t i) { return T(a[i]) * T(b[i]); });
-    if (lane_of_warp() == 0) numbers[row] = {lse[row] * factor, sum};
+  template <class L>
+  __device__ void operator()(L, int64_t row, bool there) const {
+    T sum = 0;
+    L::over(int(d + 1) / 2, [&](int i) {
+      const auto a = load_pairs<L>(dy + row * d, int(d), i), b = load_pairs<L>(y + row * d, int(d), i);
+#pragma unroll
+      for (int e = 0; e < L::kN; ++e) sum += a.low[e] * b.low[e] + a.high[e] * b.high[e];
+    });
+    sum = L::sum(sum);
+    if (there && threadIdx.x % L::kCount == 0) numbers[row] = {lse[row] * factor, sum};
   }
 };
 // [rows, 2]
 template <class E, class T = computed_t<E>>
 Tensor row_numbers(const Geometry<E>& g, const Tensor& dy, const Tensor& y, const Tensor& lse, T factor) {
   const Tensor numbers({g.n_rows(), 2}, dtype_of<T>, Device::cuda);
-  for_each_warp(g.n_rows(), FindRowNumbers<E>{g.s.head_width, data<E>(dy), data<E>(y), data<T>(lse), factor,
-                                              reinterpret_cast<RowNumbers<T>*>(data<T>(numbers))});
+  const int64_t d = g.s.head_width;
+  for_each_head<E>(g.n_rows(), d,
+                   FindRowNumbers<E>{d, data<E>(dy), data<E>(y), data<T>(lse), factor,
+                                     reinterpret_cast<RowNumbers<T>*>(data<T>(numbers))});
   return numbers;
 }
 template <class T>
@@ -37,19 +45,24 @@ const RowNumbers<T>* numbers_of(const Tensor& numbers) {
   return reinterpret_cast<const RowNumbers<T>*>(data<T>(numbers));
 }
 
-// From the gradients of the prepared queries to those of q; each warp adds up its part of dscale.
+// From the gradients of the prepared queries to those of q.
 template <class E>
 struct QueriesBackward {
   using T = computed_t<E>;
   Geometry<E> g;
   const T* dqueries;
   E* dq;
-  T* dscale;
-  __device__ void operator()(int64_t row, int64_t warp) const {
-    const Head<E> q = g.query(row);
-    const T* dy = dqueries + row * q.d;
-    const auto back = [&](int64_t i) { return turned_back(dy, q.angles, q.d, i) * T(g.s.factor); };
-    head_backward(q, back, dq + row * q.d, dscale + warp * q.d, row != warp);
+  template <class L>
+  __device__ void operator()(L, int64_t row, bool there, T* dscale) const {
+    const auto q = g.template query<L>(row);
+    const auto back = [&](int i) {
+      auto r = load_pairs<L>(dqueries + row * q.d, q.d, i);
+#pragma unroll
+      for (int e = 0; e < L::kN; ++e) r.low[e] *= T(g.s.factor), r.high[e] *= T(g.s.factor);
+      turn<L>(q.angles, q.d, i, T(-1), r);
+      return r;
+    };
+    head_backward(q, back, there, dq + row * q.d, dscale);
   }
 };
 
@@ -69,43 +82,49 @@ struct KeysBackward {
   Geometry<E> g;
   PanelGradients<T> panels;
   E *dkv, *dmemory;
-  T* dscale;
-  __device__ void operator()(int64_t at, int64_t warp) const {
+
+  // The run at i of `gradients`, in all parts of a role.
+  template <class L>
+  __device__ Pairs<T, L::kN> of_role(const T* gradients, const Role& role, int i) const {
+    const int d = int(g.s.head_width);
+    const Span by = g.seen_by(g.block(role.row / g.panel), int(role.position), 1);
+    Pairs<T, L::kN> sum = {};
+    for (int part = by.first / panels.share; part * panels.share < by.last; ++part) {
+      const auto r = load_pairs<L>(gradients + part * panels.size + role.row * d, d, i);
+#pragma unroll
+      for (int e = 0; e < L::kN; ++e) sum.low[e] += r.low[e], sum.high[e] += r.high[e];
+    }
+    return sum;
+  }
+  template <class L>
+  __device__ void operator()(L, int64_t at, bool there, T* dscale) const {
     const Source from = g.source(at);
-    const Head<E> k = g.key(from);
+    const auto k = g.template key<L>(from);
     E* const pair = (from.in_memory ? dmemory : dkv) + from.offset;
-    const auto over_roles = [&](const auto& f) {
-      T sum = 0;
+    const auto over_roles = [&](const T* gradients, int i, bool turned) {
+      Pairs<T, L::kN> sum = {};
       for (int r = 0; r < from.n_roles; ++r) {
-        const Role& role = from.roles[r];
-        const Span by = g.seen_by(g.block(role.row / g.panel), int(role.position), 1);
-        for (int j = by.first; j < by.last; j = (j / panels.share + 1) * panels.share)
-          sum += f(role, j / panels.share * panels.size + role.row * k.d);
+        auto one = of_role<L>(gradients, from.roles[r], i);
+        if (turned) turn<L>(g.key_angles(from.roles[r]), k.d, i, T(-1), one);
+#pragma unroll
+        for (int e = 0; e < L::kN; ++e) sum.low[e] += one.low[e], sum.high[e] += one.high[e];
       }
       return sum;
     };
-    const auto back = [&](int64_t i) {
-      return over_roles(
-          [&](const Role& r, int64_t row) { return turned_back(panels.dkeys + row, g.key_angles(r), k.d, i); });
-    };
-    head_backward(k, back, pair, dscale + warp * k.d, at != warp);
-    for (int64_t i = lane_of_warp(); i < k.d; i += 32)
-      pair[k.d + i] = E(over_roles([&](const Role&, int64_t row) { return panels.dvalues[row + i]; }));
+    head_backward(
+        k, [&](int i) { return over_roles(panels.dkeys, i, true); }, there, pair, dscale);
+    if (there)
+      L::over(k.half(), [&](int i) { store_pairs<L>(over_roles(panels.dvalues, i, false), k.d, i, pair + k.d); });
   }
 };
 
 template <class E, class T = computed_t<E>>
 void heads_backward(const Geometry<E>& g, const Tensor& dqueries, const PanelGradients<T>& panels,
                     const AttentionGradients& out) {
-  const auto parts = [&](const Tensor& scale, int64_t n) {
-    return scale ? Tensor({warps_for(n), g.s.head_width}, dtype_of<T>, Device::cuda) : Tensor();
-  };
-  const Tensor dq_scale = parts(out.dq_scale, g.n_rows()), dk_scale = parts(out.dk_scale, g.n_sources());
-  for_each_warp(g.n_rows(), QueriesBackward<E>{g, data<T>(dqueries), data<E>(out.dq), data_or_null<T>(dq_scale)});
-  for_each_warp(g.n_sources(),
-                KeysBackward<E>{g, panels, data<E>(out.dkv), data_or_null<E>(out.dmemory), data_or_null<T>(dk_scale)});
-  if (out.dq_scale) sum_to(Cuda{}, dq_scale, out.dq_scale);
-  if (out.dk_scale) sum_to(Cuda{}, dk_scale, out.dk_scale);
+  for_each_head_summed<E>(g.n_rows(), g.s.head_width, QueriesBackward<E>{g, data<T>(dqueries), data<E>(out.dq)},
+                          out.dq_scale);
+  for_each_head_summed<E>(g.n_sources(), g.s.head_width,
+                          KeysBackward<E>{g, panels, data<E>(out.dkv), data_or_null<E>(out.dmemory)}, out.dk_scale);
 }
 
 }  // namespace rondo::cuda

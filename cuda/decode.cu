@@ -11,6 +11,7 @@ namespace {
 using namespace cuda;
 
 constexpr int64_t kChunk = kThreads;  // keys of a chunk: a thread each
+constexpr int kWarps = kThreads / 32;
 
 template <class T>
 struct Shared {
@@ -18,22 +19,30 @@ struct Shared {
   // Behind it: the query's d numbers.
 };
 
-// A warp a place. Keys [batch, D, rows]: threads side by side read keys side by side; values [batch, rows, D].
+// Keys [batch, D, rows]: threads side by side read keys side by side; values [batch, rows, D].
 template <class T>
 struct CacheKeys {
   List<CachePlace> places;
   int64_t d, rows;
   const T *kv, *scale, *angles;
   T *keys, *values;
-  __device__ void operator()(int64_t i, int64_t) const {
+  template <class L>
+  __device__ void operator()(L, int64_t i, bool there) const {
     const CachePlace& p = places.items[i];
     const int64_t row = p.last - 1;
-    const T *pair = kv + i * 2 * d, *value = pair + d;
-    const Head<T> key(pair, scale, angles ? angles + row * d : nullptr, d);
-    for (int64_t c = lane_of_warp(); c < d; c += 32) {
-      keys[(p.sequence * d + c) * rows + row] = key[c];
-      values[(p.sequence * rows + row) * d + c] = value[c];
-    }
+    const T* pair = kv + i * 2 * d;
+    const Head<T, L> key(pair, scale, angles ? angles + row * d : nullptr, d);
+    if (!there) return;
+    T* const column = keys + p.sequence * d * rows + row;
+    L::over(key.half(), [&](int at) {
+      const auto k = key.at(at);
+#pragma unroll
+      for (int e = 0; e < L::kN; ++e) {
+        column[(at + e) * rows] = k.low[e];
+        if (key.half() + at + e < d) column[(key.half() + at + e) * rows] = k.high[e];
+      }
+      store_pairs<L>(load_pairs<L>(pair + d, key.d, at), key.d, at, values + (p.sequence * rows + row) * d);
+    });
   }
 };
 
@@ -50,8 +59,14 @@ __global__ void attend_kernel(List<CachePlace> places, int64_t d, int64_t rows, 
   const int64_t at = int64_t(blockIdx.x) * gridDim.y + blockIdx.y;
   T* const part = parts + (at * gridDim.z + blockIdx.z) * (d + 2);
 
-  const Head<T> head(q + at * d, scale, angles ? angles + (p.last - 1) * d : nullptr, d);
-  for (int64_t i = threadIdx.x; i < d; i += blockDim.x) query[i] = head[i] * factor;
+  if (threadIdx.x < 32) {
+    const Head<T, WarpLanes> head(q + at * d, scale, angles ? angles + (p.last - 1) * d : nullptr, d);
+    WarpLanes::over(head.half(), [&](int i) {
+      auto r = head.at(i);
+      r.low[0] *= factor, r.high[0] *= factor;
+      store_pairs<WarpLanes>(r, head.d, i, query);
+    });
+  }
   __syncthreads();
   const int64_t j = threadIdx.x;
   T score = Max::start<T>();
@@ -132,8 +147,9 @@ void cache_keys(Cuda, std::span<const CachePlace> places, const Tensor& kv, cons
   dispatch_float(kv.dtype(), [&]<class T>() {
     const T* angles = table ? data<T>(table) + table.dim(1) * d : nullptr;
     in_lists(places, [&](const List<CachePlace>& list, int64_t first) {
-      for_each_warp(list.n, CacheKeys<T>{list, d, rows, data<T>(kv) + first * 2 * d, data_or_null<T>(k_scale), angles,
-                                         data<T>(cache.keys), data<T>(cache.values)});
+      for_each_head<T>(list.n, d,
+                       CacheKeys<T>{list, d, rows, data<T>(kv) + first * 2 * d, data_or_null<T>(k_scale), angles,
+                                    data<T>(cache.keys), data<T>(cache.values)});
     });
   });
 }

@@ -1,6 +1,7 @@
 // Elementwise kernels; the maths is in tensor/functors.h, shared with the CPU.
 #include <variant>
 
+#include "cuda/pack.cuh"
 #include "cuda/strided.cuh"
 
 namespace rondo {
@@ -23,16 +24,31 @@ struct MapBackward {
   __device__ void operator()(int64_t i) const { dx[i] = dy[i] * f.slope(x[i], y[i]); }
 };
 template <Binary how, class T>
+__device__ T combined(T u, T v) {
+  if constexpr (how == Binary::add) return u + v;
+  if constexpr (how == Binary::sub) return u - v;
+  if constexpr (how == Binary::mul) return u * v;
+  if constexpr (how == Binary::div) return u / v;
+}
+template <Binary how, class T>
 struct Combine {
   Strided place_a, place_b;
   const T *a, *b;
   T* y;
-  __device__ void operator()(int64_t i) const {
-    const T u = a[place_a(i)], v = b[place_b(i)];
-    if constexpr (how == Binary::add) y[i] = u + v;
-    if constexpr (how == Binary::sub) y[i] = u - v;
-    if constexpr (how == Binary::mul) y[i] = u * v;
-    if constexpr (how == Binary::div) y[i] = u / v;
+  __device__ void operator()(int64_t i) const { y[i] = combined<how>(a[place_a(i)], b[place_b(i)]); }
+};
+template <Binary how, class T>
+struct CombineAlike {  // operands of the shape of y
+  const T *a, *b;
+  T* y;
+  template <int n>
+  __device__ void operator()(int64_t i, Count<n>) const {
+    T u[n], v[n];
+    load_numbers(a + i, u);
+    load_numbers(b + i, v);
+#pragma unroll
+    for (int e = 0; e < n; ++e) u[e] = combined<how>(u[e], v[e]);
+    store_numbers(u, y + i);
   }
 };
 
@@ -41,7 +57,10 @@ void combine(const Tensor& a, const Tensor& b, const Tensor& y) {
   const Strided place_a(y.shape(), broadcast_strides(a.shape(), y.shape())),
       place_b(y.shape(), broadcast_strides(b.shape(), y.shape()));
   dispatch_float(y.dtype(), [&]<class T>() {
-    for_each(y.numel(), Combine<how, T>{place_a, place_b, data<T>(a), data<T>(b), data<T>(y)});
+    if (a.shape() == y.shape() && b.shape() == y.shape())
+      for_each_run<kPerLoad<T>>(y.numel(), CombineAlike<how, T>{data<T>(a), data<T>(b), data<T>(y)});
+    else
+      for_each(y.numel(), Combine<how, T>{place_a, place_b, data<T>(a), data<T>(b), data<T>(y)});
   });
 }
 

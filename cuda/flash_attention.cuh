@@ -29,6 +29,8 @@ struct Sight {
   __device__ bool whole(int from, int to, int key, int n) const {
     return key >= first(to) && key + n <= first(from) + width;
   }
+  // The queries that see all of the keys key..key+n-1; keys behind a group's last count as seen.
+  __device__ Span of_all(int key, int n) const { return step ? Span{key + n - 1 - width, key} : Span{0, 1 << 20}; }
 };
 
 }  // namespace rondo::cuda

@@ -158,6 +158,9 @@ __global__ void __launch_bounds__(kFlashThreads, 2)
   };
   const int first_row = from * heads, own = int(threadIdx.x) / 32 * 16 * kM;
   load(first_row, 0);
+  // The rows that see one of the warp's keys, and those that see all keys of the block.
+  const Span by_one = g.seen_by(b, first + own, 16 * kM), by_all = sees.of_all(first, S::kOwn);
+  const Span mine = {by_one.first * heads, by_one.last * heads}, all = {by_all.first * heads, by_all.last * heads};
 
   Sums<kM, kWidth / 8> dk = {}, dv = {};
   for (int r = first_row, at = 0; r < last_row; r += S::kStep, at ^= 1) {
@@ -165,7 +168,8 @@ __global__ void __launch_bounds__(kFlashThreads, 2)
     copy_wait<0>();
     __syncthreads();  // this tile is there, and all are done with the last one
     if (next < last_row) load(next, at ^ 1);
-    const bool whole = sees.whole(r / heads, (min(next, last_row) - 1) / heads, first, S::kOwn);
+    if (next <= mine.first || r >= mine.last) continue;  // nothing for this warp
+    const bool whole = r >= all.first && next <= all.last;
     Sums<kM, S::kN> p = {}, ds = {};
     Left<kM, S::kStep / 16> left;
     add_dots(InTile<Own>{s.keys, own}, s.queries[at], p);

@@ -1,41 +1,14 @@
 // A few rows times the weights, as in decoding: a warp reads a row of W once, where it lies, in whatever type it is
 // kept, 16 bytes a lane where rows are whole numbers of them.
-#include <bit>
 #include <cmath>
 
 #include "cuda/block.cuh"
-#include "cuda/launch.cuh"
+#include "cuda/pack.cuh"
 
 namespace rondo {
 namespace {
 
 using namespace cuda;
-
-// `n` numbers that lie together.
-template <class T, int n>
-struct Pack {
-  T at[n];
-};
-template <class T>
-constexpr int kPer16Bytes = 16 / int(sizeof(T));
-
-// As many loads of 16 bytes as there are, where a pack has that many; p is aligned to them.
-template <int n, class T>
-__device__ Pack<T, n> load(const T* p) {
-  Pack<T, n> pack;
-  if constexpr (n == 1) {
-    pack.at[0] = *p;
-  } else {
-    constexpr int part = kPer16Bytes<T>;
-#pragma unroll
-    for (int i = 0; i < n; i += part) {
-      const auto some = std::bit_cast<Pack<T, part>>(reinterpret_cast<const uint4*>(p)[i / part]);
-#pragma unroll
-      for (int j = 0; j < part; ++j) pack.at[i + j] = some.at[j];
-    }
-  }
-  return pack;
-}
 
 // y [m, n] for kRows rows of x at a time; kPack numbers of W at a time. The order of a sum depends on k and kPack
 // alone, and multiply-adds are named as such, since a compiler makes them in one place and not in the next.
@@ -51,13 +24,15 @@ __global__ void gemv_kernel(int64_t m, int64_t n, int64_t k, const T* x, const W
       T sums[kRows] = {};
 #pragma unroll 4
       for (int64_t i = lane * kPack; i < k; i += 32 * kPack) {
-        const Pack<W, kPack> w = load<kPack>(weight + j * k + i);
+        computed_t<W> w[kPack];
+        load_numbers(weight + j * k + i, w);
 #pragma unroll
         for (int r = 0; r < kRows; ++r) {
           if (r >= n_rows) break;
-          const Pack<T, kPack> v = load<kPack>(rows + r * k + i);
+          T v[kPack];
+          load_numbers(rows + r * k + i, v);
 #pragma unroll
-          for (int e = 0; e < kPack; ++e) sums[r] = std::fma(v.at[e], T(w.at[e]), sums[r]);
+          for (int e = 0; e < kPack; ++e) sums[r] = std::fma(v[e], T(w[e]), sums[r]);
         }
       }
 #pragma unroll
@@ -78,7 +53,7 @@ void product(const Tensor& x, const Tensor& weight, const Tensor& scale, bool ac
     launch({blocks_for(n, kThreads / 32), kThreads, 0, stream()}, kernel, m, n, k, data<T>(x), data<W>(weight),
            data_or_null<T>(scale), accumulate, data<T>(y));
   };
-  constexpr int wide = kPer16Bytes<W>;
+  constexpr int wide = kPerLoad<W>;
   if (k % wide == 0) return run(m == 1 ? gemv_kernel<1, wide, T, W> : gemv_kernel<8, wide, T, W>);
   run(m == 1 ? gemv_kernel<1, 1, T, W> : gemv_kernel<8, 1, T, W>);
 }

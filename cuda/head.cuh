@@ -1,82 +1,208 @@
-// A head (D numbers: a query or a key) on its way into attention, and its gradient on the way back; a whole warp each.
+// A head (D numbers: a query or a key) on its way into attention, and its gradient on the way back. A few threads share
+// one: each has numbers of the head's first half and, as rotation pairs them, those half a head further on.
 #pragma once
 #include <cmath>
 
 #include "cuda/block.cuh"
-#include "cuda/launch.cuh"
+#include "cuda/pack.cuh"
 
 namespace rondo::cuda {
 
 inline constexpr double kMinHeadNorm = 1e-12;
 
-// f(i, warp) by a whole warp, for i in 0..n-1. The warps, numbered from 0, are as many as warps_for(n) says.
-template <class F>
-__global__ void for_each_warp_kernel(int64_t n, F f) {
-  const int64_t warps = int64_t(gridDim.x) * (blockDim.x / 32);
-  const int64_t warp = (int64_t(blockIdx.x) * blockDim.x + threadIdx.x) / 32;
-  for (int64_t i = warp; i < n; i += warps) f(i, warp);
-}
-inline constexpr int64_t kWarps = kThreads / 32, kMostWarps = 8192;
-inline int64_t warps_for(int64_t n) { return std::min({n, kMostWarps, most_blocks * kWarps}); }
-template <class F>
-void for_each_warp(int64_t n, const F& f) {
-  if (n > 0) launch({blocks_for(warps_for(n), kWarps), kThreads, 0, stream()}, for_each_warp_kernel<F>, n, f);
-}
-__device__ inline int lane_of_warp() { return int(threadIdx.x % 32); }
+// kThreads neighbours have a head together, kNumbers numbers of each half at a time.
+template <int kNumbers, int kThreads>
+struct Lanes {
+  static constexpr int kN = kNumbers, kCount = kThreads;
 
-// f(0) + ... + f(d - 1), by a whole warp.
-template <class T, class F>
-__device__ T warp_sum(int64_t d, const F& f) {
-  T sum = 0;
-  for (int64_t i = lane_of_warp(); i < d; i += 32) sum += f(i);
-  return warp_reduce(sum, Sum{});
+  // f(i) for the thread's runs in a half, of which each begins at number i.
+  template <class F>
+  __device__ static void over(int half, const F& f) {
+    for (int i = int(threadIdx.x) % kThreads * kN; i < half; i += kThreads * kN) f(i);
+  }
+  template <class T>
+  __device__ static T sum(T x) {
+    return warp_reduce(x, Sum{}, kThreads);
+  }
+};
+using WarpLanes = Lanes<1, 32>;  // for any D
+
+// Calls f.operator()<L>() with the lanes for heads of d numbers of E.
+template <class E, class F>
+void dispatch_lanes(int64_t d, F&& f) {
+  if constexpr (sizeof(E) < 8)
+    if (d % (2 * kPerLoad<E>) == 0) return f.template operator()<Lanes<kPerLoad<E>, 8>>();
+  f.template operator()<WarpLanes>();
 }
 
-// x / max(|x|, 1e-12) * scale where there is a scale, then turned by the angles where there are any (scale * cos, then
-// scale * sin, of the pairs i and i + D/2). E is the type of x, T what is computed in.
-template <class E>
+// Runs of both halves.
+template <class T, int kN>
+struct Pairs {
+  T low[kN], high[kN];
+};
+
+// The two runs of a head that begin at number i, from memory and back. An odd D has no last pair.
+template <class L, class E>
+__device__ Pairs<computed_t<E>, L::kN> load_pairs(const E* x, int d, int i) {
+  Pairs<computed_t<E>, L::kN> p = {};
+  const int half = (d + 1) / 2;
+  load_numbers(x + i, p.low);
+  if (L::kN > 1 || half + i < d) load_numbers(x + half + i, p.high);
+  return p;
+}
+template <class L, class T, class E>
+__device__ void store_pairs(const Pairs<T, L::kN>& p, int d, int i, E* y) {
+  const int half = (d + 1) / 2;
+  store_numbers(p.low, y + i);
+  if (L::kN > 1 || half + i < d) store_numbers(p.high, y + half + i);
+}
+// Turned by the angles (scale * cos, then scale * sin, of the pairs), or back by the same.
+template <class L, class T>
+__device__ void turn(const T* angles, int d, int i, T direction, Pairs<T, L::kN>& p) {
+  if (!angles) return;
+  T c[L::kN], s[L::kN];
+  load_numbers(angles + i, c);
+  load_numbers(angles + d / 2 + i, s);
+#pragma unroll
+  for (int e = 0; e < L::kN; ++e) {
+    const T a = p.low[e], b = p.high[e], sine = s[e] * direction;
+    p.low[e] = a * c[e] - b * sine;
+    p.high[e] = b * c[e] + a * sine;
+  }
+}
+
+// x / max(|x|, 1e-12) * scale where there is a scale, then turned where there are angles. E is the type of x, T what is
+// computed in. Made by all its lanes together.
+template <class E, class L>
 struct Head {
   using T = computed_t<E>;
+  using Run = Pairs<T, L::kN>;
   const E* x;
   const T *scale, *angles;
-  int64_t d;
+  int d;
   T norm = 1, factor = 1;  // |x| and 1 / max(|x|, 1e-12)
 
-  __device__ Head(const E* x, const T* scale, const T* angles, int64_t d) : x(x), scale(scale), angles(angles), d(d) {
+  __device__ Head(const E* x, const T* scale, const T* angles, int64_t d)
+      : x(x), scale(scale), angles(angles), d(int(d)) {
     if (!scale) return;
-    norm = std::sqrt(warp_sum<T>(d, [=](int64_t i) { return T(x[i]) * T(x[i]); }));
+    T sum = 0;
+    L::over(half(), [&](int i) {
+      const Run r = load_pairs<L>(x, this->d, i);
+#pragma unroll
+      for (int e = 0; e < L::kN; ++e) sum += r.low[e] * r.low[e] + r.high[e] * r.high[e];
+    });
+    norm = std::sqrt(L::sum(sum));
     factor = T(1) / Max{}(norm, T(kMinHeadNorm));
   }
-  __device__ T straight(int64_t i) const { return scale ? T(x[i]) * factor * scale[i] : T(x[i]); }
-  __device__ T operator[](int64_t i) const {
-    if (!angles) return straight(i);
-    const int64_t half = d / 2, pair = i % half;
-    const T c = angles[pair], s = angles[half + pair];
-    return i < half ? straight(i) * c - straight(i + half) * s : straight(i) * c + straight(i - half) * s;
+  __device__ int half() const { return (d + 1) / 2; }
+  __device__ Run at(int i) const {
+    Run r = load_pairs<L>(x, d, i);
+    if (scale) {
+      const Run s = load_pairs<L>(scale, d, i);
+#pragma unroll
+      for (int e = 0; e < L::kN; ++e) r.low[e] *= factor * s.low[e], r.high[e] *= factor * s.high[e];
+    }
+    turn<L>(angles, d, i, T(1), r);
+    return r;
   }
 };
 
-// The gradient of a head, turned back.
-template <class T>
-__device__ T turned_back(const T* dy, const T* angles, int64_t d, int64_t i) {
-  if (!angles) return dy[i];
-  const int64_t half = d / 2, pair = i % half;
-  const T c = angles[pair], s = angles[half + pair];
-  return i < half ? dy[i] * c + dy[i + half] * s : dy[i] * c - dy[i - half] * s;
+// From dy(i), the gradient's runs turned back: with n = x / |x| and g = dy * scale, dx = (g - n <n, g>) / |x|, and the
+// head's part of dscale, dy * n, is added to `sums`. Below the smallest norm, where x is divided by a constant, the
+// term with <n, g> is absent.
+template <class E, class L, class F, class T = computed_t<E>>
+__device__ void head_backward(const Head<E, L>& h, const F& dy, bool there, E* dx, T* sums) {
+  using Run = Pairs<T, L::kN>;
+  T along = 0;
+  if (h.scale) {
+    L::over(h.half(), [&](int i) {
+      const Run g = dy(i), s = load_pairs<L>(h.scale, h.d, i), x = load_pairs<L>(h.x, h.d, i);
+#pragma unroll
+      for (int e = 0; e < L::kN; ++e) along += g.low[e] * s.low[e] * x.low[e] + g.high[e] * s.high[e] * x.high[e];
+    });
+    along = L::sum(along) * h.factor;
+    if (h.norm < T(kMinHeadNorm)) along = 0;
+  }
+  if (!there) return;
+  L::over(h.half(), [&](int i) {
+    Run g = dy(i);
+    if (h.scale) {
+      const Run s = load_pairs<L>(h.scale, h.d, i), x = load_pairs<L>(h.x, h.d, i);
+      Run part = load_pairs<L>(sums, h.d, i);
+#pragma unroll
+      for (int e = 0; e < L::kN; ++e) {
+        const T low = x.low[e] * h.factor, high = x.high[e] * h.factor;
+        part.low[e] += g.low[e] * low, part.high[e] += g.high[e] * high;
+        g.low[e] = h.factor * (g.low[e] * s.low[e] - low * along);
+        g.high[e] = h.factor * (g.high[e] * s.high[e] - high * along);
+      }
+      store_pairs<L>(part, h.d, i, sums);
+    }
+    store_pairs<L>(g, h.d, i, dx);
+  });
 }
 
-// From dy(i), turned back: with n = x / |x| and g = dy * scale, dx = (g - n <n, g>) / |x|; dscale (+)= dy * n. Below
-// the smallest norm, where x is divided by a constant, the term with <n, g> is absent.
-template <class E, class F, class T = computed_t<E>>
-__device__ void head_backward(const Head<E>& h, const F& dy, E* dx, T* dscale, bool accumulate) {
-  T along = 0;
-  if (h.scale && h.norm >= T(kMinHeadNorm))
-    along = h.factor * warp_sum<T>(h.d, [&](int64_t i) { return dy(i) * h.scale[i] * T(h.x[i]); });
-  for (int64_t i = lane_of_warp(); i < h.d; i += 32) {
-    const T g = dy(i), n = T(h.x[i]) * h.factor;
-    dx[i] = E(h.scale ? h.factor * (g * h.scale[i] - n * along) : g);
-    if (h.scale) dscale[i] = (accumulate ? dscale[i] : T(0)) + g * n;
+// f(L, i, there) by the lanes of head i, for i in 0..n-1. All lanes of a warp come along, some for no head.
+template <class L, class F>
+__global__ void for_each_head_kernel(int64_t n, F f) {
+  constexpr int kHeads = 32 / L::kCount;  // of a warp
+  const int64_t warp = (int64_t(blockIdx.x) * blockDim.x + threadIdx.x) / 32,
+                step = int64_t(gridDim.x) * blockDim.x / 32;
+  for (int64_t first = warp * kHeads; first < n; first += step * kHeads) {
+    const int64_t i = first + int(threadIdx.x) % 32 / L::kCount;
+    f(L(), min(i, n - 1), i < n);
   }
+}
+template <class E, class F>
+void for_each_head(int64_t n, int64_t d, const F& f) {
+  if (n == 0) return;
+  dispatch_lanes<E>(d, [&]<class L>() {
+    launch({blocks_for(n, kThreads / L::kCount), kThreads, 0, stream()}, for_each_head_kernel<L, F>, n, f);
+  });
+}
+
+// The same with sums of D numbers: f(L, i, there, sums) adds to those of its lanes, and each block leaves what its
+// heads added up to, a row of parts [blocks, D]. Without parts nothing is summed.
+template <class T>
+struct FirstOfSums {
+  alignas(16) T first;  // [kThreads / lanes, D] in all
+};
+template <class L, class T, class F>
+__global__ void sum_heads_kernel(int64_t n, int d, F f, T* parts) {
+  constexpr int kHeads = 32 / L::kCount, kGroups = int(kThreads) / L::kCount;
+  T* const all = &shared<FirstOfSums<T>>().first;
+  T* const sums = all + int(threadIdx.x) / L::kCount * d;
+  if (parts)
+    for (int i = int(threadIdx.x); i < kGroups * d; i += int(blockDim.x)) all[i] = 0;
+  __syncthreads();
+  const int64_t warp = (int64_t(blockIdx.x) * blockDim.x + threadIdx.x) / 32,
+                step = int64_t(gridDim.x) * blockDim.x / 32;
+  for (int64_t first = warp * kHeads; first < n; first += step * kHeads) {
+    const int64_t i = first + int(threadIdx.x) % 32 / L::kCount;
+    f(L(), min(i, n - 1), i < n, sums);
+  }
+  __syncthreads();
+  if (parts)
+    for (int i = int(threadIdx.x); i < d; i += int(blockDim.x)) {
+      T sum = 0;
+      for (int g = 0; g < kGroups; ++g) sum += all[g * d + i];
+      parts[int64_t(blockIdx.x) * d + i] = sum;
+    }
+}
+// dscale [D] = the sums over all heads, if it is there.
+template <class E, class F>
+void for_each_head_summed(int64_t n, int64_t d, const F& f, const Tensor& dscale) {
+  using T = computed_t<E>;
+  constexpr unsigned kMostBlocks = 512;
+  if (n == 0) return;
+  dispatch_lanes<E>(d, [&]<class L>() {
+    const int64_t per_block = kThreads / L::kCount;
+    const unsigned blocks = dscale ? std::min(blocks_for(n, per_block), kMostBlocks) : blocks_for(n, per_block);
+    const Tensor parts = dscale ? Tensor({blocks, d}, dtype_of<T>, Device::cuda) : Tensor();
+    const size_t bytes = std::max(sizeof(FirstOfSums<T>), dscale ? size_t(per_block * d) * sizeof(T) : 0);
+    launch({blocks, kThreads, bytes, stream()}, sum_heads_kernel<L, T, F>, n, int(d), f, data_or_null<T>(parts));
+    if (dscale) sum_to(Cuda{}, parts, dscale);
+  });
 }
 
 }  // namespace rondo::cuda

@@ -1,5 +1,5 @@
 // Raw memory and copies; filling, converting, and the updates in place that the tape and the optimizers need.
-#include "cuda/launch.cuh"
+#include "cuda/pack.cuh"
 
 namespace rondo {
 namespace {
@@ -30,25 +30,48 @@ struct Fill {
   __device__ void operator()(int64_t i) const { y[i] = converted<T>(value); }
 };
 template <class To, class From>
+struct RoundOrWiden {  // f32 to bf16, or back
+  const From* x;
+  To* y;
+  template <int n>
+  __device__ void operator()(int64_t i, Count<n>) const {
+    float v[n];
+    load_numbers(x + i, v);
+    store_numbers(v, y + i);
+  }
+};
+template <class To, class From>
 struct Convert {
   const From* x;
   To* y;
   __device__ void operator()(int64_t i) const { y[i] = converted<To>(x[i]); }
 };
-template <class T>
+template <class E>
 struct AddInto {
-  const T* x;
-  T* y;
-  __device__ void operator()(int64_t i) const {
-    using Computed = computed_t<T>;
-    y[i] = T(Computed(y[i]) + Computed(x[i]));
+  const E* x;
+  E* y;
+  template <int n>
+  __device__ void operator()(int64_t i, Count<n>) const {
+    computed_t<E> a[n], b[n];
+    load_numbers(x + i, a);
+    load_numbers(y + i, b);
+#pragma unroll
+    for (int e = 0; e < n; ++e) b[e] += a[e];
+    store_numbers(b, y + i);
   }
 };
 template <class T>
 struct ScaleInto {
   T factor;
   T* y;
-  __device__ void operator()(int64_t i) const { y[i] *= factor; }
+  template <int n>
+  __device__ void operator()(int64_t i, Count<n>) const {
+    T v[n];
+    load_numbers(y + i, v);
+#pragma unroll
+    for (int e = 0; e < n; ++e) v[e] *= factor;
+    store_numbers(v, y + i);
+  }
 };
 template <class T>
 struct FindNonFinite {
@@ -108,17 +131,33 @@ void fill(Cuda, double value, const Tensor& y) {
 }
 
 void copy(Cuda, const Tensor& x, const Tensor& y) {
+  if (x.dtype() == y.dtype()) {
+    if (x.numel() == 0) return;
+    return checked(cudaMemcpyAsync(y.bytes(), x.bytes(), x.n_bytes(), cudaMemcpyDeviceToDevice, stream()),
+                   "cudaMemcpyAsync");
+  }
   dispatch_any(x.dtype(), [&]<class From>() {
-    dispatch_any(y.dtype(), [&]<class To>() { for_each(x.numel(), Convert<To, From>{data<From>(x), data<To>(y)}); });
+    dispatch_any(y.dtype(), [&]<class To>() {
+      if constexpr (std::is_same_v<From, To>)
+        return;
+      else if constexpr (std::is_same_v<computed_t<From>, float> && std::is_same_v<computed_t<To>, float>)
+        for_each_run<8>(x.numel(), RoundOrWiden<To, From>{data<From>(x), data<To>(y)});
+      else
+        for_each(x.numel(), Convert<To, From>{data<From>(x), data<To>(y)});
+    });
   });
 }
 
 void add_into(Cuda, const Tensor& x, const Tensor& y) {
-  dispatch_activation(y.dtype(), [&]<class T>() { for_each(y.numel(), AddInto<T>{data<T>(x), data<T>(y)}); });
+  dispatch_activation(y.dtype(), [&]<class E>() {
+    for_each_run<kPerLoad<E>>(y.numel(), AddInto<E>{data<E>(x), data<E>(y)});
+  });
 }
 
 void scale_into(Cuda, double factor, const Tensor& y) {
-  dispatch_float(y.dtype(), [&]<class T>() { for_each(y.numel(), ScaleInto<T>{T(factor), data<T>(y)}); });
+  dispatch_float(y.dtype(), [&]<class T>() {
+    for_each_run<kPerLoad<T>>(y.numel(), ScaleInto<T>{T(factor), data<T>(y)});
+  });
 }
 
 int64_t first_non_finite(Cuda, const Tensor& x) {

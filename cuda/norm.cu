@@ -1,9 +1,9 @@
-// Norms of rows (layer_norm, rms_norm) and of heads (l2_normalize): a block a row, in two passes. What a row adds to
-// the gradient of gamma is written down, and sum_to adds it up in a fixed order.
+// Norms of rows (layer_norm, rms_norm) and of heads (l2_normalize). Rows that fit are held by a warp, which reads them
+// once; others have a block each, which reads them again for each sum. What is added to the gradient of gamma is
+// written down, and sum_to adds it up in a fixed order.
 #include <cmath>
 
-#include "cuda/block.cuh"
-#include "cuda/launch.cuh"
+#include "cuda/held_row.cuh"
 
 namespace rondo {
 namespace {
@@ -11,6 +11,7 @@ namespace {
 using namespace cuda;
 
 constexpr unsigned kNormThreads = 128;
+constexpr int64_t kMostParts = 512;  // that dgamma is added up from
 
 template <class T>
 struct Shared {
@@ -65,6 +66,84 @@ __global__ void norm_backward_kernel(int64_t n_rows, int64_t n, const E* dy, con
   }
 }
 
+// The same for rows that a warp holds.
+template <class E, int kRuns>
+__global__ void __launch_bounds__(kThreads)
+    held_norm_forward_kernel(int64_t n_rows, int n, float eps, const float* x, const float* gamma, E* y, float* mean,
+                             float* rstd) {
+  constexpr int kN = kPerLoad<E>;
+  for (int64_t row = first_row(); row < n_rows; row += row_step()) {
+    float v[kRuns][kN], m = 0;
+    over_runs<kN, kRuns>(n, [&](int r, int i) { load_numbers(x + row * n + i, v[r]); });
+    if (mean) {
+      const float origin = x[row * n];
+      m = origin + held_sum<kN, kRuns>(n, [&](int r, int e) { return v[r][e] - origin; }) / float(n);
+    }
+    const float variance = held_sum<kN, kRuns>(n, [&](int r, int e) { return (v[r][e] - m) * (v[r][e] - m); });
+    const float factor = 1 / std::sqrt(variance / float(n) + eps);
+    over_runs<kN, kRuns>(n, [&](int r, int i) {
+      float g[kN];
+      load_numbers(gamma + i, g);
+#pragma unroll
+      for (int e = 0; e < kN; ++e) v[r][e] = (v[r][e] - m) * factor * g[e];
+      store_numbers(v[r], y + row * n + i);
+    });
+    if (threadIdx.x % 32 == 0) {
+      if (mean) mean[row] = m;
+      rstd[row] = factor;
+    }
+  }
+}
+
+template <int kWidth>
+struct HeldShared {
+  float dgamma[kThreads / 32][kWidth];
+};
+// Each block adds up dgamma over its rows: a row of parts [blocks, n].
+template <class E, int kRuns>
+__global__ void __launch_bounds__(kThreads)
+    held_norm_backward_kernel(int64_t n_rows, int n, const E* dy, const float* x, const float* gamma, const float* mean,
+                              const float* rstd, float* dx, float* parts) {
+  constexpr int kN = kPerLoad<E>;
+  using Shared = HeldShared<32 * kRuns * kN>;
+  Shared& s = shared<Shared>();
+  float dgamma[kRuns][kN] = {};
+  for (int64_t row = first_row(); row < n_rows; row += row_step()) {
+    const float m = mean ? mean[row] : 0, factor = rstd[row];
+    float v[kRuns][kN], d[kRuns][kN];  // normed x, and dy * gamma
+    over_runs<kN, kRuns>(n, [&](int r, int i) {
+      float g[kN];
+      load_numbers(x + row * n + i, v[r]);
+      load_numbers(dy + row * n + i, d[r]);
+      load_numbers(gamma + i, g);
+#pragma unroll
+      for (int e = 0; e < kN; ++e) {
+        v[r][e] = (v[r][e] - m) * factor;
+        dgamma[r][e] += d[r][e] * v[r][e];
+        d[r][e] *= g[e];
+      }
+    });
+    const float offset = mean ? held_sum<kN, kRuns>(n, [&](int r, int e) { return d[r][e]; }) / float(n) : 0;
+    const float slope = held_sum<kN, kRuns>(n, [&](int r, int e) { return d[r][e] * v[r][e]; }) / float(n);
+    over_runs<kN, kRuns>(n, [&](int r, int i) {
+#pragma unroll
+      for (int e = 0; e < kN; ++e) v[r][e] = factor * (d[r][e] - offset - v[r][e] * slope);
+      store_numbers(v[r], dx + row * n + i);
+    });
+  }
+  over_runs<kN, kRuns>(n, [&](int r, int i) {
+#pragma unroll
+    for (int e = 0; e < kN; ++e) s.dgamma[threadIdx.x / 32][i + e] = dgamma[r][e];
+  });
+  __syncthreads();
+  for (int i = int(threadIdx.x); i < n; i += kThreads) {
+    float sum = 0;
+#pragma unroll
+    for (int w = 0; w < int(kThreads) / 32; ++w) sum += s.dgamma[w][i];
+    parts[int64_t(blockIdx.x) * n + i] = sum;
+  }
+}
+
 constexpr double kMinNorm = 1e-12;
 
 // y = x / max(|x|, 1e-12) * scale
@@ -106,23 +185,39 @@ Launch rows_launch(int64_t n_rows) {
 void norm_forward(const Tensor& x, const Tensor& gamma, double eps, const Tensor& y, const Tensor& mean,
                   const Tensor& rstd) {
   if (x.numel() == 0) return;
+  const int64_t n_rows = row_count(x), n = row_width(x);
   dispatch_activation(y.dtype(), [&]<class E>() {
     using T = computed_t<E>;
-    launch(rows_launch<T>(row_count(x)), norm_forward_kernel<T, E>, row_count(x), row_width(x), T(eps), data<T>(x),
-           data<T>(gamma), data<E>(y), data_or_null<T>(mean), data<T>(rstd));
+    const bool held = dispatch_held<E>(n, [&]<int kRuns>() {
+      launch({held_blocks(n_rows), kThreads, 0, stream()}, held_norm_forward_kernel<E, kRuns>, n_rows, int(n),
+             float(eps), data<float>(x), data<float>(gamma), data<E>(y), data_or_null<float>(mean), data<float>(rstd));
+    });
+    if (held) return;
+    launch(rows_launch<T>(n_rows), norm_forward_kernel<T, E>, n_rows, n, T(eps), data<T>(x), data<T>(gamma), data<E>(y),
+           data_or_null<T>(mean), data<T>(rstd));
   });
 }
 
 void norm_backward(const Tensor& dy, const Tensor& x, const Tensor& gamma, const Tensor& mean, const Tensor& rstd,
                    const Tensor& dx, const Tensor& dgamma) {
   if (x.numel() == 0) return fill(Cuda{}, 0, dgamma);
-  const Tensor parts(Shape{row_count(x), row_width(x)}, x.dtype(), Device::cuda);
+  const int64_t n_rows = row_count(x), n = row_width(x);
   dispatch_activation(dy.dtype(), [&]<class E>() {
     using T = computed_t<E>;
-    launch(rows_launch<T>(row_count(x)), norm_backward_kernel<T, E>, row_count(x), row_width(x), data<E>(dy),
-           data<T>(x), data<T>(gamma), data_or_null<T>(mean), data<T>(rstd), data<T>(dx), data<T>(parts));
+    const bool held = dispatch_held<E>(n, [&]<int kRuns>() {
+      const unsigned blocks = held_blocks(n_rows, kMostParts);
+      const Tensor parts({blocks, n}, DType::f32, Device::cuda);
+      launch({blocks, kThreads, sizeof(HeldShared<32 * kRuns * kPerLoad<E>>), stream()},
+             held_norm_backward_kernel<E, kRuns>, n_rows, int(n), data<E>(dy), data<float>(x), data<float>(gamma),
+             data_or_null<float>(mean), data<float>(rstd), data<float>(dx), data<float>(parts));
+      sum_to(Cuda{}, parts, dgamma);
+    });
+    if (held) return;
+    const Tensor parts({n_rows, n}, x.dtype(), Device::cuda);
+    launch(rows_launch<T>(n_rows), norm_backward_kernel<T, E>, n_rows, n, data<E>(dy), data<T>(x), data<T>(gamma),
+           data_or_null<T>(mean), data<T>(rstd), data<T>(dx), data<T>(parts));
+    sum_to(Cuda{}, parts, dgamma);
   });
-  sum_to(Cuda{}, parts, dgamma);
 }
 
 }  // namespace

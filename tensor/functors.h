@@ -64,7 +64,10 @@ RONDO_ANYWHERE auto is_positive(const X& x) {  // 1 or 0
 // y >= 0 where x > low, else 0: a comparison of arrays would not be vectorised by Eigen 3.
 template <class Y, class X>
 RONDO_ANYWHERE auto zero_below(const Y& y, const X& x, scalar_t<X> low) {
-  return y.min((x - low) * std::numeric_limits<scalar_t<X>>::max()).max(scalar_t<X>(0));
+  if constexpr (is_number<X>)
+    return x <= low ? Y(0) : at_least(y, Y(0));
+  else
+    return y.min((x - low) * std::numeric_limits<scalar_t<X>>::max()).max(scalar_t<X>(0));
 }
 
 // exp(x). Eigen 3 gives a denormal number even for -infinity; here what is that small is 0.
@@ -77,12 +80,13 @@ RONDO_ANYWHERE auto exponential(const X& x) {
     return zero_below(exp(x), x, sizeof(scalar_t<X>) == 4 ? -87 : -708);
 }
 
-// Phi(x), the chance that a normal number is below x. Arrays of f32: (Phi(x) - 1/2) / x as a rational function of x^2,
-// fitted on |x| < 5.7 with an error of 1.2e-8 in Phi, and 0 or 1 beyond. Eigen's own erf is not in all its packages.
+// Phi(x), the chance that a normal number is below x. In f32 (Phi(x) - 1/2) / x as a rational function of x^2, fitted
+// on |x| < 5.7 with an error of 1.2e-8 in Phi, and 0 or 1 beyond: Eigen's own erf is not in all its packages, and a
+// GPU's takes longer than the memory around it.
 template <class X>
 RONDO_ANYWHERE plain_t<X> normal_cdf(const X& x) {
   using T = scalar_t<X>;
-  if constexpr (is_number<X>) {
+  if constexpr (is_number<X> && sizeof(T) == 8) {
     using std::erfc;
     return T(0.5) * erfc(x * T(-0.70710678118654752));
   } else if constexpr (sizeof(T) == 8) {

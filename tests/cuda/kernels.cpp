@@ -10,8 +10,18 @@
 namespace rondo::testing {
 namespace {
 
-// Odd, one element, empty, wider than a block, more rows than a block has threads.
-const Shape kRows[] = {{3, 7}, {1, 1}, {0, 5}, {4, 0}, {2, 1000}, {300, 33}, {5, 31}, {2, 3, 32}};
+// Odd, one element, empty, wider than a block, more rows than a block has threads; whole runs of 16 bytes of any type,
+// as wide as a warp can hold and wider.
+const Shape kRows[] = {{3, 7},     {1, 1},   {0, 5},   {4, 0},   {2, 1000}, {300, 33}, {5, 31},
+                       {2, 3, 32}, {7, 264}, {3, 512}, {9, 520}, {2, 1024}, {1, 1032}, {0, 8}};
+const Shape kManyRows = {4100, 8};  // more than there are warps that hold one
+
+// kRows, and another where rows are held by warps: those of f64 are not.
+std::vector<Shape> with(const Shape& shape, DType d) {
+  std::vector<Shape> all(std::begin(kRows), std::end(kRows));
+  if (d != DType::f64) all.push_back(shape);
+  return all;
+}
 
 Shape rows_of(const Shape& shape) {
   Shape rows = shape;
@@ -100,6 +110,13 @@ TEST_CASE("cuda reductions") {
                                {{100000}, {1}},
                                {{3, 4}, {3, 4}},
                                {{0, 4}, {4}},
+                               {{0, 64}, {64}},
+                               {{3, 40}, {40}},
+                               {{65, 2, 20}, {2, 20}},
+                               {{20000, 16}, {1, 16}},
+                               {{3, 1, 64}, {1, 64}},
+                               {{3, 5, 64}, {3, 1, 64}},
+                               {{1, 64}, {1, 64}},
                                {{4, 0}, {4, 0}}})
       check_same("sum_to", {randn(x, d)}, {like(y, d)}, tolerance_of(d),
                  [&](auto device, const List& in, const List& out) { sum_to(device, in[0], out[0]); });
@@ -107,7 +124,7 @@ TEST_CASE("cuda reductions") {
 
 TEST_CASE("cuda norms") {
   for (DType activation : kActivations)
-    for (const Shape& shape : kRows) {
+    for (const Shape& shape : with(kManyRows, activation)) {
       const DType d = beside(activation);
       const Tensor x = randn(shape, d), gamma = randn({shape.back()}, d, 2), dy = randn(shape, activation, 3);
       const Tensor per_row = like(rows_of(shape), d);
@@ -177,11 +194,12 @@ TEST_CASE("cuda softmax and loss") {
 
 TEST_CASE("cuda embedding") {
   for (DType d : kDTypes)
-    for (int64_t n : {0, 1, 77}) {
+    for (const auto& [n, width] : {std::pair<int64_t, int64_t>{0, 33}, {1, 33}, {77, 33}, {300, 8}, {600, 1028}}) {
       Tensor tokens({n}, DType::i64);
       for (int64_t i = 0; i < n; ++i) tokens.data<int64_t>()[i] = i * i % 11;
-      check_same("embedding", {randn({11, 33}, d), tokens, randn({n, 33}, d, 2)}, {like({n, 33}, d), like({11, 33}, d)},
-                 tolerance_of(d), [](auto device, const List& in, const List& out) {
+      check_same("embedding", {randn({11, width}, d), tokens, randn({n, width}, d, 2)},
+                 {like({n, width}, d), like({11, width}, d)}, tolerance_of(d),
+                 [](auto device, const List& in, const List& out) {
                    embedding_forward(device, in[0], in[1], out[0]);
                    embedding_backward(device, in[2], in[1], out[1]);
                  });
@@ -232,11 +250,12 @@ TEST_CASE("cuda gates and rotary") {
     }
   for (DType d : kDTypes)
     for (int which : {0, 1})
-      for (bool inverse : {false, true})
-        check_same("rotary", {randn({2, 5, 3 * 6}, d), randn({2, 8, 6}, d, 2)}, {like({2, 5, 18}, d)}, tolerance_of(d),
-                   [&](auto device, const List& in, const List& out) {
-                     rotary(device, {which, 2, 3, 5, inverse}, in[0], in[1], out[0]);
-                   });
+      for (int64_t width : {6, 16})
+        for (bool inverse : {false, true})
+          check_same("rotary", {randn({2, 5, 3 * width}, d), randn({2, 8, width}, d, 2)}, {like({2, 5, 3 * width}, d)},
+                     tolerance_of(d), [&](auto device, const List& in, const List& out) {
+                       rotary(device, {which, 2, 3, 5, inverse}, in[0], in[1], out[0]);
+                     });
 }
 
 }  // namespace rondo::testing

@@ -1,0 +1,79 @@
+// Numbers side by side in memory, moved 16 bytes at a time; and loops over runs of them.
+#pragma once
+#include <bit>
+#include <type_traits>
+
+#include "cuda/launch.cuh"
+
+namespace rondo::cuda {
+
+template <class E>
+inline constexpr int kPerLoad = 16 / int(sizeof(E));
+template <class E, int n>
+struct Numbers {
+  E at[n];
+};
+
+// x = the n numbers at p, as what is computed in. Whole loads of 16 bytes where n numbers are that; p is then aligned.
+template <int n, class E>
+__device__ void load_numbers(const E* p, computed_t<E> (&x)[n]) {
+  constexpr int per = kPerLoad<E>;
+  if constexpr (n % per == 0) {
+#pragma unroll
+    for (int i = 0; i < n; i += per) {
+      const auto some = std::bit_cast<Numbers<E, per>>(reinterpret_cast<const uint4*>(p)[i / per]);
+#pragma unroll
+      for (int j = 0; j < per; ++j) x[i + j] = computed_t<E>(some.at[j]);
+    }
+  } else {
+#pragma unroll
+    for (int i = 0; i < n; ++i) x[i] = computed_t<E>(p[i]);
+  }
+}
+template <int n, class E>
+__device__ void store_numbers(const computed_t<E> (&x)[n], E* p) {
+  constexpr int per = kPerLoad<E>;
+  if constexpr (n % per == 0) {
+#pragma unroll
+    for (int i = 0; i < n; i += per) {
+      uint4& to = reinterpret_cast<uint4*>(p)[i / per];
+      if constexpr (std::is_same_v<E, bf16>) {
+        to = {pack_bf16(x[i], x[i + 1]), pack_bf16(x[i + 2], x[i + 3]), pack_bf16(x[i + 4], x[i + 5]),
+              pack_bf16(x[i + 6], x[i + 7])};
+      } else {
+        Numbers<E, per> some;
+#pragma unroll
+        for (int j = 0; j < per; ++j) some.at[j] = x[i + j];
+        to = std::bit_cast<uint4>(some);
+      }
+    }
+  } else {
+#pragma unroll
+    for (int i = 0; i < n; ++i) p[i] = E(x[i]);
+  }
+}
+
+template <int n>
+using Count = std::integral_constant<int, n>;
+
+// f(i, Count<kN>) for the runs of kN numbers that begin at i = 0, kN, ..., and f(i, Count<1>) for each that is left.
+template <int kN, class F>
+__global__ void for_each_run_kernel(int64_t n, F f) {
+  const int64_t step = int64_t(gridDim.x) * blockDim.x, first = int64_t(blockIdx.x) * blockDim.x + threadIdx.x;
+  const int64_t runs = n / kN;
+  for (int64_t i = first; i < runs; i += step) f(i * kN, Count<kN>());
+  for (int64_t i = runs * kN + first; i < n; i += step) f(i, Count<1>());
+}
+template <int kN, class F>
+void for_each_run(int64_t n, const F& f) {
+  if (n > 0) launch({blocks_for((n + kN - 1) / kN), kThreads, 0, stream()}, for_each_run_kernel<kN, F>, n, f);
+}
+
+// Calls f.operator()<n>() with how many numbers at a time rows of `width` are moved by: 16 bytes, or one.
+template <class E, class F>
+void dispatch_run(int64_t width, F&& f) {
+  if (width % kPerLoad<E> == 0) return f.template operator()<kPerLoad<E>>();
+  f.template operator()<1>();
+}
+
+}  // namespace rondo::cuda
