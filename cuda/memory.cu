@@ -10,19 +10,6 @@ void checked(cudaError_t status, const char* call) {
   check(status == cudaSuccess, "CUDA: ", call, ": ", cudaGetErrorString(status));
 }
 
-// bf16 becomes another number by way of f32, everything else directly.
-template <class To, class From>
-__device__ To converted(From x) {
-  if constexpr (std::is_same_v<From, To>)
-    return x;
-  else if constexpr (std::is_same_v<From, bf16>)
-    return converted<To>(float(x));
-  else if constexpr (std::is_same_v<To, bf16>)
-    return bf16(float(x));
-  else
-    return To(x);
-}
-
 template <class T>
 struct Fill {
   double value;

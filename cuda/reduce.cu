@@ -8,11 +8,6 @@ namespace {
 
 using namespace cuda;
 
-template <class T, class E>
-__device__ T converted(E x) {
-  return T(computed_t<T>(computed_t<E>(x)));
-}
-
 struct Shared {
   double scratch[32];
 };

@@ -28,6 +28,11 @@ struct bf16 {
 // What sums and curves of such numbers are computed in.
 template <class T>
 using computed_t = std::conditional_t<std::is_same_v<T, bf16>, float, T>;
+// bf16 becomes another number by way of f32, everything else directly.
+template <class To, class From>
+RONDO_ANYWHERE To converted(From x) {
+  return To(computed_t<To>(computed_t<From>(x)));
+}
 
 template <class T>
 inline constexpr DType dtype_of = [] { static_assert(sizeof(T) == 0, "no such dtype"); }();

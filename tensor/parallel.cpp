@@ -2,7 +2,9 @@
 
 #include <pthread.h>
 #include <sched.h>
+#include <time.h>
 
+#include <algorithm>
 #include <atomic>
 #include <chrono>
 #include <condition_variable>
@@ -47,6 +49,18 @@ int allowed_threads() {
 
 // True on a pool thread, and on a caller while its tiles run: tiles that want tiles run them in place.
 thread_local bool inside = false;
+
+using Clock = std::chrono::steady_clock;
+
+// Time that went by, and how much of it this thread had a core.
+struct CoreTime {
+  Clock::time_point now = Clock::now();
+  std::chrono::nanoseconds running = [] {
+    timespec t = {};
+    clock_gettime(CLOCK_THREAD_CPUTIME_ID, &t);
+    return std::chrono::seconds(t.tv_sec) + std::chrono::nanoseconds(t.tv_nsec);
+  }();
+};
 
 // One job at a time. Workers and the caller take tiles off a shared counter; the job is over when all tiles are done.
 // A generation number in the counter's upper half keeps a late worker from taking a tile of the next job.
@@ -104,30 +118,51 @@ class Pool {
     }
   }
 
+  // A worker that something else keeps from its core holds all the others up with the tile it took, for as long as the
+  // system lets that other thing run: hundreds of small jobs. So one that lost most of a job's time in this way stays
+  // away for a while, which costs less than to be waited for.
   void work() {
+    static constexpr std::chrono::microseconds kLong(500);  // much longer than a tile
+    static constexpr int kAway = 8;                         // times what was lost
     inside = true;
     uint64_t seen = 0;
+    CoreTime before;
     while (!stop_.load(std::memory_order_relaxed)) {
-      seen = wait_for_job(seen);
+      if (wait_for_job(seen)) before = CoreTime();
+      const Clock::time_point begin = Clock::now();
       take_tiles(seen);
+      const Clock::duration took = Clock::now() - begin;
+      if (took < kLong) continue;
+      const CoreTime after;
+      const Clock::duration lost = std::min(took, (after.now - before.now) - (after.running - before.running));
+      before = after;
+      if (2 * lost < took) continue;
+      std::unique_lock lock(sleep_);
+      wake_.wait_for(lock, kAway * lost, [&] { return stop_.load(); });
+      before = CoreTime();
     }
   }
 
-  // Spins for 50 microseconds, then sleeps.
-  uint64_t wait_for_job(uint64_t seen) {
-    const auto until = std::chrono::steady_clock::now() + std::chrono::microseconds(50);
+  // Waits for another job than number `seen`, which becomes its number: spins for 50 microseconds, then sleeps. True if
+  // it slept.
+  bool wait_for_job(uint64_t& seen) {
+    const Clock::time_point until = Clock::now() + std::chrono::microseconds(50);
     do {
       for (int i = 0; i < 64; ++i) {
         const uint64_t g = generation_.load(std::memory_order_acquire);
-        if (g != seen || stop_.load(std::memory_order_relaxed)) return g;
+        if (g != seen || stop_.load(std::memory_order_relaxed)) {
+          seen = g;
+          return false;
+        }
         pause();
       }
-    } while (std::chrono::steady_clock::now() < until);
+    } while (Clock::now() < until);
     std::unique_lock lock(sleep_);
     sleepers_.fetch_add(1, std::memory_order_seq_cst);
     wake_.wait(lock, [&] { return generation_.load(std::memory_order_seq_cst) != seen || stop_.load(); });
     sleepers_.fetch_sub(1, std::memory_order_relaxed);
-    return generation_.load(std::memory_order_acquire);
+    seen = generation_.load(std::memory_order_acquire);
+    return true;
   }
 
   // The last tiles are running elsewhere. If their thread lost its core, giving ours up lets it go on.

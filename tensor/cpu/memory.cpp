@@ -12,19 +12,6 @@ namespace {
 
 using namespace cpu;
 
-// bf16 becomes another number by way of f32, everything else directly.
-template <class To, class From>
-To converted(From x) {
-  if constexpr (std::is_same_v<From, To>)
-    return x;
-  else if constexpr (std::is_same_v<From, bf16>)
-    return converted<To>(float(x));
-  else if constexpr (std::is_same_v<To, bf16>)
-    return bf16(float(x));
-  else
-    return To(x);
-}
-
 template <class T>
 int64_t first_non_finite(const T* x, int64_t begin, int64_t end) {
   if constexpr (!std::is_same_v<T, bf16>)
