@@ -17,8 +17,10 @@ namespace cpu {
 namespace {
 
 // How many rows of C the inner loop keeps in registers.
-constexpr int kRows = kRegisterBytes == 64 ? 12 : kRegisterBytes == 32 ? 6 : kRegisters / 4;
-constexpr int64_t kPanelsReadInPlace = 4;
+constexpr int kRows = kRegisterBytes >= 32 ? 6 : kRegisters / 4;
+// Numbers of the next panel that a step of the inner loop asks for: the 16 groups of a tile's 96 rows, all of them.
+constexpr int64_t kAhead = 4;
+constexpr int64_t kColumnsReadInPlace = 128;
 
 // Whether these products are left to the processor's own instructions for bf16. Where there are none, bf16 is widened.
 template <class E>
@@ -39,26 +41,31 @@ struct Rows {
   int64_t stride, group;
 };
 
-// C [R, width] (+)= A [R, k] times a panel of N vectors a row.
+// C [R, width] (+)= A [R, k] times a panel of N vectors a row. C and what lies at `ahead` are asked for early.
 template <class T, int R, int N, bool Transposed>
-void inner(int64_t k, Rows<T> a, const T* b, T* c, int64_t ldc, int64_t width, bool accumulate) {
+void inner(int64_t k, Rows<T> a, const T* b, T* c, int64_t ldc, int64_t width, bool accumulate, const T* ahead) {
   using V = typename Register<T>::type;
   using U = typename Register<T>::unaligned;
   constexpr int64_t length = Register<T>::length;
   V sum[R][N] = {};
+#pragma GCC unroll 16
+  for (int r = 0; r < R; ++r)
+#pragma GCC unroll 4
+    for (int v = 0; v < N; ++v) __builtin_prefetch(c + r * ldc + v * length, 1);
   for (int64_t p = 0; p < k; ++p) {
+    __builtin_prefetch(ahead + p * kAhead, 0, 2);
     const V* row = reinterpret_cast<const V*>(b + p * N * length);
 #pragma GCC unroll 16
     for (int r = 0; r < R; ++r) {
       const T x = Transposed ? a.data[p * a.stride + r] : a.data[r * a.stride + p];
-#pragma GCC unroll 2
+#pragma GCC unroll 4
       for (int v = 0; v < N; ++v) sum[r][v] += x * row[v];
     }
   }
   if (width == N * length) {
 #pragma GCC unroll 16
     for (int r = 0; r < R; ++r)
-#pragma GCC unroll 2
+#pragma GCC unroll 4
       for (int v = 0; v < N; ++v) {
         U& y = *reinterpret_cast<U*>(c + r * ldc + v * length);
         y = accumulate ? V(y) + sum[r][v] : sum[r][v];
@@ -67,7 +74,7 @@ void inner(int64_t k, Rows<T> a, const T* b, T* c, int64_t ldc, int64_t width, b
     alignas(kRegisterBytes) T lanes[R * N * length];
 #pragma GCC unroll 16
     for (int r = 0; r < R; ++r)
-#pragma GCC unroll 2
+#pragma GCC unroll 4
       for (int v = 0; v < N; ++v) *reinterpret_cast<V*>(lanes + (r * N + v) * length) = sum[r][v];
     for (int r = 0; r < R; ++r)
       for (int64_t j = 0; j < width; ++j)
@@ -79,17 +86,26 @@ void inner(int64_t k, Rows<T> a, const T* b, T* c, int64_t ldc, int64_t width, b
 template <class T, int R, int N, bool Transposed>
 void remainder(int64_t rows, int64_t k, Rows<T> a, const T* b, T* c, int64_t ldc, int64_t width, bool accumulate) {
   if constexpr (R > 1) {
-    if (rows == R - 1) return inner<T, R - 1, N, Transposed>(k, a, b, c, ldc, width, accumulate);
+    if (rows == R - 1) return inner<T, R - 1, N, Transposed>(k, a, b, c, ldc, width, accumulate, b);
     remainder<T, R - 1, N, Transposed>(rows, k, a, b, c, ldc, width, accumulate);
   }
 }
 
-// All rows of C for one panel.
+// All rows of C for one panel. Each group of them asks for a share of the panel behind it.
 template <class T, int N, bool Transposed>
 void panel_product(int64_t m, int64_t k, Rows<T> a, const T* b, T* c, int64_t ldc, int64_t width, bool accumulate) {
-  for (; m >= kRows; m -= kRows, a.data += a.group, c += kRows * ldc)
-    inner<T, kRows, N, Transposed>(k, a, b, c, ldc, width, accumulate);
+  const T* ahead = b + k * N * Register<T>::length;
+  for (; m >= kRows; m -= kRows, a.data += a.group, c += kRows * ldc, ahead += k * kAhead)
+    inner<T, kRows, N, Transposed>(k, a, b, c, ldc, width, accumulate, ahead);
   remainder<T, kRows, N, Transposed>(m, k, a, b, c, ldc, width, accumulate);
+}
+
+// The one for panels of that many columns.
+template <class T, int N = kAcross>
+auto panel_product_of(int64_t columns, bool transposed) {
+  if constexpr (N > 1)
+    if (columns < N * Register<T>::length) return panel_product_of<T, N - 1>(columns, transposed);
+  return transposed ? panel_product<T, N, true> : panel_product<T, N, false>;
 }
 
 // A [m, k] copied to where each group of rows lies together, transposed: [k][kRows], group after group.
@@ -112,11 +128,31 @@ void gather(int64_t m, int64_t k, View<E> a, Sum<E>* to) {
 
 template <class E>
 int64_t panel_columns() {
-  return kPanel<Sum<E>>;
+  return in_pairs<E>() ? pairs::kPanelColumns : kPanel<Sum<E>>;
 }
 template <class E>
 int64_t packed_size(int64_t k, int64_t n) {
   return (in_pairs<E>() ? pairs::depth(k) : k) * padded<Sum<E>>(n);
+}
+
+// to[p][j] = from[p * row + j * col], for lines j that lie apart: by squares of registers where each is in one piece.
+template <class E, class S, class T>
+void pack_lines(int64_t depth, int64_t width, View<S> b, T* to, int64_t wide) {
+  using U = typename Register<T>::unaligned;
+  constexpr int64_t side = Register<T>::length;
+  int64_t done = 0;
+  if constexpr (std::is_same_v<S, T> && std::is_same_v<E, T>)
+    for (; b.row == 1 && width % side == 0 && done + side <= depth; done += side)
+      for (int64_t j = 0; j < width; j += side) {
+        typename Register<T>::type rows[side];
+#pragma GCC unroll 16
+        for (int64_t r = 0; r < side; ++r) rows[r] = *reinterpret_cast<const U*>(b.data + (j + r) * b.col + done);
+        transpose_square<T>(rows);
+#pragma GCC unroll 16
+        for (int64_t r = 0; r < side; ++r) *reinterpret_cast<U*>(to + (done + r) * wide + j) = rows[r];
+      }
+  for (int64_t j = 0; j < width; ++j)
+    for (int64_t p = done; p < depth; ++p) to[p * wide + j] = number<E>(b.data[p * b.row + j * b.col]);
 }
 
 // Layout: blocks of kDepth rows; in a block, panel after panel; in a panel, row after row, zeros behind the last
@@ -129,7 +165,7 @@ void pack_panels(int64_t k, int64_t n, View<S> b, Sum<E>* packed, int64_t first_
   for (int64_t p0 = 0; p0 < k; p0 += kDepth) {
     const int64_t depth = std::min(kDepth, k - p0);
     for (int64_t panel = first_panel; panel < last_panel; ++panel) {
-      const int64_t j0 = panel * kPanel<T>, wide = panel_width<T>(n, panel), width = std::min(wide, n - j0);
+      const int64_t j0 = panel * kPanel<T>, wide = panel_width<T>(n, kPanel<T>, panel), width = std::min(wide, n - j0);
       T* to = packed + p0 * padded<T>(n) + j0 * depth;
       const S* from = b.data + p0 * b.row + j0 * b.col;
       if (b.col == 1 && width == kPanel<T>) {
@@ -139,8 +175,7 @@ void pack_panels(int64_t k, int64_t n, View<S> b, Sum<E>* packed, int64_t first_
         for (int64_t p = 0; p < depth; ++p)
           for (int64_t j = 0; j < width; ++j) to[p * wide + j] = number<E>(from[p * b.row + j]);
       } else {
-        for (int64_t j = 0; j < width; ++j)
-          for (int64_t p = 0; p < depth; ++p) to[p * wide + j] = number<E>(from[p * b.row + j * b.col]);
+        pack_lines<E>(depth, width, View<S>{from, b.row, b.col}, to, wide);
       }
       if (width < wide)
         for (int64_t p = 0; p < depth; ++p) std::fill(to + p * wide + width, to + (p + 1) * wide, T(0));
@@ -149,7 +184,7 @@ void pack_panels(int64_t k, int64_t n, View<S> b, Sum<E>* packed, int64_t first_
 }
 template <class E, class S>
 void pack(int64_t k, int64_t n, View<S> b, Sum<E>* packed) {
-  pack_panels<E>(k, n, b, packed, 0, n_panels<Sum<E>>(n));
+  pack_panels<E>(k, n, b, packed, 0, n_panels(n, panel_columns<E>()));
 }
 
 template <class E>
@@ -159,12 +194,13 @@ void gemm_packed(int64_t m, int64_t n, int64_t k, View<E> a, const Sum<E>* packe
   const auto [first, last, first_panel, last_panel] = part;
   if (first == last && !accumulate)
     for (int64_t i = 0; i < m; ++i)
-      std::fill(c + i * ldc + first_panel * kPanel<T>, c + i * ldc + std::min(n, last_panel * kPanel<T>), T(0));
+      std::fill(c + i * ldc + first_panel * panel_columns<E>(),
+                c + i * ldc + std::min(n, last_panel * panel_columns<E>()), T(0));
   if constexpr (std::is_same_v<E, bf16>)
     if (in_pairs<E>()) return pairs::gemm_packed(m, n, k, a, packed_b, c, ldc, accumulate, part);
-  // A transposed A is read where it lies when only a few panels ask for it: copying it together would not pay.
-  const bool in_place =
-      std::is_same_v<E, T> && (a.col == 1 || (a.row == 1 && last_panel - first_panel <= kPanelsReadInPlace));
+  // A transposed A is read where it lies when only a few columns ask for it: copying it together would not pay.
+  const bool in_place = std::is_same_v<E, T> &&
+                        (a.col == 1 || (a.row == 1 && (last_panel - first_panel) * kPanel<T> <= kColumnsReadInPlace));
   Scratch scratch;
   T* gathered = in_place ? nullptr : scratch.get<T>((m + kRows) * kDepth);
   for (int64_t p0 = first / kDepth * kDepth; p0 < last; p0 += kDepth) {
@@ -177,10 +213,8 @@ void gemm_packed(int64_t m, int64_t n, int64_t k, View<E> a, const Sum<E>* packe
       rows = a.col == 1 ? Rows<T>{block.data, a.row, kRows * a.row} : Rows<T>{block.data, a.col, kRows};
     const bool transposed = gathered || a.col != 1;
     for (int64_t panel = first_panel; panel < last_panel; ++panel) {
-      const int64_t j0 = panel * kPanel<T>, wide = panel_width<T>(n, panel), width = std::min(wide, n - j0);
-      const bool two = wide == kPanel<T>;
-      const auto product = transposed ? (two ? panel_product<T, 2, true> : panel_product<T, 1, true>)
-                                      : (two ? panel_product<T, 2, false> : panel_product<T, 1, false>);
+      const int64_t j0 = panel * kPanel<T>, wide = panel_width<T>(n, kPanel<T>, panel), width = std::min(wide, n - j0);
+      const auto product = panel_product_of<T>(wide, transposed);
       product(m, to - from, rows, packed_b + p0 * padded<T>(n) + j0 * depth + (from - p0) * wide, c + j0, ldc, width,
               accumulate || from > first);
     }
@@ -191,7 +225,7 @@ void gemm(int64_t m, int64_t n, int64_t k, View<E> a, View<S> b, Sum<E>* c, int6
   Scratch scratch;
   Sum<E>* packed = scratch.get<Sum<E>>(packed_size<E>(k, n));
   pack<E>(k, n, b, packed);
-  gemm_packed(m, n, k, a, packed, c, ldc, accumulate, {0, k, 0, n_panels<Sum<E>>(n)});
+  gemm_packed(m, n, k, a, packed, c, ldc, accumulate, {0, k, 0, n_panels(n, panel_columns<E>())});
 }
 
 }  // namespace cpu
@@ -217,7 +251,7 @@ template <class E, class S, class C>
 void split(int64_t m, int64_t n, int64_t k, cpu::View<E> a, cpu::View<S> b, C* c, int64_t ldc, bool accumulate) {
   using T = cpu::Sum<E>;
   constexpr int64_t kFlopsWorthATile = 200'000;
-  const int64_t flops = 2 * m * n * k, panels = cpu::n_panels<T>(n), columns = cpu::kPanel<T>;
+  const int64_t flops = 2 * m * n * k, columns = cpu::panel_columns<E>(), panels = cpu::n_panels(n, columns);
   if (flops < 2 * kFlopsWorthATile)
     return with_sums(m, n, c, ldc, [&](T* to, int64_t ld) { cpu::gemm(m, n, k, a, b, to, ld, accumulate); });
   cpu::Scratch scratch;
@@ -225,16 +259,16 @@ void split(int64_t m, int64_t n, int64_t k, cpu::View<E> a, cpu::View<S> b, C* c
   const int64_t pack_grain = std::max<int64_t>(1, 32768 / (k * columns));
   parallel_chunks(panels, pack_grain, [&](int64_t p, int64_t q) { cpu::pack_panels<E>(k, n, b, packed, p, q); });
 
-  // Tiles of 24 to 96 rows and up to 512 columns; fewer columns where there would be less than 16 tiles.
-  int64_t panels_per_tile = std::min<int64_t>(panels, 512 / columns), across, down, rows;
-  for (;; panels_per_tile = (panels_per_tile + 1) / 2) {
-    across = (panels + panels_per_tile - 1) / panels_per_tile;
-    rows = std::clamp<int64_t>(m * across / 16, 4 * cpu::kRows, 96) / cpu::kRows * cpu::kRows;
-    down = (m + rows - 1) / rows;
-    if (across * down >= 16 || panels_per_tile <= cpu::kPanelsReadInPlace) break;
-  }
-  parallel_for(across * down, [&](int64_t tile) {
-    const int64_t i = tile % down * rows, panel = tile / down * panels_per_tile, j = panel * columns;
+  // Tiles of 96 rows and up to 512 columns; where there would be less than 16 of them, narrower ones, then shorter
+  // ones: each panel is read from far away once for all rows of a tile.
+  int64_t panels_per_tile = std::min<int64_t>(panels, 512 / columns), rows = 96;
+  const auto across = [&] { return (panels + panels_per_tile - 1) / panels_per_tile; };
+  const auto down = [&] { return (m + rows - 1) / rows; };
+  while (across() * down() < 16 && panels_per_tile * columns > cpu::kColumnsReadInPlace)
+    panels_per_tile = (panels_per_tile + 1) / 2;
+  rows = std::clamp<int64_t>(m * across() / 16, 24, rows) / cpu::kRows * cpu::kRows;
+  parallel_for(across() * down(), [&](int64_t tile) {
+    const int64_t i = tile % down() * rows, panel = tile / down() * panels_per_tile, j = panel * columns;
     const int64_t height = std::min(rows, m - i), last_panel = std::min(panels, panel + panels_per_tile);
     with_sums(height, std::min(n, last_panel * columns) - j, c + i * ldc + j, ldc, [&](T* to, int64_t ld) {
       cpu::gemm_packed<E>(height, n, k, {a.data + i * a.row, a.row, a.col}, packed, to - j, ld, accumulate,

@@ -17,6 +17,7 @@
 namespace rondo::cpu::pairs {
 namespace {
 
+constexpr int64_t kPairsDeep = 256;        // as kDepth in panels.h
 constexpr int64_t kSide = 16;              // of the squares by which pairs are transposed
 constexpr int64_t kGroup = 2 * kTileRows;  // rows of C that tiles make at a time
 
@@ -186,10 +187,11 @@ int64_t depth(int64_t k) {
 template <class S>
 void pack_panels(int64_t k, int64_t n, View<S> b, float* packed, int64_t first_panel, int64_t last_panel) {
   const int64_t n_pairs = depth(k);
-  for (int64_t p0 = 0; p0 < n_pairs; p0 += kDepth) {
-    const int64_t rows = std::min(kDepth, n_pairs - p0), left = k - 2 * p0;
+  for (int64_t p0 = 0; p0 < n_pairs; p0 += kPairsDeep) {
+    const int64_t rows = std::min(kPairsDeep, n_pairs - p0), left = k - 2 * p0;
     for (int64_t panel = first_panel; panel < last_panel; ++panel) {
-      const int64_t j0 = panel * kPanel<float>, wide = panel_width<float>(n, panel), width = std::min(wide, n - j0);
+      const int64_t j0 = panel * kPanelColumns, wide = panel_width<float>(n, kPanelColumns, panel),
+                    width = std::min(wide, n - j0);
       uint32_t* to = reinterpret_cast<uint32_t*>(packed) + p0 * padded<float>(n) + j0 * rows;
       const S* from = b.data + 2 * p0 * b.row + j0 * b.col;
       if (b.row == 1)
@@ -215,23 +217,24 @@ void gemm_packed(int64_t m, int64_t n, int64_t k, View<bf16> a, const float* pac
   const int64_t group_rows = tiles ? (m + kGroup - 1) / kGroup * kGroup : m;
   Scratch scratch;
   uint32_t* gathered = nullptr;
-  for (int64_t p0 = first_pair / kDepth * kDepth; p0 < last_pair; p0 += kDepth) {
-    const int64_t rows = std::min(kDepth, n_pairs - p0), from = std::max(first_pair, p0),
+  for (int64_t p0 = first_pair / kPairsDeep * kPairsDeep; p0 < last_pair; p0 += kPairsDeep) {
+    const int64_t rows = std::min(kPairsDeep, n_pairs - p0), from = std::max(first_pair, p0),
                   to = std::min(last_pair, p0 + rows), length = std::min(last, 2 * to) - 2 * from;
     const View<bf16> block = {a.data + (2 * from - first) * a.col, a.row, a.col};
     const bf16* left = block.data;
     int64_t stride = a.row;
     if (a.col != 1 || (tiles && (m % kGroup != 0 || length % (2 * kTilePairs) != 0))) {
-      if (!gathered) gathered = scratch.get<uint32_t>(group_rows * kDepth);
-      gather(m, length, block, group_rows, gathered, kDepth);
-      left = reinterpret_cast<const bf16*>(gathered), stride = 2 * kDepth;
+      if (!gathered) gathered = scratch.get<uint32_t>(group_rows * kPairsDeep);
+      gather(m, length, block, group_rows, gathered, kPairsDeep);
+      left = reinterpret_cast<const bf16*>(gathered), stride = 2 * kPairsDeep;
     }
     for (int64_t panel = first_panel; panel < last_panel; ++panel) {
-      const int64_t j0 = panel * kPanel<float>, wide = panel_width<float>(n, panel), width = std::min(wide, n - j0);
+      const int64_t j0 = panel * kPanelColumns, wide = panel_width<float>(n, kPanelColumns, panel),
+                    width = std::min(wide, n - j0);
       const uint32_t* right =
           reinterpret_cast<const uint32_t*>(packed_b) + p0 * padded<float>(n) + j0 * rows + (from - p0) * wide;
-      const auto product = tiles ? (wide == kPanel<float> ? product_by_tiles<2> : product_by_tiles<1>)
-                                 : (wide == kPanel<float> ? panel_product<kRows, 2> : panel_product<kRows, 1>);
+      const auto product = tiles ? (wide == kPanelColumns ? product_by_tiles<2> : product_by_tiles<1>)
+                                 : (wide == kPanelColumns ? panel_product<kRows, 2> : panel_product<kRows, 1>);
       product(m, length, left, stride, right, c + j0, ldc, width, accumulate || from > first_pair);
     }
   }

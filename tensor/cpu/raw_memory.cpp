@@ -11,9 +11,9 @@ namespace rondo {
 
 void* request_memory(Cpu, size_t bytes) {
   constexpr size_t kHuge = size_t{2} << 20;
-  const bool huge = bytes >= 2 * kHuge;
-  void* p = std::aligned_alloc(huge ? kHuge : 64, huge ? (bytes + kHuge - 1) / kHuge * kHuge : bytes);
-  if (p && huge) madvise(p, bytes, MADV_HUGEPAGE);
+  const bool huge = bytes >= kHuge;
+  void* p = std::aligned_alloc(huge ? kHuge : 64, (bytes + 63) / 64 * 64);
+  if (p && huge) madvise(p, bytes / kHuge * kHuge, MADV_HUGEPAGE);
   return p;
 }
 void return_memory(Cpu, void* memory) { std::free(memory); }

@@ -2,6 +2,7 @@
 // measures them or tells of them.
 #pragma once
 #include <cstdint>
+#include <utility>
 
 #if defined(__FMA__)
 #include <immintrin.h>
@@ -34,6 +35,23 @@ struct Register {
   typedef T unaligned __attribute__((vector_size(kRegisterBytes), aligned(sizeof(T)), may_alias));
   static constexpr int64_t length = kRegisterBytes / sizeof(T);
 };
+
+// Transposes a square of registers: neighbours change places, then pairs of them, then fours ...
+template <class T, int apart = 1>
+void transpose_square(typename Register<T>::type* rows) {
+  constexpr int length = Register<T>::length;
+  if constexpr (apart < length) {
+    const auto exchange = [&]<int... i>(auto& a, auto& b, std::integer_sequence<int, i...>) {
+      const auto above = a, below = b;
+      a = __builtin_shufflevector(above, below, (i & apart ? length + i - apart : i)...);
+      b = __builtin_shufflevector(above, below, (i & apart ? length + i : i + apart)...);
+    };
+#pragma GCC unroll 16
+    for (int r = 0; r < length; ++r)
+      if (!(r & apart)) exchange(rows[r], rows[r + apart], std::make_integer_sequence<int, length>());
+    transpose_square<T, 2 * apart>(rows);
+  }
+}
 
 // a b + c, rounded once where the processor has an instruction for it. Compilers make that of the plain form in one
 // place and not in the next, so it is named where the same sum is made in several places.
