@@ -11,7 +11,6 @@
 
 #include "apps/commands.h"
 #include "apps/usage.h"
-#include "models/block_recurrent/precision.h"
 #include "tensor/device.h"
 #include "tensor/parallel.h"
 
@@ -27,8 +26,7 @@ std::string version() {
   text << "g++ " << __GNUC__ << '.' << __GNUC_MINOR__ << '.' << __GNUC_PATCHLEVEL__;
 #endif
   text << "\nEigen: " << RONDO_EIGEN_VERSION << "\nGEMM: own kernel, " << describe_cpu()
-       << (why_no_bf16(Device::cpu).empty() ? ", bf16" : "") << "\nCUDA: " << describe_cuda()
-       << "\nthreads: " << num_threads();
+       << "\nCUDA: " << describe_cuda() << "\nthreads: " << num_threads();
   return text.str();
 }
 

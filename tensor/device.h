@@ -29,8 +29,8 @@ void check_usable(Device device);
 // several times as fast. For the whole program, as the number of threads is; false at first. The CPU never rounds.
 void allow_tf32(bool yes);
 bool tf32_allowed();
-// What the CPU's kernels were compiled for, in words: "AVX-512". An installed Rondo may hold several libraries, of
-// which the system picks one for its processor: this tells which.
+// What the CPU's kernels were compiled for, and which instructions for bf16 they found, in words: "AVX-512, AMX". An
+// installed Rondo may hold several libraries, of which the system picks one for its processor: this tells which.
 std::string describe_cpu();
 // What CUDA this build has and which GPU it finds, in words; "none" where it has none.
 std::string describe_cuda();

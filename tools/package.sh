@@ -23,7 +23,10 @@ tar -C "$work/usr/local" -czf "$package" bin include lib
 loader=$(ldd "$program" | sed -n 's|^[^/]*\(/[^ ]*/ld-linux[^ ]*\) .*|\1|p')
 try() {
   kernels=$("$loader" --glibc-hwcaps-mask "$1" "$program" --version | sed -n 's/^GEMM: //p')
-  [ "$kernels" = "own kernel, $2" ] || { echo "tools/package.sh: $1 should have $2, but has $kernels" >&2; exit 1; }
+  case $kernels in
+    "own kernel, $2" | "own kernel, $2, "*) ;;
+    *) echo "tools/package.sh: $1 should have $2, but has $kernels" >&2; exit 1 ;;
+  esac
   for golden in tests/goldens/*/; do
     "$loader" --glibc-hwcaps-mask "$1" "$program" verify "$golden" > "$work/verify.log" || { cat "$work/verify.log"; exit 1; }
   done

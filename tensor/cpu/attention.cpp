@@ -60,7 +60,7 @@ struct Geometry {
   // Queries of a tile: few, since all of them are multiplied with every key that one of them sees, but enough rows for
   // the products. They fill whole columns of a packed panel. A part is the queries that add up their key gradients.
   int64_t tile() const {
-    const int64_t columns = cpu::panel_columns<E>(), rows = columns * s.heads;
+    const int64_t columns = cpu::column_step<E>(), rows = columns * s.heads;
     return std::min(s.width, columns * ((48 + rows - 1) / rows));
   }
   int64_t part() const { return std::min<int64_t>(s.width, (128 + tile() - 1) / tile() * tile()); }
@@ -126,19 +126,19 @@ struct Panels {
 template <class E>
 struct Tile {
   using T = computed_t<E>;
-  int64_t batch, block, j0, j1, rows, first, last, base, start, last_panel, ld;
+  int64_t batch, block, j0, j1, rows, first, last, base, start, last_column, ld;
 
   Tile(const Geometry<E>& g, int64_t batch, int64_t block, int64_t j0, int64_t j1)
       : batch(batch), block(block), j0(j0), j1(j1) {
-    const int64_t columns = cpu::panel_columns<E>();
+    const int64_t columns = cpu::column_step<E>();
     rows = (j1 - j0) * g.s.heads;
     first = g.first_seen(block, j0), last = g.last_seen(j1 - 1);
     constexpr bool narrow = std::is_same_v<E, bf16>;
     const int64_t step = narrow ? std::max<int64_t>(columns, 32) : columns;
     base = first / step * step;
     start = narrow ? base : first;
-    last_panel = (last + columns - 1) / columns;
-    ld = last_panel * columns - base;
+    last_column = (last + columns - 1) / columns * columns;
+    ld = last_column - base;
   }
 
   // Prepared queries times the factor, [rows, D].
@@ -156,8 +156,7 @@ struct Tile {
   // left [rows, D] times the transposed keys or values of this block, for the visible columns.
   void times(const Geometry<E>& g, const E* left, const Packed<E>& right, T* scores) const {
     const int64_t d = g.s.head_width;
-    right.product(rows, {left, d, 1}, batch * g.blocks + block, {0, d, base / cpu::panel_columns<E>(), last_panel},
-                  scores - base, ld);
+    right.product(rows, {left, d, 1}, batch * g.blocks + block, {0, d, base, last_column}, scores - base, ld);
   }
   // Zeros where row r of what goes through `weigh` sees nothing.
   void mask(E* row, int64_t from, int64_t to) const {
@@ -166,9 +165,8 @@ struct Tile {
   }
   // y [rows, D] = the visible columns of scores times the keys or values of this block.
   void weigh(const Geometry<E>& g, const E* scores, const Packed<E>& right, T* y) const {
-    const int64_t d = g.s.head_width, columns = cpu::panel_columns<E>();
-    right.product(rows, {scores + start - base, ld, 1}, batch * g.blocks + block,
-                  {start, last, 0, (d + columns - 1) / columns}, y, d);
+    const int64_t d = g.s.head_width;
+    right.product(rows, {scores + start - base, ld, 1}, batch * g.blocks + block, {start, last, 0, d}, y, d);
   }
 };
 

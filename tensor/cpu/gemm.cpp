@@ -41,9 +41,11 @@ struct Rows {
   int64_t stride, group;
 };
 
-// C [R, width] (+)= A [R, k] times a panel of N vectors a row. C and what lies at `ahead` are asked for early.
+// C [R, width] (+)= A [R, k] times N vectors a row of a panel, whose rows lie ldb apart. C and what lies at `ahead` are
+// asked for early.
 template <class T, int R, int N, bool Transposed>
-void inner(int64_t k, Rows<T> a, const T* b, T* c, int64_t ldc, int64_t width, bool accumulate, const T* ahead) {
+void inner(int64_t k, Rows<T> a, const T* b, int64_t ldb, T* c, int64_t ldc, int64_t width, bool accumulate,
+           const T* ahead) {
   using V = typename Register<T>::type;
   using U = typename Register<T>::unaligned;
   constexpr int64_t length = Register<T>::length;
@@ -54,7 +56,7 @@ void inner(int64_t k, Rows<T> a, const T* b, T* c, int64_t ldc, int64_t width, b
     for (int v = 0; v < N; ++v) __builtin_prefetch(c + r * ldc + v * length, 1);
   for (int64_t p = 0; p < k; ++p) {
     __builtin_prefetch(ahead + p * kAhead, 0, 2);
-    const V* row = reinterpret_cast<const V*>(b + p * N * length);
+    const V* row = reinterpret_cast<const V*>(b + p * ldb);
 #pragma GCC unroll 16
     for (int r = 0; r < R; ++r) {
       const T x = Transposed ? a.data[p * a.stride + r] : a.data[r * a.stride + p];
@@ -84,27 +86,29 @@ void inner(int64_t k, Rows<T> a, const T* b, T* c, int64_t ldc, int64_t width, b
 
 // The last rows of C, fewer than R.
 template <class T, int R, int N, bool Transposed>
-void remainder(int64_t rows, int64_t k, Rows<T> a, const T* b, T* c, int64_t ldc, int64_t width, bool accumulate) {
+void remainder(int64_t rows, int64_t k, Rows<T> a, const T* b, int64_t ldb, T* c, int64_t ldc, int64_t width,
+               bool accumulate) {
   if constexpr (R > 1) {
-    if (rows == R - 1) return inner<T, R - 1, N, Transposed>(k, a, b, c, ldc, width, accumulate, b);
-    remainder<T, R - 1, N, Transposed>(rows, k, a, b, c, ldc, width, accumulate);
+    if (rows == R - 1) return inner<T, R - 1, N, Transposed>(k, a, b, ldb, c, ldc, width, accumulate, b);
+    remainder<T, R - 1, N, Transposed>(rows, k, a, b, ldb, c, ldc, width, accumulate);
   }
 }
 
 // All rows of C for one panel. Each group of them asks for a share of the panel behind it.
 template <class T, int N, bool Transposed>
-void panel_product(int64_t m, int64_t k, Rows<T> a, const T* b, T* c, int64_t ldc, int64_t width, bool accumulate) {
-  const T* ahead = b + k * N * Register<T>::length;
+void panel_product(int64_t m, int64_t k, Rows<T> a, const T* b, int64_t ldb, T* c, int64_t ldc, int64_t width,
+                   bool accumulate) {
+  const T* ahead = b + k * ldb;
   for (; m >= kRows; m -= kRows, a.data += a.group, c += kRows * ldc, ahead += k * kAhead)
-    inner<T, kRows, N, Transposed>(k, a, b, c, ldc, width, accumulate, ahead);
-  remainder<T, kRows, N, Transposed>(m, k, a, b, c, ldc, width, accumulate);
+    inner<T, kRows, N, Transposed>(k, a, b, ldb, c, ldc, width, accumulate, ahead);
+  remainder<T, kRows, N, Transposed>(m, k, a, b, ldb, c, ldc, width, accumulate);
 }
 
 // The one for panels of that many columns.
 template <class T, int N = kAcross>
 auto panel_product_of(int64_t columns, bool transposed) {
   if constexpr (N > 1)
-    if (columns < N * Register<T>::length) return panel_product_of<T, N - 1>(columns, transposed);
+    if (columns <= (N - 1) * Register<T>::length) return panel_product_of<T, N - 1>(columns, transposed);
   return transposed ? panel_product<T, N, true> : panel_product<T, N, false>;
 }
 
@@ -129,6 +133,10 @@ void gather(int64_t m, int64_t k, View<E> a, Sum<E>* to) {
 template <class E>
 int64_t panel_columns() {
   return in_pairs<E>() ? pairs::kPanelColumns : kPanel<Sum<E>>;
+}
+template <class E>
+int64_t column_step() {
+  return in_pairs<E>() ? pairs::kPanelColumns : kColumnStep<Sum<E>>;
 }
 template <class E>
 int64_t packed_size(int64_t k, int64_t n) {
@@ -191,16 +199,14 @@ template <class E>
 void gemm_packed(int64_t m, int64_t n, int64_t k, View<E> a, const Sum<E>* packed_b, Sum<E>* c, int64_t ldc,
                  bool accumulate, const Part& part) {
   using T = Sum<E>;
-  const auto [first, last, first_panel, last_panel] = part;
+  const auto [first, last, first_column, last_column] = part;
   if (first == last && !accumulate)
-    for (int64_t i = 0; i < m; ++i)
-      std::fill(c + i * ldc + first_panel * panel_columns<E>(),
-                c + i * ldc + std::min(n, last_panel * panel_columns<E>()), T(0));
+    for (int64_t i = 0; i < m; ++i) std::fill(c + i * ldc + first_column, c + i * ldc + std::min(n, last_column), T(0));
   if constexpr (std::is_same_v<E, bf16>)
     if (in_pairs<E>()) return pairs::gemm_packed(m, n, k, a, packed_b, c, ldc, accumulate, part);
   // A transposed A is read where it lies when only a few columns ask for it: copying it together would not pay.
-  const bool in_place = std::is_same_v<E, T> &&
-                        (a.col == 1 || (a.row == 1 && (last_panel - first_panel) * kPanel<T> <= kColumnsReadInPlace));
+  const bool in_place =
+      std::is_same_v<E, T> && (a.col == 1 || (a.row == 1 && last_column - first_column <= kColumnsReadInPlace));
   Scratch scratch;
   T* gathered = in_place ? nullptr : scratch.get<T>((m + kRows) * kDepth);
   for (int64_t p0 = first / kDepth * kDepth; p0 < last; p0 += kDepth) {
@@ -212,11 +218,13 @@ void gemm_packed(int64_t m, int64_t n, int64_t k, View<E> a, const Sum<E>* packe
     else if constexpr (std::is_same_v<E, T>)
       rows = a.col == 1 ? Rows<T>{block.data, a.row, kRows * a.row} : Rows<T>{block.data, a.col, kRows};
     const bool transposed = gathered || a.col != 1;
-    for (int64_t panel = first_panel; panel < last_panel; ++panel) {
-      const int64_t j0 = panel * kPanel<T>, wide = panel_width<T>(n, kPanel<T>, panel), width = std::min(wide, n - j0);
-      const auto product = panel_product_of<T>(wide, transposed);
-      product(m, to - from, rows, packed_b + p0 * padded<T>(n) + j0 * depth + (from - p0) * wide, c + j0, ldc, width,
-              accumulate || from > first);
+    for (int64_t j = first_column, next; j < last_column; j = next) {
+      const int64_t panel = j / kPanel<T>, j0 = panel * kPanel<T>, wide = panel_width<T>(n, kPanel<T>, panel);
+      next = std::min(j0 + kPanel<T>, last_column);
+      const int64_t width = std::min(next, n) - j;
+      const auto product = panel_product_of<T>(width, transposed);
+      product(m, to - from, rows, packed_b + p0 * padded<T>(n) + j0 * depth + (from - p0) * wide + j - j0, wide, c + j,
+              ldc, width, accumulate || from > first);
     }
   }
 }
@@ -225,7 +233,7 @@ void gemm(int64_t m, int64_t n, int64_t k, View<E> a, View<S> b, Sum<E>* c, int6
   Scratch scratch;
   Sum<E>* packed = scratch.get<Sum<E>>(packed_size<E>(k, n));
   pack<E>(k, n, b, packed);
-  gemm_packed(m, n, k, a, packed, c, ldc, accumulate, {0, k, 0, n_panels(n, panel_columns<E>())});
+  gemm_packed(m, n, k, a, packed, c, ldc, accumulate, {0, k, 0, n});
 }
 
 }  // namespace cpu
@@ -268,11 +276,11 @@ void split(int64_t m, int64_t n, int64_t k, cpu::View<E> a, cpu::View<S> b, C* c
     panels_per_tile = (panels_per_tile + 1) / 2;
   rows = std::clamp<int64_t>(m * across() / 16, 24, rows) / cpu::kRows * cpu::kRows;
   parallel_for(across() * down(), [&](int64_t tile) {
-    const int64_t i = tile % down() * rows, panel = tile / down() * panels_per_tile, j = panel * columns;
-    const int64_t height = std::min(rows, m - i), last_panel = std::min(panels, panel + panels_per_tile);
-    with_sums(height, std::min(n, last_panel * columns) - j, c + i * ldc + j, ldc, [&](T* to, int64_t ld) {
+    const int64_t i = tile % down() * rows, j = tile / down() * panels_per_tile * columns;
+    const int64_t height = std::min(rows, m - i), width = std::min(panels_per_tile * columns, n - j);
+    with_sums(height, width, c + i * ldc + j, ldc, [&](T* to, int64_t ld) {
       cpu::gemm_packed<E>(height, n, k, {a.data + i * a.row, a.row, a.col}, packed, to - j, ld, accumulate,
-                          {0, k, panel, last_panel});
+                          {0, k, j, j + width});
     });
   });
 }
@@ -316,6 +324,9 @@ namespace cpu {
 template int64_t panel_columns<float>();
 template int64_t panel_columns<double>();
 template int64_t panel_columns<bf16>();
+template int64_t column_step<float>();
+template int64_t column_step<double>();
+template int64_t column_step<bf16>();
 template int64_t packed_size<float>(int64_t, int64_t);
 template int64_t packed_size<double>(int64_t, int64_t);
 template int64_t packed_size<bf16>(int64_t, int64_t);

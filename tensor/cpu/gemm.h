@@ -25,6 +25,9 @@ using Sum = computed_t<E>;
 // pack_panels does some of the panels, so that threads can share the work.
 template <class E>
 int64_t panel_columns();
+// Products may take columns of B from any multiple of this on: a panel, or half of one.
+template <class E>
+int64_t column_step();
 template <class E>
 int64_t packed_size(int64_t k, int64_t n);
 template <class E, class S>
@@ -35,11 +38,11 @@ void pack_panels(int64_t k, int64_t n, View<S> b, Sum<E>* packed, int64_t first_
 // C [m, n] (rows ldc apart) = A B, or C += A B.
 template <class E, class S>
 void gemm(int64_t m, int64_t n, int64_t k, View<E> a, View<S> b, Sum<E>* c, int64_t ldc, bool accumulate);
-// The same with B [k, n] packed, for a part of B: rows first..last-1, and the columns of panels first_panel..
-// last_panel-1. A is [m, last - first]; c points to the whole C. In products of bf16 `first` is a multiple of 32,
-// and B's rows behind `last` hold finite numbers.
+// The same with B [k, n] packed, for a part of B: rows first..last-1 and columns first_column..last_column-1, which
+// begin and end at multiples of column_step() or at n. A is [m, last - first]; c points to the whole C. In products of
+// bf16 `first` is a multiple of 32, and B's rows behind `last` hold finite numbers.
 struct Part {
-  int64_t first, last, first_panel, last_panel;
+  int64_t first, last, first_column, last_column;
 };
 template <class E>
 void gemm_packed(int64_t m, int64_t n, int64_t k, View<E> a, const Sum<E>* packed_b, Sum<E>* c, int64_t ldc,

@@ -211,7 +211,7 @@ void pack_panels(int64_t k, int64_t n, View<S> b, float* packed, int64_t first_p
 
 void gemm_packed(int64_t m, int64_t n, int64_t k, View<bf16> a, const float* packed_b, float* c, int64_t ldc,
                  bool accumulate, const Part& part) {
-  const auto [first, last, first_panel, last_panel] = part;
+  const auto [first, last, first_column, last_column] = part;
   const bool tiles = instructions() == Instructions::amx;
   const int64_t n_pairs = depth(k), first_pair = first / 2, last_pair = (last + 1) / 2;
   const int64_t group_rows = tiles ? (m + kGroup - 1) / kGroup * kGroup : m;
@@ -228,9 +228,8 @@ void gemm_packed(int64_t m, int64_t n, int64_t k, View<bf16> a, const float* pac
       gather(m, length, block, group_rows, gathered, kPairsDeep);
       left = reinterpret_cast<const bf16*>(gathered), stride = 2 * kPairsDeep;
     }
-    for (int64_t panel = first_panel; panel < last_panel; ++panel) {
-      const int64_t j0 = panel * kPanelColumns, wide = panel_width<float>(n, kPanelColumns, panel),
-                    width = std::min(wide, n - j0);
+    for (int64_t j0 = first_column; j0 < last_column; j0 += kPanelColumns) {
+      const int64_t wide = panel_width<float>(n, kPanelColumns, j0 / kPanelColumns), width = std::min(wide, n - j0);
       const uint32_t* right =
           reinterpret_cast<const uint32_t*>(packed_b) + p0 * padded<float>(n) + j0 * rows + (from - p0) * wide;
       const auto product = tiles ? (wide == kPanelColumns ? product_by_tiles<2> : product_by_tiles<1>)

@@ -11,7 +11,11 @@ namespace rondo::cpu {
 // take 10 loads for 24 of them, 12 rows of 2 take 14. Both sides and the sums must fit the registers there are.
 inline constexpr int kAcross = kRegisterBytes == 64 ? 4 : 2;
 template <class T>
-inline constexpr int64_t kPanel = kAcross* Register<T>::length;
+inline constexpr int64_t kPanel = int64_t{kAcross} * Register<T>::length;
+
+// A product may begin and end within a panel, at multiples of this.
+template <class T>
+inline constexpr int64_t kColumnStep = 2 * Register<T>::length;
 
 template <class T>
 int64_t padded(int64_t n) {
