@@ -10,10 +10,10 @@
 namespace rondo {
 
 void* request_memory(Cpu, size_t bytes) {
-  constexpr size_t kHuge = size_t{2} << 20;
-  const bool huge = bytes >= kHuge;
-  void* p = std::aligned_alloc(huge ? kHuge : 64, (bytes + 63) / 64 * 64);
-  if (p && huge) madvise(p, bytes / kHuge * kHuge, MADV_HUGEPAGE);
+  constexpr size_t kHuge = size_t{2} << 20;  // a huge page
+  void* p = nullptr;
+  if (posix_memalign(&p, bytes < kHuge ? 64 : kHuge, bytes) != 0) return nullptr;
+  if (bytes >= kHuge) madvise(p, bytes / kHuge * kHuge, MADV_HUGEPAGE);
   return p;
 }
 void return_memory(Cpu, void* memory) { std::free(memory); }
