@@ -3,8 +3,6 @@
 #include <atomic>
 
 #include "cuda/context.h"
-#include "tensor/cpu/gemm_pairs.h"
-#include "tensor/cpu/vector.h"
 #include "tensor/dispatch.h"
 
 namespace rondo {
@@ -33,14 +31,6 @@ void check_usable(Device device) {
 
 void allow_tf32(bool yes) { tf32 = yes; }
 bool tf32_allowed() { return tf32; }
-
-std::string describe_cpu() {
-  using cpu::pairs::Instructions;
-  const Instructions of_bf16 = cpu::pairs::instructions();
-  return cpu::kRegisterName + std::string(of_bf16 == Instructions::amx      ? ", AMX"
-                                          : of_bf16 == Instructions::avx512 ? ", AVX512-BF16"
-                                                                            : "");
-}
 
 std::string describe_cuda() {
   if constexpr (kHasCuda)

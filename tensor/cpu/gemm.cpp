@@ -9,6 +9,7 @@
 #include "tensor/cpu/panels.h"
 #include "tensor/cpu/scratch.h"
 #include "tensor/cpu/vector.h"
+#include "tensor/device.h"
 #include "tensor/kernels.h"
 #include "tensor/parallel.h"
 
@@ -316,6 +317,14 @@ void gemm(Cpu, const Gemm& g, const Tensor& a, const Tensor& b, const Tensor& c)
     if (to_f32) return products<bf16, bf16, float>(g, a, b, c);
     products<bf16, bf16, bf16>(g, a, b, c);
   });
+}
+
+std::string describe_cpu() {
+  using cpu::pairs::Instructions;
+  const Instructions of_bf16 = cpu::pairs::instructions();
+  return cpu::kRegisterName + std::string(of_bf16 == Instructions::amx      ? ", AMX"
+                                          : of_bf16 == Instructions::avx512 ? ", AVX512-BF16"
+                                                                            : "");
 }
 
 bool multiplies_bf16(Cpu) { return cpu::pairs::available(); }
