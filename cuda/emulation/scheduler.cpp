@@ -1,6 +1,6 @@
-// The scheduler behind emulation.h; memory and graphs are in device.cpp. Compiled without -fsanitize=thread
-// (EMULATION_TSAN says that the rest has it): its own accesses are no races.
-#include "cuda/emulation/emulation.h"
+// The scheduler behind emulation.h; what warps do together is in warp.cpp, memory and graphs are in device.cpp.
+// Compiled without -fsanitize=thread (EMULATION_TSAN says that the rest has it): its own accesses are no races.
+#include "cuda/emulation/scheduler.h"
 
 #include <sys/mman.h>
 #include <algorithm>
@@ -96,7 +96,6 @@ std::string order() {
   const char* s = std::getenv("EMULATION_ORDER");
   return s ? s : "forward";
 }
-std::string text(Where w) { return std::string(w.file) + ":" + std::to_string(w.line); }
 std::string text(const Fiber& f) {
   return "thread " + std::to_string(f.thread) + " of block (" + std::to_string(blockIdx.x) + "," +
          std::to_string(blockIdx.y) + "," + std::to_string(blockIdx.z) + ")";
@@ -141,6 +140,10 @@ void yield() {
   __sanitizer_finish_switch_fiber(f.fake_stack, nullptr, nullptr);
 #endif
 }
+}  // namespace
+
+std::string text(Where w) { return std::string(w.file) + ":" + std::to_string(w.line); }
+std::string this_thread() { return text(*g.self); }
 void fail(const std::string& message) {
   g.failure = message;
   if (!g.self) throw Error(message);
@@ -148,6 +151,7 @@ void fail(const std::string& message) {
   for (;;) yield();
 }
 
+namespace {
 void set_ready(Fiber& f) {
   f.state = kReady;
   g.ready[f.thread / 64] |= uint64_t(1) << f.thread % 64;
@@ -248,39 +252,13 @@ Fiber& fiber(unsigned i) {
   return *g.pool[i];
 }
 
-// A warp instruction: the last lane of the mask to arrive carries it out for all.
+// The lanes of a warp that have arrived at one of its instructions.
 struct Group {
   unsigned mask, arrived;
   const char* what;
   int line;
 };
 std::vector<Group> groups[kMaxThreads / 32];  // of each warp, those some lane waits in
-
-template <class Operands, class Do>
-void together(const char* what, unsigned mask, Operands& mine, Where where, Do carry_out) {
-  Fiber& f = *g.self;
-  const unsigned first = f.thread & ~31u, me = 1u << f.thread % 32;
-  f.state = kInWarp, f.what = what, f.where = where, f.operands = &mine;
-  if (!(mask & me)) fail(text(where) + ": " + text(f) + " calls " + what + " with a mask without itself");
-  auto& warp = groups[first / 32];
-  Group* mine_too = nullptr;
-  for (Group& o : warp)
-    if (o.mask == mask && o.what == what && o.line == where.line)
-      mine_too = &o;
-    else if (o.mask & mask & (me | o.arrived))
-      fail(text(where) + ": " + text(f) + " calls " + what + ", where other lanes of its warp wait in " + o.what +
-           " at line " + std::to_string(o.line) + " with mask " + std::to_string(o.mask));
-  if (!mine_too) mine_too = &warp.emplace_back(Group{mask, 0, what, where.line});
-  if ((mine_too->arrived |= me) == mask) {
-    warp.erase(warp.begin() + (mine_too - warp.data()));
-    Operands* all[32] = {};
-    for (unsigned l = 0; l < 32; ++l)
-      if (mask >> l & 1)
-        all[l] = static_cast<Operands*>(g.thread[first + l]->operands), set_ready(*g.thread[first + l]);
-    carry_out(all);
-  }
-  yield();
-}
 }  // namespace
 
 void run(dim3 grid, dim3 block, size_t shared, Where where, const std::function<void()>& thread) {
@@ -372,89 +350,36 @@ void sync_block(Where where) {
   acquire(&g.tags->block[tag]);
 }
 
+void together(const char* what, unsigned mask, void* mine, Where where, void (*carry_out)(void* const* all)) {
+  Fiber& f = *g.self;
+  const unsigned first = f.thread & ~31u, me = 1u << f.thread % 32;
+  f.state = kInWarp, f.what = what, f.where = where, f.operands = mine;
+  if (!(mask & me)) fail(text(where) + ": " + text(f) + " calls " + what + " with a mask without itself");
+  auto& warp = groups[first / 32];
+  Group* mine_too = nullptr;
+  for (Group& o : warp)
+    if (o.mask == mask && o.what == what && o.line == where.line)
+      mine_too = &o;
+    else if (o.mask & mask & (me | o.arrived))
+      fail(text(where) + ": " + text(f) + " calls " + what + ", where other lanes of its warp wait in " + o.what +
+           " at line " + std::to_string(o.line) + " with mask " + std::to_string(o.mask));
+  if (!mine_too) mine_too = &warp.emplace_back(Group{mask, 0, what, where.line});
+  if ((mine_too->arrived |= me) == mask) {
+    warp.erase(warp.begin() + (mine_too - warp.data()));
+    void* all[32] = {};
+    for (unsigned l = 0; l < 32; ++l)
+      if (mask >> l & 1) all[l] = g.thread[first + l]->operands, set_ready(*g.thread[first + l]);
+    carry_out(all);
+  }
+  yield();
+}
+
 void sync_warp(unsigned mask, Where where) {
-  struct Nothing {
-  } nothing;
   Fiber& f = *g.self;
   void* tag = &g.tags->warp[f.thread / 32][f.syncs[1]++ & 1];
   release(tag);
-  together("__syncwarp", mask, nothing, where, [](auto&) {});
+  together("__syncwarp", mask, nullptr, where, [](void* const*) {});
   acquire(tag);
-}
-
-uint64_t shuffle(unsigned mask, uint64_t bits, int lane, Where where) {
-  struct {
-    uint64_t in, out;
-    int lane;
-  } mine{bits, 0, lane};
-  if (!(mask >> lane & 1))
-    fail(text(where) + ": " + text(*g.self) + " shuffles from lane " + std::to_string(lane) +
-         ", which is not in the mask");
-  together("__shfl_sync", mask, mine, where, [](auto& all) {
-    for (auto* x : all)
-      if (x) x->out = all[x->lane]->in;
-  });
-  return mine.out;
-}
-
-unsigned ballot(unsigned mask, bool vote, Where where) {
-  struct {
-    bool vote;
-    unsigned votes;
-  } mine{vote, 0};
-  together("__ballot_sync", mask, mine, where, [](auto& all) {
-    unsigned votes = 0;
-    for (unsigned l = 0; l < 32; ++l) votes |= unsigned(all[l] && all[l]->vote) << l;
-    for (auto* x : all)
-      if (x) x->votes = votes;
-  });
-  return mine.votes;
-}
-
-// The fragments as the PTX manual draws them: lane l holds rows l/4 and l/4+8, columns 2·(l%4) and the next.
-void mma_16x8x16(float* d, const uint32_t* a, const uint32_t* b, Where where) {
-  struct {
-    float* d;
-    const uint32_t *a, *b;
-  } mine{d, a, b};
-  together("mma_16x8x16", ~0u, mine, where, [](auto& all) {
-    auto low = [](uint32_t x) { return std::bit_cast<float>(x << 16); };
-    auto high = [](uint32_t x) { return std::bit_cast<float>(x & 0xffff0000u); };
-    float A[16][16], B[16][8], D[16][8];
-    for (int l = 0; l < 32; ++l) {
-      for (int r = 0; r < 4; ++r) {
-        int row = l / 4 + 8 * (r % 2), column = 2 * (l % 4) + 8 * (r / 2);
-        A[row][column] = low(all[l]->a[r]), A[row][column + 1] = high(all[l]->a[r]);
-        D[l / 4 + 8 * (r / 2)][2 * (l % 4) + r % 2] = all[l]->d[r];
-      }
-      for (int r = 0; r < 2; ++r) {
-        int row = 2 * (l % 4) + 8 * r;
-        B[row][l / 4] = low(all[l]->b[r]), B[row + 1][l / 4] = high(all[l]->b[r]);
-      }
-    }
-    for (int i = 0; i < 16; ++i)
-      for (int k = 0; k < 16; ++k)
-        for (int j = 0; j < 8; ++j) D[i][j] += A[i][k] * B[k][j];
-    for (int l = 0; l < 32; ++l)
-      for (int r = 0; r < 4; ++r) all[l]->d[r] = D[l / 4 + 8 * (r / 2)][2 * (l % 4) + r % 2];
-  });
-}
-
-void load_matrices(uint32_t* r, const uint32_t (&row)[4], bool transposed, Where where) {
-  struct {
-    const uint32_t* row;
-    uint32_t* r;
-    bool transposed;
-  } mine{row, r, transposed};
-  together("ldmatrix", ~0u, mine, where, [](auto& all) {
-    auto element = [&](int matrix, int i, int j) { return all[matrix * 8 + i]->row[j / 2] >> 16 * (j % 2) & 0xffff; };
-    for (int l = 0; l < 32; ++l)
-      for (int m = 0; m < 4; ++m) {
-        int i = l / 4, j = 2 * (l % 4);
-        all[l]->r[m] = all[l]->transposed ? element(m, j, i) | element(m, j + 1, i) << 16
-                                          : element(m, i, j) | element(m, i, j + 1) << 16;
-      }
-  });
 }
 
 void copy_async(Copy copy) {

@@ -19,8 +19,11 @@ namespace {
 
 // How many rows of C the inner loop keeps in registers.
 constexpr int kRows = kRegisterBytes >= 32 ? 6 : kRegisters / 4;
-// Numbers of the next panel that a step of the inner loop asks for: the 16 groups of a tile's 96 rows, all of them.
-constexpr int64_t kAhead = 4;
+constexpr int64_t kTallest = 96;  // rows of a tile
+// Numbers of the next panel that a step of the inner loop asks for, so that all rows of a tile ask for all of it.
+template <class T>
+constexpr int64_t kAhead = std::max<int64_t>(1, kPanel<T>* kRows / kTallest);
+// Columns for which a transposed A is read where it lies.
 constexpr int64_t kColumnsReadInPlace = 128;
 
 // Whether these products are left to the processor's own instructions for bf16. Where there are none, bf16 is widened.
@@ -56,7 +59,7 @@ void inner(int64_t k, Rows<T> a, const T* b, int64_t ldb, T* c, int64_t ldc, int
 #pragma GCC unroll 4
     for (int v = 0; v < N; ++v) __builtin_prefetch(c + r * ldc + v * length, 1);
   for (int64_t p = 0; p < k; ++p) {
-    __builtin_prefetch(ahead + p * kAhead, 0, 2);
+    __builtin_prefetch(ahead + p * kAhead<T>, 0, 2);
     const V* row = reinterpret_cast<const V*>(b + p * ldb);
 #pragma GCC unroll 16
     for (int r = 0; r < R; ++r) {
@@ -100,7 +103,7 @@ template <class T, int N, bool Transposed>
 void panel_product(int64_t m, int64_t k, Rows<T> a, const T* b, int64_t ldb, T* c, int64_t ldc, int64_t width,
                    bool accumulate) {
   const T* ahead = b + k * ldb;
-  for (; m >= kRows; m -= kRows, a.data += a.group, c += kRows * ldc, ahead += k * kAhead)
+  for (; m >= kRows; m -= kRows, a.data += a.group, c += kRows * ldc, ahead += k * kAhead<T>)
     inner<T, kRows, N, Transposed>(k, a, b, ldb, c, ldc, width, accumulate, ahead);
   remainder<T, kRows, N, Transposed>(m, k, a, b, ldb, c, ldc, width, accumulate);
 }
@@ -270,7 +273,7 @@ void split(int64_t m, int64_t n, int64_t k, cpu::View<E> a, cpu::View<S> b, C* c
 
   // Tiles of 96 rows and up to 512 columns; where there would be less than 16 of them, narrower ones, then shorter
   // ones: each panel is read from far away once for all rows of a tile.
-  int64_t panels_per_tile = std::min<int64_t>(panels, 512 / columns), rows = 96;
+  int64_t panels_per_tile = std::min<int64_t>(panels, 512 / columns), rows = cpu::kTallest;
   const auto across = [&] { return (panels + panels_per_tile - 1) / panels_per_tile; };
   const auto down = [&] { return (m + rows - 1) / rows; };
   while (across() * down() < 16 && panels_per_tile * columns > cpu::kColumnsReadInPlace)
