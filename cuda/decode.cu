@@ -3,7 +3,6 @@
 #include <cmath>
 
 #include "cuda/head.cuh"
-#include "cuda/list.cuh"
 
 namespace rondo {
 namespace {
@@ -19,16 +18,27 @@ struct Shared {
   // Behind it: the query's d numbers.
 };
 
+// What queries see.
+struct Seen {
+  const CachePlace* places;
+  int64_t rows;
+  bool all;
+  __device__ CachePlace from(int64_t query) const {
+    const CachePlace& p = places[query];
+    return all ? CachePlace{p.sequence, 0, rows} : p;
+  }
+};
+
 // Keys [batch, D, rows]: threads side by side read keys side by side; values [batch, rows, D].
 template <class T>
 struct CacheKeys {
-  List<CachePlace> places;
+  const CachePlace* places;
   int64_t d, rows;
   const T *kv, *scale, *angles;
   T *keys, *values;
   template <class L>
   __device__ void operator()(L, int64_t i, bool there) const {
-    const CachePlace& p = places.items[i];
+    const CachePlace& p = places[i];
     const int64_t row = p.last - 1;
     const T* pair = kv + i * 2 * d;
     const Head<T, L> key(pair, scale, angles ? angles + row * d : nullptr, d);
@@ -49,9 +59,9 @@ struct CacheKeys {
 // Block (place, head, chunk) -> the chunk's part: d sums of values, weighted by exp(score - top), then top, then the
 // sum of the weights.
 template <class T>
-__global__ void attend_kernel(List<CachePlace> places, int64_t d, int64_t rows, T factor, const T* q, const T* scale,
-                              const T* angles, const T* keys, const T* values, T* parts) {
-  const CachePlace p = places.items[blockIdx.x];
+__global__ void attend_kernel(Seen seen, int64_t d, T factor, const T* q, const T* scale, const T* angles,
+                              const T* keys, const T* values, T* parts) {
+  const CachePlace p = seen.from(blockIdx.x);
   const int64_t first = p.first + blockIdx.z * kChunk, n = min(p.last - first, kChunk);
   if (n <= 0) return;  // a query with fewer chunks than another
   Shared<T>& s = shared<Shared<T>>();
@@ -71,10 +81,10 @@ __global__ void attend_kernel(List<CachePlace> places, int64_t d, int64_t rows, 
   const int64_t j = threadIdx.x;
   T score = Max::start<T>();
   if (j < n) {
-    const T* key = keys + p.sequence * d * rows + first + j;
+    const T* key = keys + p.sequence * d * seen.rows + first + j;
     score = 0;
 #pragma unroll 8
-    for (int64_t i = 0; i < d; ++i) score += query[i] * key[i * rows];
+    for (int64_t i = 0; i < d; ++i) score += query[i] * key[i * seen.rows];
   }
   const T top = block_reduce(score, s.scratch, Max{});
   const T weight = j < n ? std::exp(score - top) : T(0), sum = block_reduce(weight, s.scratch, Sum{});
@@ -84,7 +94,7 @@ __global__ void attend_kernel(List<CachePlace> places, int64_t d, int64_t rows, 
 
   // 32 columns of the values at a time, a warp every kWarps-th row.
   const int warp = int(threadIdx.x / 32), lane = int(threadIdx.x % 32);
-  const T* value = values + (p.sequence * rows + first) * d;
+  const T* value = values + (p.sequence * seen.rows + first) * d;
   for (int64_t column = lane; column - lane < d; column += 32) {
     T y = 0;
     if (column < d)
@@ -102,14 +112,14 @@ __global__ void attend_kernel(List<CachePlace> places, int64_t d, int64_t rows, 
 // Puts the chunks of a query's head together, an element by itself.
 template <class T>
 struct Combine {
-  List<CachePlace> places;
+  Seen seen;
   int64_t d, heads, most_chunks;
   const T* parts;
   T* y;
   int64_t width;  // of y's rows
   __device__ void operator()(int64_t i) const {
     const int64_t column = i % d, at = i / d, place = at / heads;
-    const CachePlace& p = places.items[place];
+    const CachePlace p = seen.from(place);
     const T* part = parts + at * most_chunks * (d + 2);
     const int64_t length = (p.last - p.first + kChunk - 1) / kChunk * (d + 2);
     T top = Max::start<T>(), sum = 0, weighted = 0;
@@ -123,55 +133,58 @@ struct Combine {
   }
 };
 
-// Calls run(list, number of the first place in it), as many places at a time as a list takes.
-template <class Run>
-void in_lists(std::span<const CachePlace> places, Run&& run) {
-  for (size_t i = 0; i < places.size();) {
-    const int64_t first = int64_t(i);
-    List<CachePlace> list;
-    while (i < places.size() && !list.full()) list.add(places[i++]);
-    run(list, first);
+template <class T>
+struct StoreRows {
+  const CachePlace* places;
+  int64_t rows, width;
+  const T* x;
+  T* y;
+  __device__ void operator()(int64_t i) const {
+    const CachePlace& p = places[i / width];
+    y[(p.sequence * rows + (p.last - 1) % rows) * width + i % width] = x[i];
   }
-}
+};
+
+const CachePlace* places_of(const Tensor& t) { return reinterpret_cast<const CachePlace*>(data<int64_t>(t)); }
 
 }  // namespace
 
 KeyValueCache key_value_cache(Cuda, int64_t batch, int64_t rows, int64_t head_width, DType dtype) {
   return {Tensor({batch, head_width, rows}, dtype, Device::cuda),
-          Tensor({batch, rows, head_width}, dtype, Device::cuda)};
+          Tensor({batch, rows, head_width}, dtype, Device::cuda), rows};
 }
 
-void cache_keys(Cuda, std::span<const CachePlace> places, const Tensor& kv, const Tensor& k_scale, const Tensor& table,
+void cache_keys(Cuda, const Tensor& places, const Tensor& kv, const Tensor& k_scale, const Tensor& table,
                 const KeyValueCache& cache) {
   const int64_t d = cache.keys.dim(1), rows = cache.keys.dim(2);
   dispatch_float(kv.dtype(), [&]<class T>() {
     const T* angles = table ? data<T>(table) + table.dim(1) * d : nullptr;
-    in_lists(places, [&](const List<CachePlace>& list, int64_t first) {
-      for_each_head<T>(list.n, d,
-                       CacheKeys<T>{list, d, rows, data<T>(kv) + first * 2 * d, data_or_null<T>(k_scale), angles,
-                                    data<T>(cache.keys), data<T>(cache.values)});
-    });
+    for_each_head<T>(places.dim(0), d,
+                     CacheKeys<T>{places_of(places), d, rows, data<T>(kv), data_or_null<T>(k_scale), angles,
+                                  data<T>(cache.keys), data<T>(cache.values)});
   });
 }
 
-void attention_decode(Cuda, std::span<const CachePlace> places, int64_t heads, double factor, const Tensor& q,
-                      const Tensor& q_scale, const Tensor& table, const KeyValueCache& cache, const Tensor& y,
-                      int64_t column) {
-  const int64_t d = cache.keys.dim(1), rows = cache.keys.dim(2);
+void store_rows(Cuda, const Tensor& places, const Tensor& x, const Tensor& y) {
+  dispatch_float(x.dtype(), [&]<class T>() {
+    for_each(x.numel(), StoreRows<T>{places_of(places), y.dim(1), y.dim(2), data<T>(x), data<T>(y)});
+  });
+}
+
+void attention_decode(Cuda, const Tensor& places, int64_t heads, double factor, const Tensor& q, const Tensor& q_scale,
+                      const Tensor& table, const KeyValueCache& cache, const Tensor& y, int64_t column) {
+  const int64_t n = places.dim(0), d = cache.keys.dim(1);
+  if (n == 0) return;
+  // As many as all rows are: only the device knows what a query sees.
+  const int64_t chunks = (cache.rows + kChunk - 1) / kChunk;
+  const Seen seen{places_of(places), cache.rows, cache.all};
   dispatch_float(q.dtype(), [&]<class T>() {
-    in_lists(places, [&](const List<CachePlace>& list, int64_t first) {
-      int64_t most = 1;
-      for (int i = 0; i < list.n; ++i) most = std::max(most, list.items[i].last - list.items[i].first);
-      const int64_t chunks = (most + kChunk - 1) / kChunk;
-      const Tensor parts({list.n, heads, chunks, d + 2}, q.dtype(), Device::cuda);
-      launch({dim3(unsigned(list.n), unsigned(heads), unsigned(chunks)), kThreads, sizeof(Shared<T>) + d * sizeof(T),
-              stream()},
-             attend_kernel<T>, list, d, rows, T(factor), static_cast<const T*>(data<T>(q) + first * heads * d),
-             data_or_null<T>(q_scale), data_or_null<T>(table), data<T>(cache.keys), data<T>(cache.values),
-             data<T>(parts));
-      for_each(list.n * heads * d,
-               Combine<T>{list, d, heads, chunks, data<T>(parts), data<T>(y) + first * y.dim(-1) + column, y.dim(-1)});
-    });
+    const Tensor parts({n, heads, chunks, d + 2}, q.dtype(), Device::cuda);
+    launch(
+        {dim3(unsigned(n), unsigned(heads), unsigned(chunks)), kThreads, sizeof(Shared<T>) + d * sizeof(T), stream()},
+        attend_kernel<T>, seen, d, T(factor), data<T>(q), data_or_null<T>(q_scale), data_or_null<T>(table),
+        data<T>(cache.keys), data<T>(cache.values), data<T>(parts));
+    for_each(n * heads * d, Combine<T>{seen, d, heads, chunks, data<T>(parts), data<T>(y) + column, y.dim(-1)});
   });
 }
 

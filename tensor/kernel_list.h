@@ -97,16 +97,18 @@ void attention_backward(Backend, const AttentionShape& how, const AttentionInput
                         const Tensor& y, const Tensor& lse, const AttentionGradients& out);
 
 // ---- decoding (decode) ----
-// An empty cache with room for `rows` keys of each sequence.
+// Places are tensors as tensor_of gives them. An empty cache with room for `rows` keys of each sequence:
 KeyValueCache key_value_cache(Backend, int64_t batch, int64_t rows, int64_t head_width, DType dtype);
 // Puts kv [n, 2D], one pair a place, at the rows last-1: keys k / |k| * scale, then rotated by the table's row of their
 // place. Scale and table may be empty. D is even where there is a table.
-void cache_keys(Backend, std::span<const CachePlace> places, const Tensor& kv, const Tensor& k_scale,
-                const Tensor& table, const KeyValueCache& cache);
-// Per place and head softmax(factor q' K^T) V over the rows first..last-1, q' = q / |q| * q_scale, rotated by the
-// table's row of the place last-1 (as autograd/ops.h has it for attention). q [n, H*D], one a place -> the columns
-// column..column+H*D-1 of y [n, ...]. A row's bits depend on no other row.
-void attention_decode(Backend, std::span<const CachePlace> places, int64_t heads, double factor, const Tensor& q,
+void cache_keys(Backend, const Tensor& places, const Tensor& kv, const Tensor& k_scale, const Tensor& table,
+                const KeyValueCache& cache);
+// Puts x [n, width], one row a place, into y [batch, R, width]: at the row (last-1) mod R of its sequence.
+void store_rows(Backend, const Tensor& places, const Tensor& x, const Tensor& y);
+// Per place and head softmax(factor q' K^T) V over the rows first..last-1, or all of the cache, q' = q / |q| * q_scale,
+// rotated by the table's row of the place last-1 (as autograd/ops.h has it for attention). q [n, H*D], one a place ->
+// the columns column..column+H*D-1 of y [n, ...]. A row's bits depend on no other row.
+void attention_decode(Backend, const Tensor& places, int64_t heads, double factor, const Tensor& q,
                       const Tensor& q_scale, const Tensor& table, const KeyValueCache& cache, const Tensor& y,
                       int64_t column);
 

@@ -143,7 +143,7 @@ TEST_CASE("attention_decode: equal to group_attention, with the same bits on any
   std::vector<CachePlace> places;
   for (int64_t i = 0; i < kKeys; ++i) places.push_back({1, 0, i + 1});
   const KeyValueCache cache = key_value_cache(Cpu{}, 2, kKeys, kWidth, DType::f64);
-  cache_keys(Cpu{}, places, kv, k_scale, {}, cache);
+  cache_keys(Cpu{}, tensor_of(places), kv, k_scale, {}, cache);
   const Tensor expected = group_attention(reshape(q, {1, 2, kHeads * kWidth}), reshape(kv, {1, 1, kKeys, 2 * kWidth}),
                                           2, {q_scale, k_scale, {}, 0.5});
   const CachePlace queries[] = {{1, 0, kKeys}, {1, 0, kKeys}};
@@ -152,7 +152,7 @@ TEST_CASE("attention_decode: equal to group_attention, with the same bits on any
   for (int threads : {1, 2, 3}) {
     set_num_threads(threads);
     const Tensor y = zeros({2, kHeads * kWidth + 3}, DType::f64);
-    attention_decode(Cpu{}, queries, kHeads, 0.5, q, q_scale, {}, cache, y, 3);
+    attention_decode(Cpu{}, tensor_of(queries), kHeads, 0.5, q, q_scale, {}, cache, y, 3);
     CHECK(max_abs_diff(narrow(y, 1, 3, kHeads * kWidth), reshape(expected, q.shape())) < 1e-12);
     CHECK(max_abs_diff(narrow(y, 1, 0, 3), zeros({2, 3})) == 0);
     if (!first) first = y;

@@ -60,6 +60,8 @@ block.cuh cuda* s/__syncthreads();  \/\/ whoever still reads the scratch of the 
 decode.cu *decoding* /store_pairs<WarpLanes>/{n;n;n;s/__syncthreads();//}
 decode.cu *decoding* /part\[d + 1\] = sum/{n;s/__syncthreads();//}
 decode.cu *decoding* /part\[column\] = y/{n;n;s/__syncthreads();//}
+decode.cu *decoding* s/all ? CachePlace{p.sequence, 0, rows} : p/p/
+decode.cu *decoding* s/(p.last - 1) % rows/p.last % rows/
 norm.cu *norms* s/offset - (v\[i\] - m) \* slope/(v[i] - m) * slope/
 norm.cu *norms* s/offset - v\[r\]\[e\] \* slope/v[r][e] * slope/
 norm.cu *norms* /= dgamma\[r\]\[e\]/{n;n;s/__syncthreads();//}

@@ -174,12 +174,11 @@ cublasStatus_t cublasLtMatmul(cublasLtHandle_t, cublasLtMatmulDesc_t p, const vo
     T one, keep;
     std::memcpy(&one, alpha, sizeof one), std::memcpy(&keep, beta, sizeof keep);
     const void* const pointers[] = {a, b, d, workspace};
-    emulation::submit(emulation::Where::current(), pointers, sizeof pointers,
-                      [=, p = *p, la = *la, lb = *lb, lc = *lc] {
-                        emulation::Devices open;
-                        multiply(p, one, static_cast<const X*>(a), la, static_cast<const X*>(b), lb, keep,
-                                 static_cast<Y*>(d), lc, in_place && ++calls % 2, rounded_parts);
-                      });
+    emulation::submit(emulation::Where::current(), pointers, [=, p = *p, la = *la, lb = *lb, lc = *lc] {
+      emulation::Devices open;
+      multiply(p, one, static_cast<const X*>(a), la, static_cast<const X*>(b), lb, keep, static_cast<Y*>(d), lc,
+               in_place && ++calls % 2, rounded_parts);
+    });
   };
   if (la->type == CUDA_R_64F) run(double(), double());
   if (la->type == CUDA_R_32F) run(float(), float());

@@ -74,7 +74,7 @@ void submit_for(const void* to, const void* from, std::function<void()> work) {
   const void* const pointers[] = {to, from};
   if (captured && (!on_device(to) || (from && !on_device(from))))
     throw Error("a copy from or to the host's memory cannot be captured");
-  submit(Where::current(), pointers, sizeof pointers, std::move(work));
+  submit(Where::current(), pointers, std::move(work));
 }
 
 }  // namespace
@@ -94,16 +94,13 @@ void check_pointer(const void* p, Where where) {
 void limit_memory(size_t bytes) { memory_limit = bytes; }
 int64_t submitted() { return n_submitted; }
 
-void submit(Where where, const void* arguments, size_t bytes, std::function<void()> work) {
+void submit(Where where, std::span<const void* const> arguments, std::function<void()> work) {
   ++n_submitted;
   if (!captured) return work();
   Node node{where, {}, std::move(work)};
-  for (size_t at = 0; at + sizeof(void*) <= bytes; at += sizeof(void*)) {
-    const void* p;
-    std::memcpy(&p, static_cast<const char*>(arguments) + at, sizeof p);
+  for (const void* p : arguments)
     if (const auto block = block_of(p); block != device_memory.end())
       node.blocks.emplace_back(block->first, block->second.serial);
-  }
   captured->nodes.push_back(std::move(node));
 }
 

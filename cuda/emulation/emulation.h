@@ -5,12 +5,14 @@
 // to the host, and memory that is gone when it is done again. Fresh memory is NaN. Built with
 // -fsanitize=address: accesses out of bounds; =thread: accesses no barrier orders.
 #pragma once
+#include <array>
 #include <bit>
 #include <cmath>
 #include <cstdint>
 #include <cstring>
 #include <functional>
 #include <limits>
+#include <span>
 #include <stdexcept>
 #include <tuple>
 #include <type_traits>
@@ -128,7 +130,7 @@ int lane();
 void limit_memory(size_t bytes);  // of all cudaMalloc together
 // Does the work, or writes it down where a graph is being captured. Whatever points to device memory in the bytes of
 // its arguments must still be there when the graph does it.
-void submit(Where where, const void* arguments, size_t bytes, std::function<void()> work);
+void submit(Where where, std::span<const void* const> arguments, std::function<void()> work);
 int64_t submitted();  // by the host so far: launches, copies, fills, products, whole graphs
 struct Devices {
   Devices();
@@ -153,8 +155,20 @@ void launch(Launch l, void (*kernel)(P...), const A&... args) {
     if constexpr (std::is_pointer_v<std::decay_t<decltype(x)>>) emulation::check_pointer(x, l.where);
   };
   (check(args), ...);
+  // Whatever in the arguments may be a pointer; between the members of a copy lies nothing that was one.
+  std::array<const void*, ((sizeof(P) / sizeof(void*)) + ... + 0)> words = {};
+  auto* next = words.data();
+  const auto look = [&](auto x) {
+#if __has_builtin(__builtin_clear_padding)
+    __builtin_clear_padding(&x);
+#endif
+    const size_t n = sizeof x / sizeof(void*);
+    std::memcpy(static_cast<void*>(next), &x, n * sizeof(void*));
+    next += n;
+  };
+  (look(P(args)), ...);
   const std::tuple<P...> given{P(args)...};
-  emulation::submit(l.where, &given, sizeof given,
+  emulation::submit(l.where, words,
                     [=] { emulation::run(l.grid, l.block, l.shared, l.where, [&] { std::apply(kernel, given); }); });
 }
 template <class T>

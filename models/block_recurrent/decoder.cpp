@@ -24,16 +24,13 @@ Tensor Decoder::logits(int64_t row) const {
 
 // An empty block after what is carried.
 void Decoder::start_block(int64_t index, const Carried& carried) {
-  const BlockRecurrentConfig& c = model_->config;
   Row& row = at(index);
   row.before = carried.memories;
   row.before.resize(model_->layers.size());
-  row.block.clear();
   row.states.assign(model_->layers.size(), {});
   row.filled = 0;
   size_t state = 0;
   for (size_t i = 0; i < model_->layers.size(); ++i) {
-    row.block.push_back(Tensor({1, c.block_width, 2 * c.dim_head}, model_->dtype, model_->device()));
     if (row.before[i]) cache_window(index, i, row.before[i], 0);
     const auto& s = model_->layers[i].attention.state_container;
     if (!s) continue;
@@ -44,11 +41,12 @@ void Decoder::start_block(int64_t index, const Carried& carried) {
 
 // The block is full: its keys and values become the memory, and the states are written.
 void Decoder::finish_block(int64_t index) {
-  const Row& row = at(index);
-  Carried carried{row.block, {}};
-  for (size_t i = 0; i < model_->layers.size(); ++i)
+  Carried carried;
+  for (size_t i = 0; i < model_->layers.size(); ++i) {
+    carried.memories.push_back(narrow(blocks_[i], 0, index, 1));
     if (const auto& s = model_->layers[i].attention.state_container)
-      carried.states.push_back(s->write(row.states[i], row.block[i]));
+      carried.states.push_back(s->write(at(index).states[i], carried.memories[i]));
+  }
   start_block(index, carried);
 }
 

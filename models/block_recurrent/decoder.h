@@ -1,18 +1,20 @@
 // Incremental decoding, exact: keys, values and states are kept, so a token costs one pass over the weights instead of
-// a forward pass over its block. Rows of a batch may stand at different places. docs/inference.md says what is kept.
+// a forward pass over its block. Rows of a batch may stand at different places. On a GPU, a pass over as many tokens as
+// one before is captured as a graph, and from then on done by one call. docs/inference.md says what is kept.
 #pragma once
 #include <span>
 #include <string>
 #include <vector>
 
 #include "models/block_recurrent/model.h"
+#include "tensor/graph.h"
 #include "tensor/key_value_cache.h"
 
 namespace rondo {
 
 class Decoder {
  public:
-  // `batch` empty sequences. The model must outlive the decoder.
+  // `batch` empty sequences. The model must outlive the decoder, with its weights where they are.
   Decoder(const BlockRecurrentTransformer& model, int64_t batch);
 
   // Tokens may lie on any device; logits are on the model's.
@@ -45,13 +47,13 @@ class Decoder {
   // The last tokens fed, kRecent of them or more where there were that many.
   std::span<const int64_t> recent(int64_t row) const { return at(row).recent; }
   static constexpr size_t kRecent = 1024;
+  int64_t captured() const;  // passes, so far
 
  private:
-  // One sequence. Keys and values as they are, (1, w, 2D) per layer: of the block before (where there is one) and of
-  // the block so far, which has room for W. A full block is finished when the next token comes, so that it can be
-  // rewound.
+  // One sequence. Keys and values as they are: of the block before (1, W, 2D) per layer, where there is one; those of
+  // the block so far are in blocks_. A full block is finished when the next token comes, so that it can be rewound.
   struct Row {
-    Tensors before, block;
+    Tensors before;
     std::vector<StateContainer::Prepared> states;  // per layer, empty where there is none
     int64_t filled = 0, position = 0;
     std::vector<int64_t> recent;
@@ -65,6 +67,12 @@ class Decoder {
   void prefill_blocks(int64_t row, const Tensor& tokens);
   std::span<const int64_t> counts_of(int64_t row, int64_t n);
   void find_places(std::span<const int64_t> counts);
+  // What a pass reads beside weights and caches: tokens [n] i64, and where they stand.
+  struct Fed {
+    Tensor tokens, places;
+  };
+  Tensor pass(const Fed& fed, bool all_logits) const;
+  Tensor replay(const Fed& fed);
   Tensor advance(std::span<const int64_t> counts, const Tensor& tokens, bool all_logits);
   void fed(int64_t row, std::span<const int64_t> tokens, const Tensor& logits);
   struct Reader;
@@ -76,9 +84,18 @@ class Decoder {
   std::vector<Row> rows_;
   std::vector<KeyValueCache> windows_;  // per layer: the block before at rows 0..W-1, the block so far at W..2W-1
   std::vector<KeyValueCache> states_;   // per layer, S rows; empty where there is no state
+  Tensors blocks_;                      // per layer: the blocks so far (batch, W, 2D)
+  struct Captured {
+    bool seen = false;  // a pass of so many tokens
+    Graph graph;
+    Fed fed;
+    Tensor logits;
+  };
+  std::vector<Captured> captured_;  // by the number of tokens
+  std::shared_ptr<MemoryPool> pool_;
   // Of the pass that goes on, kept from pass to pass: a token asks for no memory.
   std::vector<int64_t> counts_;
-  std::vector<CachePlace> places_, state_places_;
+  std::vector<CachePlace> places_;
 };
 
 }  // namespace rondo

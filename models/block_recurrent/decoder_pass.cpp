@@ -1,6 +1,7 @@
 // The decoder's caches, and one pass of a few tokens over the weights.
+#include <algorithm>
 #include <cmath>
-#include <cstring>
+#include <utility>
 
 #include "models/block_recurrent/decoder.h"
 #include "models/block_recurrent/precision.h"
@@ -34,10 +35,16 @@ Decoder::Decoder(const BlockRecurrentTransformer& model, int64_t batch) : model_
   dispatch(model.device(), [&](auto device) {
     for (size_t i = 0; i < model.layers.size(); ++i) {
       windows_.push_back(key_value_cache(device, batch, 2 * c.block_width, c.dim_head, model.dtype));
-      if (model.layers[i].attention.state_container)
-        states_[i] = key_value_cache(device, batch, c.n_state_vectors(), c.dim_head, model.dtype);
+      blocks_.push_back(Tensor({batch, c.block_width, 2 * c.dim_head}, model.dtype, model.device()));
+      if (!model.layers[i].attention.state_container) continue;
+      states_[i] = key_value_cache(device, batch, c.n_state_vectors(), c.dim_head, model.dtype);
+      states_[i].all = true;
     }
   });
+  if (model.device() == Device::cuda) {
+    pool_ = std::make_shared<MemoryPool>(Device::cuda);
+    captured_.resize(size_t(kFewRows) + 1);
+  }
   rows_.resize(size_t(batch));
   for (int64_t row = 0; row < batch; ++row) start_block(row, {});
 }
@@ -46,8 +53,9 @@ Decoder::Decoder(const BlockRecurrentTransformer& model, int64_t batch) : model_
 void Decoder::cache_window(int64_t row, size_t layer, const Tensor& kv, int64_t first) {
   std::vector<CachePlace> places;
   for (int64_t i = 0; i < kv.dim(1); ++i) places.push_back({row, first, first + i + 1});
+  const Tensor there = to(tensor_of(places), kv.device());
   dispatch(kv.device(), [&](auto device) {
-    cache_keys(device, places, kv, model_->layers[layer].attention.attn.k_scale, model_->rotary, windows_[layer]);
+    cache_keys(device, there, kv, model_->layers[layer].attention.attn.k_scale, model_->rotary, windows_[layer]);
   });
 }
 
@@ -55,20 +63,21 @@ void Decoder::cache_state(int64_t row, size_t layer) {
   const Tensor& kv = at(row).states[layer].kv;
   std::vector<CachePlace> places;
   for (int64_t i = 0; i < kv.dim(1); ++i) places.push_back({row, 0, i + 1});
+  const Tensor there = to(tensor_of(places), kv.device());
   dispatch(kv.device(), [&](auto device) {
     const StateContainer& s = *model_->layers[layer].attention.state_container;
-    cache_keys(device, places, kv, s.to_state_cross_attn.k_scale, {}, states_[layer]);
+    cache_keys(device, there, kv, s.to_state_cross_attn.k_scale, {}, states_[layer]);
   });
 }
 
 // The first tokens of a block that is empty: keys and values (1, n, 2D) per layer.
 void Decoder::fill_block(int64_t index, const Tensors& kv) {
-  Row& row = at(index);
+  const int64_t W = model_->config.block_width;
   for (size_t i = 0; i < kv.size(); ++i) {
-    copy_some(kv[i], 0, row.block[i], 0, kv[i].dim(1));
-    cache_window(index, i, kv[i], model_->config.block_width);
+    copy_some(kv[i], 0, blocks_[i], index * W, kv[i].dim(1));
+    cache_window(index, i, kv[i], W);
   }
-  row.filled = kv[0].dim(1);
+  at(index).filled = kv[0].dim(1);
 }
 
 // n tokens for one row, none for the others.
@@ -78,70 +87,90 @@ std::span<const int64_t> Decoder::counts_of(int64_t row, int64_t n) {
   return counts_;
 }
 
-// Where the next tokens of the rows, counts[row] of them each, stand in the windows and see the states. Full blocks are
-// finished first.
+// Where the next tokens of the rows, counts[row] of them each, stand in the windows. Full blocks are finished first.
 void Decoder::find_places(std::span<const int64_t> counts) {
   const int64_t W = model_->config.block_width;
-  places_.clear(), state_places_.clear();
+  places_.clear();
   for (int64_t r = 0; r < batch(); ++r) {
     const int64_t count = counts[size_t(r)];
     if (count > 0 && at(r).filled == W) finish_block(r);
-    for (int64_t j = at(r).filled; j < at(r).filled + count; ++j) {
+    for (int64_t j = at(r).filled; j < at(r).filled + count; ++j)
       places_.push_back({r, at(r).before[0] ? j + 1 : W, W + j + 1});
-      state_places_.push_back({r, 0, model_->config.n_state_vectors()});
-    }
   }
 }
 
-// The next tokens of the rows, counts[row] of them each, none beyond the end of its block. Returns the logits of all,
-// or of the last one only.
-Tensor Decoder::advance(std::span<const int64_t> counts, const Tensor& tokens, bool all_logits) {
+// One pass over the weights: what lies on the host was decided before. Returns the logits of all tokens, or of the last
+// one only.
+Tensor Decoder::pass(const Fed& fed, bool all_logits) const {
   const BlockRecurrentConfig& c = model_->config;
-  const int64_t n = tokens.numel(), HD = c.heads * c.dim_head;
-  find_places(counts);
-  // Calls f(row, first, count) for the rows that have tokens.
-  const auto each_row = [&](auto&& f) {
-    for (int64_t r = 0, first = 0; r < batch(); first += counts[size_t(r++)])
-      if (counts[size_t(r)] > 0) f(r, first, counts[size_t(r)]);
-  };
-
-  const Tensor host = to(tokens, Device::cpu);
-  Tensor x = model_->token_emb(host);  // (n, d)
+  const int64_t n = fed.tokens.numel(), HD = c.heads * c.dim_head;
+  Tensor x = model_->token_emb(fed.tokens);  // (n, d)
   for (size_t i = 0; i < model_->layers.size(); ++i) {
     const AttentionBlock& a = model_->layers[i].attention;
     const auto& state = a.state_container;
     const Tensor h = a.norm(x), q = a.to_q(h), kv = a.to_kv(h), state_q = state ? state->q_to_state(h) : Tensor();
-    each_row(
-        [&](int64_t r, int64_t first, int64_t count) { copy_some(kv, first, at(r).block[i], at(r).filled, count); });
     const Tensor seen({n, state ? 2 * HD : HD}, model_->dtype, x.device());
     dispatch(x.device(), [&](auto device) {
-      const auto attend = [&](const auto& where, const Attention& how, const Tensor& queries, const Tensor& table,
+      const auto attend = [&](const Attention& how, const Tensor& queries, const Tensor& table,
                               const KeyValueCache& cache, int64_t column) {
-        attention_decode(device, where, c.heads, factor_of(how, c.dim_head), queries, how.q_scale, table, cache, seen,
-                         column);
+        attention_decode(device, fed.places, c.heads, factor_of(how, c.dim_head), queries, how.q_scale, table, cache,
+                         seen, column);
       };
-      cache_keys(device, places_, kv, a.attn.k_scale, model_->rotary, windows_[i]);
-      attend(places_, a.attn, q, model_->rotary, windows_[i], 0);
-      if (state) attend(state_places_, state->to_state_cross_attn, state_q, {}, states_[i], HD);
+      store_rows(device, fed.places, kv, blocks_[i]);
+      cache_keys(device, fed.places, kv, a.attn.k_scale, model_->rotary, windows_[i]);
+      attend(a.attn, q, model_->rotary, windows_[i], 0);
+      if (state) attend(state->to_state_cross_attn, state_q, {}, states_[i], HD);
     });
     x = model_->layers[i].feed_forward(a.to_out(seen, x));
   }
   if (!all_logits) x = narrow(x, 0, n - 1, 1);
-  const Tensor logits = model_->head(model_->final_norm(x));
-  each_row([&](int64_t r, int64_t first, int64_t count) {
+  return model_->head(model_->final_norm(x));
+}
+
+// pass(fed, true), where `fed` lies on the host and the model on a GPU: captured when it comes the second time.
+Tensor Decoder::replay(const Fed& fed) {
+  const auto there = [](const Fed& f) { return Fed{to(f.tokens, Device::cuda), to(f.places, Device::cuda)}; };
+  Captured& known = captured_[size_t(fed.tokens.numel())];
+  if (!std::exchange(known.seen, true)) return pass(there(fed), true);
+  if (known.graph) {
+    assign(fed.tokens, known.fed.tokens);
+    assign(fed.places, known.fed.places);
+  } else {
+    Captured made{.seen = true, .graph = {}, .fed = there(fed), .logits = {}};
+    made.graph = Graph::capture(pool_, [&] { made.logits = pass(made.fed, true); });
+    known = std::move(made);
+  }
+  known.graph.replay();
+  return clone(known.logits);  // the next pass overwrites them
+}
+
+int64_t Decoder::captured() const {
+  return std::count_if(captured_.begin(), captured_.end(), [](const Captured& c) { return bool(c.graph); });
+}
+
+// The next tokens of the rows, counts[row] of them each, none beyond the end of its block.
+Tensor Decoder::advance(std::span<const int64_t> counts, const Tensor& tokens, bool all_logits) {
+  const Tensor host = to(tokens, Device::cpu);
+  const int64_t n = tokens.numel();
+  find_places(counts);
+  const Fed what{host, tensor_of(places_)};
+  // Where a token is none, the pass that is not captured says so.
+  const bool by_graph =
+      all_logits && n < int64_t(captured_.size()) && first_token_outside(host, model_->config.num_tokens, 0) < 0;
+  const Tensor logits = by_graph ? replay(what) : pass({host, to(what.places, model_->device())}, all_logits);
+  for (int64_t r = 0, first = 0; r < batch(); first += counts[size_t(r++)]) {
+    const int64_t count = counts[size_t(r)];
+    if (count == 0) continue;
     at(r).filled += count;
     fed(r, {host.data<int64_t>() + first, size_t(count)},
         count < logits.dim(0) ? narrow(logits, 0, first, count) : logits);
-  });
+  }
   return logits;
 }
 
 Decoder Decoder::fork(int64_t row, int64_t copies) const {
   Decoder forked(*model_, copies);
-  for (Row& r : forked.rows_) {
-    r = at(row);  // what is never written again is shared
-    for (Tensor& block : r.block) block = clone(block);
-  }
+  for (Row& r : forked.rows_) r = at(row);  // its tensors are never written again
   // A cache's layout is the kernels' own, but its first dimension is the sequence.
   const auto copy_sequence = [&](const Tensor& from, const Tensor& into, int64_t copy) {
     const auto by_sequence = [](const Tensor& t) { return t.view({t.dim(0), t.numel() / t.dim(0)}); };
@@ -156,6 +185,8 @@ Decoder Decoder::fork(int64_t row, int64_t copies) const {
   };
   copy_caches(windows_, forked.windows_);
   copy_caches(states_, forked.states_);
+  for (size_t i = 0; i < blocks_.size(); ++i)
+    for (int64_t copy = 0; copy < copies; ++copy) copy_sequence(blocks_[i], forked.blocks_[i], copy);
   return forked;
 }
 

@@ -61,11 +61,11 @@ void Decoder::save(const std::string& path) const {
     add("position", tensor<int64_t>({row.position}, {1}));
     add("recent", tensor(row.recent, {int64_t(row.recent.size())}));
     if (row.logits) add("logits", logits(int64_t(r)));
-    for (size_t i = 0; i < row.block.size(); ++i) {
+    for (size_t i = 0; i < model_->layers.size(); ++i) {
       const auto rows_of = [&](const Tensor& kv, int64_t n) { return reshape(narrow(kv, 1, 0, n), {n, kv.dim(2)}); };
       const std::string layer = "." + std::to_string(i);
       if (row.before[i]) add("memory" + layer, rows_of(row.before[i], row.before[i].dim(1)));
-      add("block" + layer, rows_of(row.block[i], row.filled));
+      add("block" + layer, rows_of(narrow(blocks_[i], 0, int64_t(r), 1), row.filled));
       if (const Tensor& s = row.states[i].state) add("state" + layer, reshape(s, {s.dim(1), s.dim(2)}));
     }
   }

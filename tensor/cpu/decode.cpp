@@ -1,6 +1,7 @@
 // Attention for decoding: a few queries, each over what is kept of its sequence. A key is prepared once, when it comes
 // in, and lies where both products read it as it lies: no token copies the window.
 #include <algorithm>
+#include <cstring>
 
 #include "tensor/cpu/heads.h"
 #include "tensor/cpu/rows.h"
@@ -89,6 +90,9 @@ void attend(int64_t heads, int64_t d, double factor, int64_t first, int64_t last
   }
 }
 
+std::span<const CachePlace> places_of(const Tensor& t) {
+  return {reinterpret_cast<const CachePlace*>(t.data<int64_t>()), size_t(t.dim(0))};
+}
 template <class T>
 const T* data_or_null(const Tensor& t) {
   return t ? t.data<T>() : nullptr;
@@ -99,12 +103,13 @@ const T* data_or_null(const Tensor& t) {
 KeyValueCache key_value_cache(Cpu, int64_t batch, int64_t rows, int64_t head_width, DType dtype) {
   return dispatch_float(dtype, [&]<class T>() {
     return KeyValueCache{zeros({batch, padded(rows, kChunk<T>) * head_width}, dtype),
-                         zeros({batch, rows * padded(head_width, Register<T>::length)}, dtype)};
+                         zeros({batch, rows * padded(head_width, Register<T>::length)}, dtype), rows};
   });
 }
 
-void cache_keys(Cpu, std::span<const CachePlace> places, const Tensor& kv, const Tensor& k_scale, const Tensor& table,
+void cache_keys(Cpu, const Tensor& at, const Tensor& kv, const Tensor& k_scale, const Tensor& table,
                 const KeyValueCache& cache) {
+  const std::span<const CachePlace> places = places_of(at);
   const int64_t d = kv.dim(-1) / 2;
   dispatch_float(kv.dtype(), [&]<class T>() {
     cpu::Scratch scratch;
@@ -122,19 +127,33 @@ void cache_keys(Cpu, std::span<const CachePlace> places, const Tensor& kv, const
   });
 }
 
-void attention_decode(Cpu, std::span<const CachePlace> places, int64_t heads, double factor, const Tensor& q,
-                      const Tensor& q_scale, const Tensor& table, const KeyValueCache& cache, const Tensor& y,
-                      int64_t column) {
+void store_rows(Cpu, const Tensor& at, const Tensor& x, const Tensor& y) {
+  const std::span<const CachePlace> places = places_of(at);
+  const int64_t rows = y.dim(1);
+  const size_t bytes = size_t(y.dim(2)) * size_of(y.dtype());
+  for (size_t i = 0; i < places.size(); ++i) {
+    const int64_t row = places[i].sequence * rows + (places[i].last - 1) % rows;
+    std::memcpy(static_cast<char*>(y.bytes()) + size_t(row) * bytes, static_cast<char*>(x.bytes()) + i * bytes, bytes);
+  }
+}
+
+void attention_decode(Cpu, const Tensor& at, int64_t heads, double factor, const Tensor& q, const Tensor& q_scale,
+                      const Tensor& table, const KeyValueCache& cache, const Tensor& y, int64_t column) {
+  const std::span<const CachePlace> places = places_of(at);
   const int64_t d = q.dim(-1) / heads;
+  const auto seen_from = [&](int64_t query) {
+    const CachePlace& p = places[size_t(query)];
+    return cache.all ? CachePlace{p.sequence, 0, cache.rows} : p;
+  };
   int64_t most = 1;
-  for (const CachePlace& p : places) most = std::max(most, p.last - p.first);
+  for (size_t i = 0; i < places.size(); ++i) most = std::max(most, seen_from(i).last - seen_from(i).first);
   // Some hundred thousand multiplications are worth a tile.
   const int64_t step = padded(std::clamp<int64_t>(131072 / (most * d), 1, heads), kHeads);
   const int64_t tiles = (heads + step - 1) / step;
   dispatch_float(q.dtype(), [&]<class T>() {
     parallel_for(int64_t(places.size()) * tiles, [&](int64_t i) {
       const int64_t query = i / tiles, head = i % tiles * step;
-      const CachePlace& p = places[size_t(query)];
+      const CachePlace p = seen_from(query);
       const T* angles = data_or_null<T>(table);
       attend(std::min(step, heads - head), d, factor, p.first, p.last, q.data<T>() + (query * heads + head) * d,
              data_or_null<T>(q_scale), angles ? angles + (p.last - 1) * d : nullptr,

@@ -10,7 +10,7 @@ constexpr int64_t kBatch = 3, kRows = 640;  // more than two chunks of keys
 
 struct Decoding {
   int64_t heads, width, column = 0;
-  bool scaled = false, turned = false;
+  bool scaled = false, turned = false, all = false;
   std::vector<CachePlace> keys = {}, replaced = {}, queries = {};
 };
 
@@ -35,13 +35,17 @@ void check_decoding(const Decoding& how, DType d) {
                    how.scaled ? randn({D}, d, 4) : Tensor(),
                    how.scaled ? randn({D}, d, 5) : Tensor(),
                    how.turned ? randn({2, kRows, D}, d, 6) : Tensor(),
-                   randn({n, y_width}, d, 7)};
+                   randn({n, y_width}, d, 7),
+                   tensor_of(how.keys),
+                   tensor_of(how.replaced),
+                   tensor_of(how.queries)};
   check_same("attention_decode", in, {in[6]}, tolerance_of(d), [&](auto device, const List& at, const List& out) {
-    const KeyValueCache cache = key_value_cache(device, kBatch, kRows, D, d);
-    cache_keys(device, how.keys, at[0], at[3], at[5], cache);
-    cache_keys(device, how.replaced, at[1], at[3], at[5], cache);
+    KeyValueCache cache = key_value_cache(device, kBatch, how.all ? 50 : kRows, D, d);
+    cache.all = how.all;
+    cache_keys(device, at[7], at[0], at[3], at[5], cache);
+    cache_keys(device, at[8], at[1], at[3], at[5], cache);
     copy(device, at[6], out[0]);
-    attention_decode(device, how.queries, how.heads, 1 / std::sqrt(double(D)), at[2], at[4], at[5], cache, out[0],
+    attention_decode(device, at[9], how.heads, 1 / std::sqrt(double(D)), at[2], at[4], at[5], cache, out[0],
                      how.column);
   });
 }
@@ -58,24 +62,42 @@ TEST_CASE("cuda decoding: scales, angles, heads and places") {
         how.scaled = scaled, how.turned = turned, how.column = 5;
         check_decoding(how, d);
       }
+    // States: whatever a query's place says, it sees all of its sequence's rows.
+    Decoding states{.heads = 2, .width = 6, .scaled = true, .all = true};
+    for (int64_t i = 0; i < kBatch * 50; ++i) states.keys.push_back({i % kBatch, 0, i / kBatch + 1});
+    states.queries = {{2, 7, 600}, {0, 0, 1}, {2, 3, 4}};
+    check_decoding(states, d);
     Decoding nothing = places(2, 8);
     nothing.replaced.clear(), nothing.queries.clear();
     check_decoding(nothing, d);
-    // More than one launch takes, of one chunk and of more.
+    // Many, of one chunk and of more.
     Decoding many = places(2, 8);
     for (int64_t i = 0; i < 200; ++i) many.queries.push_back({0, i, i + 1 + i % 5 * 70});
     check_decoding(many, d);
   }
 }
 
+TEST_CASE("cuda decoding: rows are stored where their tokens stand") {
+  const CachePlace at[] = {{2, 0, 5}, {0, 3, 4}, {2, 1, 8}, {1, 0, 12}};
+  for (DType d : kDTypes)
+    check_same("store_rows", {randn({4, 3}, d), randn({3, 4, 3}, d, 2), tensor_of(at)}, {like({3, 4, 3}, d)}, 0,
+               [](auto device, const List& in, const List& out) {
+                 copy(device, in[1], out[0]);
+                 store_rows(device, in[2], in[0], out[0]);
+               });
+  const Tensor x = tensor<double>({1, 2, 3, 4}, {4, 1}), y = zeros({3, 4, 1}, DType::f64);
+  store_rows(Cpu{}, tensor_of(at), x, y);
+  CHECK(values(y) == std::vector<double>{0, 0, 0, 2, 0, 0, 0, 4, 1, 0, 0, 3});
+}
+
 TEST_CASE("cuda decoding: a head of zeros") {
+  const CachePlace place[] = {{0, 0, 1}};
   const Tensor kv = zeros({1, 8}, DType::f64), scale = randn({4});
-  check_same("attention_decode of zeros", {kv, scale, zeros({1, 4}, DType::f64)}, {like({1, 4}, DType::f64)}, 1e-13,
-             [](auto device, const List& in, const List& out) {
+  check_same("attention_decode of zeros", {kv, scale, zeros({1, 4}, DType::f64), tensor_of(place)},
+             {like({1, 4}, DType::f64)}, 1e-13, [](auto device, const List& in, const List& out) {
                const KeyValueCache cache = key_value_cache(device, 1, 1, 4, DType::f64);
-               const CachePlace place[] = {{0, 0, 1}};
-               cache_keys(device, place, in[0], in[1], {}, cache);
-               attention_decode(device, place, 1, 1, in[2], in[1], {}, cache, out[0], 0);
+               cache_keys(device, in[3], in[0], in[1], {}, cache);
+               attention_decode(device, in[3], 1, 1, in[2], in[1], {}, cache, out[0], 0);
              });
 }
 
@@ -84,16 +106,17 @@ TEST_CASE("cuda decoding: a query has the same bits whatever stands beside it") 
   const int64_t n = int64_t(how.queries.size());
   const Tensor kv = randn({int64_t(how.keys.size()), 12}, DType::f32, 1), q = randn({n, 12}, DType::f32, 2);
   const KeyValueCache cache = key_value_cache(Cuda{}, kBatch, kRows, 6, DType::f32);
-  cache_keys(Cuda{}, how.keys, to(kv, Device::cuda), {}, {}, cache);
+  cache_keys(Cuda{}, to(tensor_of(how.keys), Device::cuda), to(kv, Device::cuda), {}, {}, cache);
   const Tensor all({n, 12}, DType::f32, Device::cuda), one({1, 12}, DType::f32, Device::cuda);
-  attention_decode(Cuda{}, how.queries, 2, 0.5, to(q, Device::cuda), {}, {}, cache, all, 0);
+  attention_decode(Cuda{}, to(tensor_of(how.queries), Device::cuda), 2, 0.5, to(q, Device::cuda), {}, {}, cache, all,
+                   0);
   const Tensor together = to(all, Device::cpu);
   for (int64_t i = 0; i < n; ++i) {
     const Tensor query({1, 12}), expected({1, 12});
     copy_rows(Cpu{}, q, {i * 12, 12}, query, {0, 12}, 1, 12);
     copy_rows(Cpu{}, together, {i * 12, 12}, expected, {0, 12}, 1, 12);
-    attention_decode(Cuda{}, std::span(&how.queries[size_t(i)], 1), 2, 0.5, to(query, Device::cuda), {}, {}, cache, one,
-                     0);
+    const Tensor place = to(tensor_of(std::span(&how.queries[size_t(i)], 1)), Device::cuda);
+    attention_decode(Cuda{}, place, 2, 0.5, to(query, Device::cuda), {}, {}, cache, one, 0);
     CHECK(same_bits(to(one, Device::cpu), expected));
   }
 }

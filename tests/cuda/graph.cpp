@@ -2,8 +2,11 @@
 // for what.
 #include "tensor/graph.h"
 
+#include <array>
+
 #include "autograd/ops.h"
 #include "cuda/emulation/emulation.h"
+#include "models/block_recurrent/decoder.h"
 #include "models/block_recurrent/training_step.h"
 #include "tests/cuda/limit.h"
 #include "tests/decoding.h"
@@ -142,6 +145,68 @@ TEST_CASE("training step: out of memory while it is captured") {
     return numbers;
   };
   CHECK(train(true) == train(false));
+}
+
+TEST_CASE("decoder: a captured pass has the bits of one that is not, and is a handful of calls") {
+  BlockRecurrentTransformer model = make({1, 2}, DType::f32);
+  model.to(Device::cuda);
+  Decoder decoder(model, 2);
+  decoder.prefill(1, random_tokens(7, 1));  // the rows stand at different places, and cross blocks at different times
+  const auto logits_of = [](const Decoder& of, int64_t row) { return to(of.logits(row), Device::cpu); };
+  // Both rows in one pass, beside each in a fork, which has captured nothing. Says how many calls the pass took.
+  const auto feed = [&](std::array<int64_t, 2> counts, uint64_t seed) {
+    const Tensor tokens = random_tokens(counts[0] + counts[1], seed);
+    Tensor expected[2];
+    for (int64_t row = 0, first = 0; row < 2; first += counts[size_t(row++)]) {
+      Decoder alone = decoder.fork(row, 1);
+      if (const int64_t n = counts[size_t(row)]) alone.extend(0, narrow(tokens, 0, first, n));
+      expected[row] = logits_of(alone, 0);
+    }
+    const int64_t before = emulation::submitted();
+    decoder.extend_rows({counts[0], counts[1]}, tokens);
+    const int64_t calls = emulation::submitted() - before;
+    for (int64_t row : {0, 1}) CHECK(same_bits(logits_of(decoder, row), expected[row]));
+    return calls;
+  };
+  CHECK(feed({1, 1}, 2) > 20);
+  CHECK(decoder.captured() == 0);
+  feed({1, 1}, 3);
+  CHECK(decoder.captured() == 1);
+  int64_t handful = 0;
+  // Tokens, places, the graph, a copy of the logits, and of it a row's; perhaps what marks fresh memory. In the others
+  // a block is finished.
+  for (uint64_t seed = 4; seed < 24; ++seed) handful += feed({1, 1}, seed) < 10;
+  CHECK(handful == 10);
+  CHECK(decoder.captured() == 1);
+  for (uint64_t seed = 24; seed < 30; ++seed) {  // as many tokens, but of one row; and taken back
+    const int64_t n = std::min<int64_t>(2, decoder.room(0));
+    feed({n, 0}, seed);
+    decoder.rewind(0, n - 1);
+    feed({0, std::min<int64_t>(2, decoder.room(1))}, seed);
+  }
+  CHECK(decoder.captured() == 2);  // one token, two tokens
+  CHECK(error_of([&] {
+          decoder.step(tensor<int64_t>({3, 20}, {2}));
+        }) == "embedding: tokens hold 20 at index 1, but weight (20, 12) has V = 20 rows");
+  feed({1, 1}, 30);
+}
+
+TEST_CASE("decoder: out of memory while a pass is captured") {
+  BlockRecurrentTransformer model = make_tiny();
+  model.to(Device::cuda);
+  Decoder decoder(model, 1), other(model, 1);
+  const Tensor tokens = random_tokens(4, 1);
+  for (int64_t i = 0; i < 4; ++i) {
+    const Tensor next = narrow(tokens, 0, i, 1), expected = other.fork(0, 1).step(next);
+    other.step(next);
+    if (i == 1) {
+      const Limit limit(100);
+      CHECK(error_of([&] { decoder.step(next); }).starts_with("out of memory on cuda: "));
+      CHECK(decoder.captured() == 0);
+    }
+    CHECK(same_bits(to(decoder.step(next), Device::cpu), to(expected, Device::cpu)));
+  }
+  CHECK(decoder.captured() == 1);
 }
 
 }  // namespace rondo::testing
