@@ -122,13 +122,18 @@ void gather(int64_t m, int64_t k, View<E> a, Sum<E>* to) {
   for (int64_t i = 0; i < m; i += kRows, to += kRows * k) {
     const int64_t rows = std::min<int64_t>(kRows, m - i);
     const E* from = a.data + i * a.row;
-    if (a.row == 1 && rows == kRows) {
-      for (int64_t p = 0; p < k; ++p)
-        for (int64_t r = 0; r < kRows; ++r) to[p * kRows + r] = number<E>(from[r + p * a.col]);
-    } else {
-      for (int64_t p = 0; p < k; ++p)
-        for (int64_t r = 0; r < rows; ++r) to[p * kRows + r] = number<E>(from[r * a.row + p * a.col]);
+    if constexpr (std::is_same_v<E, Sum<E>>) {
+      // Eight at once: the next ones overwrite what was too many.
+      static_assert(kRows <= 8);
+      typedef E Eight __attribute__((vector_size(8 * sizeof(E)), aligned(sizeof(E)), may_alias));
+      if (a.row == 1 && i + 8 <= m) {
+        for (int64_t p = 0; p < k; ++p)
+          *reinterpret_cast<Eight*>(to + p * kRows) = *reinterpret_cast<const Eight*>(from + p * a.col);
+        continue;
+      }
     }
+    for (int64_t p = 0; p < k; ++p)
+      for (int64_t r = 0; r < rows; ++r) to[p * kRows + r] = number<E>(from[r * a.row + p * a.col]);
   }
 }
 
