@@ -20,7 +20,8 @@ namespace {
 // How many rows of C the inner loop keeps in registers.
 constexpr int kRows = kRegisterBytes >= 32 ? 6 : kRegisters / 4;
 constexpr int64_t kTallest = 96;  // rows of a tile
-// Numbers of the next panel that a step of the inner loop asks for, so that all rows of a tile ask for all of it.
+// Numbers of the next panel that a group of rows asks for early, for each row of the panel: all groups of a tile ask for
+// all of it.
 template <class T>
 constexpr int64_t kAhead = std::max<int64_t>(1, kPanel<T>* kRows / kTallest);
 // Columns for which a transposed A is read where it lies.
@@ -58,8 +59,7 @@ void inner(int64_t k, Rows<T> a, const T* b, int64_t ldb, T* c, int64_t ldc, int
   for (int r = 0; r < R; ++r)
 #pragma GCC unroll 4
     for (int v = 0; v < N; ++v) __builtin_prefetch(c + r * ldc + v * length, 1);
-  for (int64_t p = 0; p < k; ++p) {
-    __builtin_prefetch(ahead + p * kAhead<T>, 0, 2);
+  const auto step = [&](int64_t p) __attribute__((always_inline)) {
     const V* row = reinterpret_cast<const V*>(b + p * ldb);
 #pragma GCC unroll 16
     for (int r = 0; r < R; ++r) {
@@ -67,7 +67,11 @@ void inner(int64_t k, Rows<T> a, const T* b, int64_t ldb, T* c, int64_t ldc, int
 #pragma GCC unroll 4
       for (int v = 0; v < N; ++v) sum[r][v] += x * row[v];
     }
-  }
+  };
+  constexpr int64_t kLine = 64 / sizeof(T);  // what is asked for at once
+  int64_t p = 0;
+  for (; p < k * kAhead<T> / kLine; ++p) __builtin_prefetch(ahead + p * kLine, 0, 2), step(p);
+  for (; p < k; ++p) step(p);
   if (width == N * length) {
 #pragma GCC unroll 16
     for (int r = 0; r < R; ++r)
