@@ -20,8 +20,8 @@ namespace {
 // How many rows of C the inner loop keeps in registers.
 constexpr int kRows = kRegisterBytes >= 32 ? 6 : kRegisters / 4;
 constexpr int64_t kTallest = 96;  // rows of a tile
-// Numbers of the next panel that a group of rows asks for early, for each row of the panel: all groups of a tile ask for
-// all of it.
+// Numbers of the next panel that a group of rows asks for early, for each row of the panel: all groups of a tile ask
+// for all of it.
 template <class T>
 constexpr int64_t kAhead = std::max<int64_t>(1, kPanel<T>* kRows / kTallest);
 // Columns for which a transposed A is read where it lies.
@@ -149,7 +149,7 @@ int64_t panel_columns() {
 }
 template <class E>
 int64_t column_step() {
-  return in_pairs<E>() ? pairs::kPanelColumns : kColumnStep<Sum<E>>;
+  return in_pairs<E>() ? pairs::kPanelColumns : Register<Sum<E>>::length;
 }
 template <class E>
 int64_t packed_size(int64_t k, int64_t n) {

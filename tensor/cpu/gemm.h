@@ -25,7 +25,8 @@ using Sum = computed_t<E>;
 // pack_panels does some of the panels, so that threads can share the work.
 template <class E>
 int64_t panel_columns();
-// Products may take columns of B from any multiple of this on: a panel, or half of one.
+// Products may take columns of B from any multiple of this on, which may be less than a panel: attention's tiles are
+// the smaller for it.
 template <class E>
 int64_t column_step();
 template <class E>

@@ -13,10 +13,6 @@ inline constexpr int kAcross = kRegisterBytes == 64 ? 4 : 2;
 template <class T>
 inline constexpr int64_t kPanel = int64_t{kAcross} * Register<T>::length;
 
-// A product may begin and end within a panel, at multiples of this.
-template <class T>
-inline constexpr int64_t kColumnStep = 2 * Register<T>::length;
-
 template <class T>
 int64_t padded(int64_t n) {
   return (n + Register<T>::length - 1) / Register<T>::length * Register<T>::length;
