@@ -62,12 +62,14 @@ struct CoreTime {
   }();
 };
 
-// One job at a time. Workers and the caller take tiles off a shared counter; the job is over when all tiles are done.
-// A generation number in the counter's upper half keeps a late worker from taking a tile of the next job.
+// One job at a time. Each thread has a share of its tiles, always the same one, so that what it wrote or read in one
+// job is in its cache for the next; then it takes what is left of the others' shares. The job is over when all tiles
+// are done. A generation number in the upper half of a share's counter keeps a late worker from taking a tile of the
+// next.
 class Pool {
  public:
-  explicit Pool(int n_threads) {
-    for (int i = 1; i < n_threads; ++i) workers_.emplace_back([this] { work(); });
+  explicit Pool(int n_threads) : shares_(size_t(n_threads)) {
+    for (int i = 1; i < n_threads; ++i) workers_.emplace_back([this, i] { work(i); });
   }
   ~Pool() {
     {
@@ -85,18 +87,19 @@ class Pool {
     std::unique_lock busy(busy_, std::try_to_lock);
     if (!busy) return false;
     const uint64_t generation = generation_.load(std::memory_order_relaxed) + 1;
-    next_.store(generation << 32 | kNoTile,
-                std::memory_order_seq_cst);  // late workers find nothing while the job changes
+    // Late workers find nothing while the job changes.
+    for (Share& s : shares_) s.next.store(generation << 32 | kNoTile, std::memory_order_seq_cst);
     context_ = context, tile_ = tile, n_tiles_ = n_tiles;
     done_.store(0, std::memory_order_relaxed);
-    next_.store(generation << 32, std::memory_order_release);
+    for (int i = 0; i < size(); ++i)
+      shares_[size_t(i)].next.store(generation << 32 | uint64_t(begin_of(i, n_tiles)), std::memory_order_release);
     generation_.store(generation, std::memory_order_seq_cst);
     if (sleepers_.load(std::memory_order_seq_cst) > 0) {
       std::lock_guard lock(sleep_);
       wake_.notify_all();
     }
     inside = true;
-    take_tiles(generation);
+    take_tiles(generation, 0);
     inside = false;
     while (done_.load(std::memory_order_acquire) < n_tiles) wait_a_little();
     return true;
@@ -105,23 +108,34 @@ class Pool {
  private:
   static constexpr uint64_t kNoTile = 0xffffffffu;
 
-  // Runs tiles of a job until none is left.
-  void take_tiles(uint64_t generation) {
-    uint64_t seen = next_.load(std::memory_order_acquire);
+  // Where the share of thread i begins.
+  int64_t begin_of(int i, int64_t n_tiles) const { return n_tiles * i / size(); }
+
+  // Runs tiles of a job until none is left: those of thread `self` first.
+  void take_tiles(uint64_t generation, int self) {
+    for (int k = 0; k < size(); ++k) {
+      const int i = self + k < size() ? self + k : self + k - size();
+      take_share(generation, i);
+    }
+  }
+  void take_share(uint64_t generation, int of) {
+    std::atomic<uint64_t>& next = shares_[size_t(of)].next;
+    uint64_t seen = next.load(std::memory_order_acquire);
     for (;;) {
       const int64_t i = int64_t(seen & kNoTile);
-      if (seen >> 32 != (generation & kNoTile) || i >= n_tiles_.load(std::memory_order_relaxed)) return;
-      if (!next_.compare_exchange_weak(seen, seen + 1, std::memory_order_acq_rel, std::memory_order_acquire)) continue;
+      if (seen >> 32 != (generation & kNoTile) || i >= begin_of(of + 1, n_tiles_.load(std::memory_order_relaxed)))
+        return;
+      if (!next.compare_exchange_weak(seen, seen + 1, std::memory_order_acq_rel, std::memory_order_acquire)) continue;
       tile_.load(std::memory_order_relaxed)(context_.load(std::memory_order_relaxed), i);
       done_.fetch_add(1, std::memory_order_release);
-      seen = next_.load(std::memory_order_acquire);
+      seen = next.load(std::memory_order_acquire);
     }
   }
 
   // A worker that something else keeps from its core holds all the others up with the tile it took, for as long as the
   // system lets that other thing run: hundreds of small jobs. So one that lost most of a job's time in this way stays
   // away for a while, which costs less than to be waited for.
-  void work() {
+  void work(int self) {
     static constexpr std::chrono::microseconds kLong(500);  // much longer than a tile
     static constexpr int kAway = 8;                         // times what was lost
     inside = true;
@@ -130,7 +144,7 @@ class Pool {
     while (!stop_.load(std::memory_order_relaxed)) {
       if (wait_for_job(seen)) before = CoreTime();
       const Clock::time_point begin = Clock::now();
-      take_tiles(seen);
+      take_tiles(seen, self);
       const Clock::duration took = Clock::now() - begin;
       if (took < kLong) continue;
       const CoreTime after;
@@ -174,16 +188,20 @@ class Pool {
     std::this_thread::yield();
   }
 
+  struct alignas(64) Share {
+    std::atomic<uint64_t> next = 0;  // its tile that comes next
+  };
+
   std::mutex busy_, sleep_;
   std::condition_variable wake_;
   std::atomic<int> sleepers_ = 0;
   std::atomic<bool> stop_ = false;
   alignas(64) std::atomic<uint64_t> generation_ = 0;
-  alignas(64) std::atomic<uint64_t> next_ = 0;
   alignas(64) std::atomic<int64_t> done_ = 0;
   std::atomic<void*> context_ = nullptr;
   std::atomic<void (*)(void*, int64_t)> tile_ = nullptr;
   std::atomic<int64_t> n_tiles_ = 0;
+  std::vector<Share> shares_;
   std::vector<std::thread> workers_;
 };
 
