@@ -164,7 +164,8 @@ void product(const Tensor& x, const Tensor& weight, const Tensor& scale, bool ac
   const Product<T, W> all = {
       m, n, k, x.data<T>(), scale ? scale.data<T>() : nullptr, weight.data<W>(), accumulate, y.data<T>()};
   const int64_t work = std::max<int64_t>(1, k * (m + 3) / 4);  // of a column: three rows more cost little
-  parallel_chunks(n, std::max<int64_t>(8, 65536 / work / 8 * 8), [&](int64_t j, int64_t end) { all.columns(j, end); });
+  constexpr int64_t kTile = sizeof(W) == 1 ? 131072 : 65536;   // weights: some microseconds
+  parallel_chunks(n, std::max<int64_t>(8, kTile / work / 8 * 8), [&](int64_t j, int64_t end) { all.columns(j, end); });
 }
 
 }  // namespace
