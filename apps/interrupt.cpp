@@ -27,8 +27,10 @@ void on_signal(int signal) {
 }  // namespace
 
 Interrupt::Interrupt() {
-  if (signal_pipe[0] < 0)
-    check(pipe2(signal_pipe, O_CLOEXEC | O_NONBLOCK) == 0, "cannot make a pipe: ", std::strerror(errno));
+  if (signal_pipe[0] < 0) {
+    const bool made = pipe2(signal_pipe, O_CLOEXEC | O_NONBLOCK) == 0;
+    check(made, "cannot make a pipe: ", std::strerror(errno));
+  }
   forget();
   struct sigaction action = {};
   action.sa_handler = on_signal;

@@ -64,7 +64,10 @@ void Metrics::add(int64_t step, const Evaluation& validation) {
             .dump());
 }
 
-void Metrics::sync() { check(::fsync(file_) == 0, "cannot write ", path_, ": ", std::strerror(errno)); }
+void Metrics::sync() {
+  const bool written = ::fsync(file_) == 0;
+  check(written, "cannot write ", path_, ": ", std::strerror(errno));
+}
 
 void Metrics::write(const std::string& line) {
   const std::string text = line + "\n";
