@@ -11,12 +11,15 @@ namespace {
 
 thread_local Tape* innermost = nullptr;
 
+Tensor copy_of(const Tensor& a) {
+  Tensor same = empty_like(a);
+  dispatch(a.device(), [&](auto d) { copy(d, a, same); });
+  return same;
+}
+
 Tensor sum_of(const Tensor& a, const Tensor& b) {
-  Tensor total = empty_like(a);
-  dispatch(a.device(), [&](auto d) {
-    copy(d, a, total);
-    add_into(d, b, total);
-  });
+  Tensor total = copy_of(a);
+  dispatch(a.device(), [&](auto d) { add_into(d, b, total); });
   return total;
 }
 
@@ -67,6 +70,13 @@ void Gradients::add(const Tensor& t, Tensor g) {
   Slot& slot = table_[place(t.id())];
   if (slot.id == 0) slot.id = t.id(), ++n_;
   accumulate(slot.grad, std::move(g));
+}
+
+Tensor Gradients::own(const Tensor& t) {
+  if (table_.empty()) return {};
+  Tensor& g = table_[place(t.id())].grad;
+  if (g && !g.owned_alone()) g = copy_of(g);
+  return g;
 }
 
 void Gradients::clear() {
@@ -125,8 +135,7 @@ int32_t Tape::slot_of(const Tensor& t) {
   if (!r.is_parameter) return -1;
   r.tape = serial_;
   r.slot = storage_->n_slots++;
-  storage_->leaves.push_back(t);
-  storage_->leaf_slots.push_back(r.slot);
+  storage_->leaves.push_back({t, r.slot, storage_->entries.size()});
   return r.slot;
 }
 
@@ -158,7 +167,7 @@ Gradients Tape::backward(const Tensor& loss) {
   return grads;
 }
 
-void Tape::backward(const Tensor& loss, double seed, Gradients& into) {
+void Tape::backward(const Tensor& loss, double seed, Gradients& into, const Ready& ready) {
   check(loss.numel() == 1, "backward: the loss must be one number, but has shape ", loss.shape());
   check(loss.record()->tape == serial_, "backward: the loss does not depend on any parameter recorded on this tape");
   Storage& s = *storage_;
@@ -166,18 +175,7 @@ void Tape::backward(const Tensor& loss, double seed, Gradients& into) {
   s.grads.resize(size_t(s.n_slots));
   s.grads[size_t(loss.record()->slot)] = full(loss.shape(), seed, loss.dtype(), loss.device());
   try {
-    for (size_t k = s.entries.size(); k-- > 0;) {
-      Entry& e = s.entries[k];
-      const Tensor dy = std::move(s.grads[size_t(e.output)]);
-      if (dy) {
-        Grads dx = e.play(e.rule, dy);
-        check(dx.size() == e.n_inputs, e.op, ": the rule gave ", dx.size(), " gradients for ", e.n_inputs, " inputs");
-        for (int i = 0; i < dx.size(); ++i) add_gradient(e, i, std::move(dx[i]));
-      }
-      e.destroy(std::exchange(e.rule, nullptr));  // frees what was kept for this op
-    }
-    for (size_t i = 0; i < s.leaves.size(); ++i)
-      if (Tensor& g = s.grads[size_t(s.leaf_slots[i])]) into.add(s.leaves[i], std::move(g));
+    play(into, ready);
   } catch (...) {
     innermost = recording;
     clear();
@@ -185,6 +183,24 @@ void Tape::backward(const Tensor& loss, double seed, Gradients& into) {
   }
   innermost = recording;
   clear();
+}
+
+void Tape::play(Gradients& into, const Ready& ready) {
+  Storage& s = *storage_;
+  for (size_t k = s.entries.size(); k-- > 0;) {
+    Entry& e = s.entries[k];
+    if (const Tensor dy = std::move(s.grads[size_t(e.output)])) {
+      Grads dx = e.play(e.rule, dy);
+      check(dx.size() == e.n_inputs, e.op, ": the rule gave ", dx.size(), " gradients for ", e.n_inputs, " inputs");
+      for (int i = 0; i < dx.size(); ++i) add_gradient(e, i, std::move(dx[i]));
+    }
+    e.destroy(std::exchange(e.rule, nullptr));  // frees what was kept for this op
+    for (; !s.leaves.empty() && s.leaves.back().first_used_by == k; s.leaves.pop_back()) {
+      const Leaf& leaf = s.leaves.back();
+      if (Tensor& g = s.grads[size_t(leaf.slot)]) into.add(leaf.parameter, std::move(g));
+      if (ready) ready(leaf.parameter);
+    }
+  }
 }
 
 void Tape::add_gradient(const Entry& e, int i, Tensor g) {
@@ -203,7 +219,6 @@ void Tape::clear() {
     if (e.rule) e.destroy(e.rule);
   s.entries.clear();
   s.leaves.clear();
-  s.leaf_slots.clear();
   s.grads.clear();
   s.n_slots = 0;
   s.arena.rewind({});
@@ -212,8 +227,8 @@ void Tape::clear() {
 std::string Tape::to_dot() const {
   std::ostringstream os;
   os << "digraph tape {\n  node [shape=box];\n";
-  for (size_t i = 0; i < storage_->leaves.size(); ++i)
-    os << "  t" << storage_->leaf_slots[i] << " [label=\"" << storage_->leaves[i].shape() << "\", style=filled];\n";
+  for (const Leaf& leaf : storage_->leaves)
+    os << "  t" << leaf.slot << " [label=\"" << leaf.parameter.shape() << "\", style=filled];\n";
   for (const Entry& e : storage_->entries) {
     os << "  t" << e.output << " [label=\"" << e.op << "\\n" << e.output_shape << "\"];\n";
     for (int i = 0; i < e.n_inputs; ++i)

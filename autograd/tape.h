@@ -67,6 +67,8 @@ class Gradients {
   Tensor find(const Tensor& t) const;
   // Adds g to the gradient of t (in place where nobody else holds it).
   void add(const Tensor& t, Tensor g);
+  // The gradient of t, to be written into: nobody else holds its buffer. Empty when none reached it.
+  Tensor own(const Tensor& t);
   void clear();
   int size() const { return n_; }
 
@@ -95,8 +97,11 @@ class Tape {
 
   // d loss / d p for every parameter p the loss depends on. The loss must be one number. Empties the tape.
   Gradients backward(const Tensor& loss);
-  // The same times `seed`, added to what `into` holds.
-  void backward(const Tensor& loss, double seed, Gradients& into);
+  // The same times `seed`, added to what `into` holds. A parameter's gradient is added as soon as it is whole, while
+  // the rules of the ops before its first use are still to be played; `ready` is then called with the parameter. The
+  // order follows from the ops alone.
+  using Ready = std::function<void(const Tensor& parameter)>;
+  void backward(const Tensor& loss, double seed, Gradients& into, const Ready& ready = {});
 
   // How many ops are recorded.
   int size() const;
@@ -126,11 +131,16 @@ class Tape {
     Shape shapes[kMaxInputs];
     Shape output_shape;
   };
+  // A parameter, to give its gradient out under its identity.
+  struct Leaf {
+    Tensor parameter;
+    int32_t slot;          // where its gradient is
+    size_t first_used_by;  // an entry: once that was played, the gradient is whole
+  };
   struct Storage {
     std::vector<Entry> entries;
-    std::vector<Tensor> leaves;       // tracked leaves, to give their gradients out under their identity
-    std::vector<int32_t> leaf_slots;  // where each leaf's gradient is
-    std::vector<Tensor> grads;        // by slot, while playing
+    std::vector<Leaf> leaves;   // in the order of their first use
+    std::vector<Tensor> grads;  // by slot, while playing
     int32_t n_slots = 0;
     Arena arena;
   };
@@ -139,6 +149,7 @@ class Tape {
   Entry* append(const char* op, const Inputs& inputs, const Tensor& output);
   int32_t slot_of(const Tensor& t);
   void add_gradient(const Entry& entry, int i, Tensor g);
+  void play(Gradients& into, const Ready& ready);
   void clear();
 
   std::unique_ptr<Storage> storage_;

@@ -97,6 +97,36 @@ TEST_CASE("tape: seed and accumulation into given gradients") {
   CHECK(!grads.find(a));
 }
 
+TEST_CASE("tape: a gradient is given out once it is whole, those of the last ops first") {
+  const Tensor a = number(2), b = number(3), c = number(5), unused = number(7);
+  Tape tape;
+  const Tensor ab = a * b, abc = ab * c, useless = unused * c;
+  Gradients grads;
+  grads.add(a, full({}, 100, DType::f64));
+  std::vector<std::pair<uint64_t, double>> given;
+  tape.backward(abc * a, 1, grads, [&](const Tensor& p) {
+    const Tensor g = grads.find(p);
+    given.emplace_back(p.id(), g ? g.item() : -1);
+  });
+  CHECK(given == std::vector<std::pair<uint64_t, double>>{
+                     {unused.id(), -1}, {c.id(), 2. * 3 * 2}, {b.id(), 2. * 5 * 2}, {a.id(), 100 + 2. * 3 * 5 * 2}});
+}
+
+TEST_CASE("tape: what is given out may be written to, also where a rule still needs its buffer") {
+  const Tensor a = number(2), b = number(3);
+  Tape tape;
+  const Tensor sum = a * a + b;  // both sides of the sum get one gradient
+  Gradients grads;
+  tape.backward(sum, 1, grads, [&](const Tensor& p) {
+    const Tensor g = grads.own(p);
+    if (p.id() == b.id()) g.data<double>()[0] = 50;
+  });
+  CHECK(grads[a].item() == 4);
+  CHECK(grads[b].item() == 50);
+  CHECK(!grads.own(number(1)));
+  CHECK(!Gradients().own(a));
+}
+
 TEST_CASE("tape: gradients of many parameters are found") {
   std::vector<Tensor> all;
   for (int i = 0; i < 1000; ++i) all.push_back(number(i));
