@@ -3,6 +3,7 @@
 #include <chrono>
 #include <cmath>
 #include <filesystem>
+#include <optional>
 #include <sstream>
 
 #include "apps/checkpoint.h"
@@ -11,6 +12,7 @@
 #include "apps/metrics.h"
 #include "apps/progress.h"
 #include "apps/streams.h"
+#include "apps/team.h"
 #include "models/block_recurrent/precision.h"
 #include "models/block_recurrent/training_step.h"
 #include "nn/file.h"
@@ -50,21 +52,36 @@ RecurrentTrainer trainer_of(const RunConfig& config, const BlockRecurrentTransfo
   return {model, c.xl_memories_dropout, c.state_dropout, {c.check_finite}};
 }
 
+// What a run tells, on paper and on the screen.
+struct Journal {
+  Metrics metrics;
+  Progress progress;
+
+  Journal(const std::string& out, int64_t step, const TrainConfig& config)
+      : metrics(fs::path(out) / "metrics.jsonl", step, config.validate_every), progress(step, config.steps) {}
+  void add(const StepRecord& record) {
+    metrics.add(record);
+    progress.step(record);
+  }
+};
+
 class Training {
  public:
-  explicit Training(const TrainingOptions& options);
+  Training(const TrainingOptions& options, Corpus corpus, const Fingerprint& text, Team& team);
   void run();
 
  private:
   void restore(const std::string& checkpoint);
   void say_start() const;
+  std::optional<Journal> begin();  // rank 0's
   StepRecord step();
-  void validate(Metrics& metrics, Progress& progress);
-  void save(Metrics& metrics);
+  void validate(Journal& journal);
+  void save(std::optional<Journal>& journal);
   bool due(int64_t every) const { return state_.step == config_.train.steps || (every && state_.step % every == 0); }
 
   const RunConfig config_;
   const std::string out_;
+  Team& team_;
   const Corpus corpus_;
   Batches batches_;
   BlockRecurrentTransformer model_;
@@ -75,20 +92,21 @@ class Training {
   int64_t saved_step_ = -1;  // and its step
 };
 
-Training::Training(const TrainingOptions& options)
+Training::Training(const TrainingOptions& options, Corpus corpus, const Fingerprint& text, Team& team)
     : config_(options.config),
       out_(options.out),
-      corpus_(read_corpus(config_)),
+      team_(team),
+      corpus_(std::move(corpus)),
       batches_(corpus_.train(), config_),
       model_(fresh_model(config_)),
       optimizer_(parameters(model_), optimizer_config(config_)),
-      training_step_(trainer_of(config_, model_), optimizer_, config_.runtime.graphs),
+      training_step_(trainer_of(config_, model_), optimizer_, config_.runtime.graphs, team.ranks()),
       saved_(options.checkpoint) {
   check(corpus_.validation().size() != 1,
         "the text to validate on has 1 byte, but predicting needs at least 2; give more "
         "text, or set data.validation_fraction = 0");
   state_.dropout = {uint64_t(config_.train.seed), stream::dropout, 0};
-  state_.text = fingerprint_of(corpus_.text);
+  state_.text = text;
   if (!saved_.empty()) restore(saved_);
 }
 
@@ -98,6 +116,7 @@ void Training::restore(const std::string& checkpoint) {
         " bytes, this one has ", state_.text.bytes, state.text.bytes == state_.text.bytes ? " others; " : "; ",
         "resume with the same --data");
   load_checkpoint(checkpoint, config_, model_, optimizer_, state);
+  state.carried = team_.share(state.carried);
   batches_.state() = state.batches;
   state_ = std::move(state);
   saved_step_ = state_.step;
@@ -109,6 +128,7 @@ void Training::say_start() const {
   std::ostringstream text;
   text << n << " parameters, " << num_threads() << (num_threads() == 1 ? " thread, " : " threads, ") << corpus_.n_train
        << " bytes to train on, " << corpus_.validation().size() << " to validate on";
+  if (team_.size() > 1) text << "; " << team_.size() << " ranks";
   if (state_.step > 0) text << "; going on after step " << state_.step;
   Progress(0, 0).line(text.str());
 }
@@ -116,7 +136,7 @@ void Training::say_start() const {
 StepRecord Training::step() {
   const auto start = std::chrono::steady_clock::now();
   const auto [tokens, continues] = batches_.next(state_.step);
-  const auto [inputs, labels] = inputs_and_labels(tokens);
+  const auto [inputs, labels] = inputs_and_labels(team_.share(tokens));
   if (!continues) state_.carried = {};
   TrainingStep::Result result = training_step_(inputs, labels, state_.carried, state_.dropout);
   const double loss = result.loss(), norm = result.norm.item();
@@ -126,63 +146,83 @@ StepRecord Training::step() {
         "); try a lower optimizer.learning_rate, or train.check_finite = true to find the op");
   if (config_.train.order == "document") state_.carried = std::move(result.carried);
   ++state_.step;
-  const double rate = double(inputs.numel()) / seconds_since(start);
+  const double rate = double(team_.size() * inputs.numel()) / seconds_since(start);
   return {state_.step, loss, optimizer_.config().learning_rate, norm, rate, 0};
 }
 
-void Training::validate(Metrics& metrics, Progress& progress) {
+void Training::validate(Journal& journal) {
   if (corpus_.validation().empty()) return;
   const Evaluation e = evaluate(model_, corpus_.validation(),
                                 {.max_tokens = config_.train.validation_segments * config_.model.max_seq_len});
   check(std::isfinite(e.nats), "training diverged: the validation loss is not finite at step ", state_.step);
-  metrics.add(state_.step, e);
+  journal.metrics.add(state_.step, e);
   std::ostringstream text;
   text.precision(5);
   text << "step " << state_.step << ": validation " << e.bits_per_byte() << " bits/byte over " << e.tokens << " bytes";
-  progress.line(text.str());
+  journal.progress.line(text.str());
 }
 
-void Training::save(Metrics& metrics) {
-  metrics.sync();
-  state_.batches = batches_.state();
+void Training::save(std::optional<Journal>& journal) {
+  RunState whole = state_;
+  whole.carried = team_.gather(state_.carried);
+  whole.batches = batches_.state();
+  saved_step_ = state_.step;
+  if (!journal) return;
+  journal->metrics.sync();
   try {
-    saved_ = save_checkpoint(out_, config_, state_, model_, optimizer_);
-    saved_step_ = state_.step;
+    saved_ = save_checkpoint(out_, config_, whole, model_, optimizer_);
   } catch (const Error& e) {
     fail(e.what(), saved_.empty() ? " (no checkpoint yet)" : " (the last checkpoint is " + saved_ + ")");
   }
 }
 
-void Training::run() {
-  if (saved_step_ >= config_.train.steps)
-    return Progress(0, 0).line("nothing to do: " + saved_ +
-                               " is at the last step; a larger --steps goes on from there");
+std::optional<Journal> Training::begin() {
+  if (!team_.first()) return std::nullopt;
   std::error_code error;
   fs::create_directories(out_, error);
   check(!error, "cannot create ", out_, ": ", error.message());
   write_file(fs::path(out_) / "config.toml", to_toml(config_));
   say_start();
-  Metrics metrics(fs::path(out_) / "metrics.jsonl", state_.step, config_.train.validate_every);
-  Progress progress(state_.step, config_.train.steps);
+  return std::optional<Journal>(std::in_place, out_, state_.step, config_.train);
+}
+
+void Training::run() {
+  if (saved_step_ >= config_.train.steps) {
+    if (team_.first())
+      Progress(0, 0).line("nothing to do: " + saved_ + " is at the last step; a larger --steps goes on from there");
+    return;
+  }
+  std::optional<Journal> journal = begin();
   const Interrupt interrupt;
   const auto start = std::chrono::steady_clock::now();
-  while (state_.step < config_.train.steps && !interrupt.requested()) {
+  while (state_.step < config_.train.steps && !team_.any(interrupt.requested())) {
     StepRecord record = step();
     record.seconds = seconds_since(start);
-    metrics.add(record);
-    progress.step(record);
-    if (due(config_.train.validate_every)) validate(metrics, progress);
-    if (due(config_.train.checkpoint_every)) save(metrics);
+    if (journal) journal->add(record);
+    if (journal && due(config_.train.validate_every)) validate(*journal);
+    if (due(config_.train.checkpoint_every)) save(journal);
   }
-  if (saved_step_ != state_.step) save(metrics);
+  if (saved_step_ != state_.step) save(journal);
+  if (!journal) return;
   const bool stopped = state_.step < config_.train.steps;
-  progress.line((stopped ? "stopped after step " : "done: step ") + std::to_string(state_.step) + " of " +
-                std::to_string(config_.train.steps) + ", saved in " + saved_);
-  if (stopped) progress.line("go on with: rondo train --out " + out_ + " --resume");
+  journal->progress.line((stopped ? "stopped after step " : "done: step ") + std::to_string(state_.step) + " of " +
+                         std::to_string(config_.train.steps) + ", saved in " + saved_);
+  if (stopped) journal->progress.line("go on with: rondo train --out " + out_ + " --resume");
 }
 
 }  // namespace
 
-void train(const TrainingOptions& options) { Training(options).run(); }
+void train(const TrainingOptions& options) {
+  Corpus corpus = read_corpus(options.config);
+  const Fingerprint text = fingerprint_of(corpus.text);
+  Team team(options.config, text, options.checkpoint.empty() ? 0 : read_checkpoint_info(options.checkpoint).state.step);
+  try {
+    Training(options, std::move(corpus), text, team).run();
+  } catch (const std::exception& e) {
+    team.give_up(e.what());
+    throw;
+  }
+  team.finish();
+}
 
 }  // namespace rondo

@@ -39,8 +39,12 @@ std::string gpu_names() {
   return names;
 }
 
+int chosen_gpu = 0;
+
 cudaStream_t open() {
   check_usable(Device::cuda);
+  const cudaError_t set = cudaSetDevice(chosen_gpu);
+  check(set == cudaSuccess, "CUDA: cudaSetDevice: ", cudaGetErrorString(set));
   cudaStream_t stream = nullptr;
   const cudaError_t made = cudaStreamCreateWithFlags(&stream, cudaStreamNonBlocking);
   check(made == cudaSuccess, "CUDA: cudaStreamCreateWithFlags: ", cudaGetErrorString(made));
@@ -52,6 +56,15 @@ cudaStream_t open() {
 CUstream_st* stream() {
   static const cudaStream_t opened = open();  // lives as long as the program: tensors may outlive every static
   return opened;
+}
+
+void choose_gpu(int index) {
+  check_usable(Device::cuda);
+  int n = 0;
+  cudaGetDeviceCount(&n);
+  check(index < n, "this rank is to use GPU ", index, " of its machine, which has ", n, n == 1 ? " GPU" : " GPUs",
+        "; set LOCAL_RANK, from 0 on each machine");
+  chosen_gpu = index;
 }
 
 std::string why_unusable() {

@@ -10,6 +10,9 @@ namespace rondo::cuda {
 // Opens the device at its first use. Throws Error with one line when there is none, or its driver is too old.
 CUstream_st* stream();
 
+// Which of the machine's GPUs that is, from 0; before its first use. Throws Error where there is no such GPU.
+void choose_gpu(int index);
+
 // Of a grid. Kernels stride over what is left, and do so in tests, which make this small.
 inline int64_t most_blocks = 1 << 20;
 

@@ -28,6 +28,8 @@ struct Setting {
   std::string input = {};    // what stdin holds
   int64_t file_limit = -1;   // no file may become longer than this many bytes: as a full disk
   bool closed_pipe = false;  // nobody reads stdout
+  std::string program = RONDO_PROGRAM;
+  Arguments environment = {};  // NAME=value, before what is there
 };
 
 struct Outcome {
@@ -42,11 +44,12 @@ class Process {
     std::ofstream(files_ / "in") << setting.input;
     // The child must not allocate: a thread that is not copied into it may hold the allocator's lock.
     const std::string files[] = {files_ / "in", files_ / "out", files_ / "err"};
-    std::vector<char*> argv{const_cast<char*>(RONDO_PROGRAM)};
-    for (const std::string& a : arguments) argv.push_back(const_cast<char*>(a.c_str()));
-    argv.push_back(nullptr);
+    const Arguments words = Arguments{setting.program} + arguments;
+    Arguments variables = setting.environment;
+    for (char** e = environ; *e; ++e) variables.push_back(*e);
+    const std::vector<char*> argv = pointers(words), environment = pointers(variables);
     pid_ = fork();
-    if (pid_ == 0) become(files, argv.data(), setting);
+    if (pid_ == 0) become(files, argv.data(), environment.data(), setting);
   }
   void send(int signal) const { kill(pid_, signal); }
   bool wrote() const {
@@ -61,7 +64,14 @@ class Process {
   }
 
  private:
-  [[noreturn]] static void become(const std::string files[3], char** argv, const Setting& setting) {
+  static std::vector<char*> pointers(const Arguments& words) {
+    std::vector<char*> all;
+    for (const std::string& w : words) all.push_back(const_cast<char*>(w.c_str()));
+    all.push_back(nullptr);
+    return all;
+  }
+  [[noreturn]] static void become(const std::string files[3], char* const* argv, char* const* environment,
+                                  const Setting& setting) {
     for (int i : {STDIN_FILENO, STDOUT_FILENO, STDERR_FILENO})
       dup2(open(files[i].c_str(), (i == STDIN_FILENO ? O_RDONLY : O_WRONLY) | O_CREAT, 0666), i);
     if (setting.closed_pipe) {
@@ -72,7 +82,7 @@ class Process {
       const rlimit limit{rlim_t(setting.file_limit), rlim_t(setting.file_limit)};
       setrlimit(RLIMIT_FSIZE, &limit);
     }
-    execv(RONDO_PROGRAM, argv);
+    execve(argv[0], argv, environment);
     _exit(127);
   }
 

@@ -27,6 +27,18 @@ struct Graph {
   std::vector<Node> nodes;
 };
 
+}  // namespace emulation
+
+struct CUstream_st {
+  emulation::Graph asked;   // and not done yet
+  int64_t waited_for = -1;  // how many works of the first stream
+};
+struct CUevent_st {
+  CUstream_st* stream = nullptr;  // where it was recorded
+};
+
+namespace emulation {
+
 namespace {
 
 struct Block {
@@ -64,9 +76,17 @@ void replay(const Graph& graph) {
     for (const auto& [begin, serial] : node.blocks)
       if (const auto block = device_memory.find(begin); block == device_memory.end() || block->second.serial != serial)
         throw Error(std::string(node.where.file) + ":" + std::to_string(node.where.line) +
-                    ": a graph uses memory that was freed after it was captured");
+                    ": work written down, in a graph or for a second stream, uses memory that was freed since");
     node.work();
   }
+}
+
+void write_down(Graph& graph, Where where, std::span<const void* const> arguments, std::function<void()> work) {
+  Node node{where, {}, std::move(work)};
+  for (const void* p : arguments)
+    if (const auto block = block_of(p); block != device_memory.end())
+      node.blocks.emplace_back(block->first, block->second.serial);
+  graph.nodes.push_back(std::move(node));
 }
 
 // A copy or a fill.
@@ -97,11 +117,12 @@ int64_t submitted() { return n_submitted; }
 void submit(Where where, std::span<const void* const> arguments, std::function<void()> work) {
   ++n_submitted;
   if (!captured) return work();
-  Node node{where, {}, std::move(work)};
-  for (const void* p : arguments)
-    if (const auto block = block_of(p); block != device_memory.end())
-      node.blocks.emplace_back(block->first, block->second.serial);
-  captured->nodes.push_back(std::move(node));
+  write_down(*captured, where, arguments, std::move(work));
+}
+
+void submit_beside(CUstream_st* stream, std::span<const void* const> arguments, std::function<void()> work) {
+  if (stream->waited_for != n_submitted) throw Error("a second stream does not wait for the work of the first");
+  write_down(stream->asked, Where::current(), arguments, std::move(work));
 }
 
 }  // namespace emulation
@@ -172,3 +193,34 @@ cudaError_t cudaGraphDestroy(cudaGraph_t graph) {
   return cudaSuccess;
 }
 cudaError_t cudaGraphExecDestroy(cudaGraphExec_t graph) { return cudaGraphDestroy(graph); }
+
+cudaError_t cudaStreamCreateWithFlags(cudaStream_t* stream, unsigned) {
+  *stream = new CUstream_st;
+  return cudaSuccess;
+}
+cudaError_t cudaStreamDestroy(cudaStream_t stream) {
+  delete stream;
+  return cudaSuccess;
+}
+cudaError_t cudaEventCreateWithFlags(cudaEvent_t* event, unsigned) {
+  *event = new CUevent_st;
+  return cudaSuccess;
+}
+cudaError_t cudaEventDestroy(cudaEvent_t event) {
+  delete event;
+  return cudaSuccess;
+}
+cudaError_t cudaEventRecord(cudaEvent_t event, cudaStream_t stream) {
+  event->stream = stream;
+  return cudaSuccess;
+}
+cudaError_t cudaStreamWaitEvent(cudaStream_t stream, cudaEvent_t event, unsigned) {
+  if (stream) stream->waited_for = n_submitted;
+  if (stream || !event->stream) return cudaSuccess;
+  const Graph now = std::exchange(event->stream->asked, {});
+  if (captured)
+    captured->nodes.insert(captured->nodes.end(), now.nodes.begin(), now.nodes.end());
+  else
+    replay(now);
+  return cudaSuccess;
+}

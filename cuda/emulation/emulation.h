@@ -79,6 +79,15 @@ inline cudaError_t cudaMemcpy(void* to, const void* from, size_t bytes, cudaMemc
 }
 inline cudaError_t cudaMemset(void* p, int byte, size_t bytes) { return cudaMemsetAsync(p, byte, bytes); }
 cudaError_t cudaStreamSynchronize(cudaStream_t);
+// A second stream beside the first (null). What it is asked for is done as late as it may be: when the first waits.
+using cudaEvent_t = struct CUevent_st*;
+enum { cudaStreamNonBlocking = 1, cudaEventDisableTiming = 2 };
+cudaError_t cudaStreamCreateWithFlags(cudaStream_t* stream, unsigned flags);
+cudaError_t cudaStreamDestroy(cudaStream_t);
+cudaError_t cudaEventCreateWithFlags(cudaEvent_t* event, unsigned flags);
+cudaError_t cudaEventDestroy(cudaEvent_t);
+cudaError_t cudaEventRecord(cudaEvent_t event, cudaStream_t);
+cudaError_t cudaStreamWaitEvent(cudaStream_t, cudaEvent_t event, unsigned flags);
 inline cudaError_t cudaDeviceSynchronize() { return cudaStreamSynchronize(nullptr); }
 inline cudaError_t cudaGetLastError() { return cudaSuccess; }
 inline const char* cudaGetErrorString(cudaError_t) { return "emulated"; }
@@ -131,6 +140,8 @@ void limit_memory(size_t bytes);  // of all cudaMalloc together
 // Does the work, or writes it down where a graph is being captured. Whatever points to device memory in the bytes of
 // its arguments must still be there when the graph does it.
 void submit(Where where, std::span<const void* const> arguments, std::function<void()> work);
+// The same for a second stream. Throws unless it has waited for all that the first was asked for.
+void submit_beside(CUstream_st* stream, std::span<const void* const> arguments, std::function<void()> work);
 int64_t submitted();  // by the host so far: launches, copies, fills, products, whole graphs
 struct Devices {
   Devices();

@@ -30,8 +30,9 @@ struct RecurrentTrainer {
   };
   using Drops = std::vector<Drop, PoolAllocator<Drop>>;
   Drops draw(const Tensor& tokens, const Tensor& labels, Generator& g) const;
-  Result run(const Tensor& tokens, const Tensor& labels, const Carried& carried, const Drops& drops,
-             Gradients& grads) const;
+  // `ready` as Tape::backward has it, in the last segment alone: a gradient is whole there.
+  Result run(const Tensor& tokens, const Tensor& labels, const Carried& carried, const Drops& drops, Gradients& grads,
+             const Tape::Ready& ready = {}) const;
 };
 
 // [B, n + 1] -> inputs [B, n] and the tokens that follow them [B, n].

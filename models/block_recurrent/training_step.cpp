@@ -1,6 +1,9 @@
 #include "models/block_recurrent/training_step.h"
 
 #include <algorithm>
+#include <optional>
+
+#include "nn/gradient_mean.h"
 
 namespace rondo {
 
@@ -44,8 +47,10 @@ void assign(const Tensors& from, const Tensors& into) {
 
 }  // namespace
 
-TrainingStep::TrainingStep(const RecurrentTrainer& trainer, Adam& adam, bool graphs)
-    : trainer_(trainer), adam_(adam), graphs_(graphs && trainer.model.device() == Device::cuda) {
+TrainingStep::TrainingStep(const RecurrentTrainer& trainer, Adam& adam, bool graphs, Communicator* ranks)
+    : trainer_(trainer), adam_(adam), graphs_(graphs && trainer.model.device() == Device::cuda), ranks_(ranks) {
+  check(!ranks || trainer.model.device() == Device::cuda, "training step: several ranks need the device cuda, not ",
+        trainer.model.device());
   if (trainer.tape_options.check_finite) graphs_ = false;  // it reads every result
   if (graphs_) pool_ = std::make_shared<MemoryPool>(Device::cuda);
 }
@@ -91,7 +96,14 @@ TrainingStep::Result TrainingStep::step(const Tensor& tokens, const Tensor& labe
 TrainingStep::Result TrainingStep::run(const Tensor& tokens, const Tensor& labels, const Carried& carried,
                                        const Drops& drops) {
   grads_.clear();
-  Result result{trainer_.run(tokens, labels, carried, drops, grads_), {}};
+  std::optional<GradientMean> mean;
+  Tape::Ready ready;
+  if (ranks_) {
+    mean.emplace(*ranks_, grads_);
+    ready = [&](const Tensor& parameter) { mean->ready(parameter); };
+  }
+  Result result{trainer_.run(tokens, labels, carried, drops, grads_, ready), {}};
+  if (mean) mean->finish(adam_.parameters(), result.losses);
   result.norm = adam_.step(grads_);
   return result;
 }

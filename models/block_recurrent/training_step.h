@@ -1,26 +1,30 @@
 // A training step as a whole: segments, gradients, clipping, Adam. On a GPU, a step that comes again is captured as one
-// graph, and from then on done by one call.
+// graph, and from then on done by one call. With several ranks, each has some rows of the batch, and all make one step.
 #pragma once
 #include <memory>
 #include <vector>
 
 #include "models/block_recurrent/trainer.h"
 #include "nn/optimizer.h"
+#include "tensor/communicator.h"
 #include "tensor/graph.h"
 
 namespace rondo {
 
 class TrainingStep {
  public:
-  // The model and the optimizer must outlive it, and stay where they are. With `graphs` false nothing is captured.
-  TrainingStep(const RecurrentTrainer& trainer, Adam& adam, bool graphs = true);
+  // The model, the optimizer and the ranks must outlive it, and stay where they are. With `graphs` false nothing is
+  // captured. Ranks that begin with the same weights keep them the same, bit for bit.
+  TrainingStep(const RecurrentTrainer& trainer, Adam& adam, bool graphs = true, Communicator* ranks = nullptr);
   ~TrainingStep();
 
   struct Result : RecurrentTrainer::Result {
     Tensor norm;  // of the gradients, before clipping; where it is not finite, the step changed nothing
   };
-  // Arguments as RecurrentTrainer has them. What comes out is there until the next step, which may overwrite it.
-  // When it throws, g is where it was, and unless the optimizer was at work, weights and moments are too.
+  // Arguments as RecurrentTrainer has them, and with several ranks this one's rows; losses and norm are then those of
+  // the whole batch, of which each rank has as many rows, and g must be at the same place in each. What comes out is
+  // there until the next step, which may overwrite it. When it throws, g is where it was, and unless the optimizer was
+  // at work, weights and moments are too.
   //
   // Captured is what comes a second time with the same shapes and the same memories and states there or dropped: a
   // variant. There is room for kMostVariants; those that come later run as the first step did, to the same bits. An
@@ -41,6 +45,7 @@ class TrainingStep {
   RecurrentTrainer trainer_;
   Adam& adam_;
   bool graphs_;
+  Communicator* ranks_;
   Gradients grads_;
   std::shared_ptr<MemoryPool> pool_;
   std::vector<std::unique_ptr<Variant>> variants_;

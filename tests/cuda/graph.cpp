@@ -90,9 +90,9 @@ TEST_CASE("graph: memory that was freed after the capture is reported") {
   const Graph graph = Graph::capture(new_pool(), [&] { kept = mul(x, y); });
   graph.replay();
   x = {};
-  CHECK(contains(report_of([&] { graph.replay(); }), "a graph uses memory that was freed after it was captured"));
+  CHECK(contains(report_of([&] { graph.replay(); }), "uses memory that was freed since"));
   x = full({3}, 2, DType::f64, Device::cuda);  // perhaps at the same place
-  CHECK(contains(report_of([&] { graph.replay(); }), "a graph uses memory that was freed after it was captured"));
+  CHECK(contains(report_of([&] { graph.replay(); }), "uses memory that was freed since"));
 }
 
 TEST_CASE("training step: a captured one is a handful of calls, and asks for no memory") {

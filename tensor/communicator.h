@@ -1,0 +1,40 @@
+// Processes that train together, each with a GPU of its own: what they add up between them.
+#pragma once
+#include <memory>
+#include <span>
+#include <string>
+
+#include "tensor/ranks.h"
+#include "tensor/tensor.h"
+
+namespace rondo {
+
+// The tensors lie on the GPU; every rank must ask for the same things in the same order. May be captured in a Graph.
+class Communicator {
+ public:
+  // Picks this rank's GPU, so it comes before all other work on one, and waits for the other ranks. `purpose` and
+  // `lost` as Peers has them. Throws Error with one line: no GPU of that number, no NCCL, ranks that do not come.
+  Communicator(const Ranks& ranks, const std::string& purpose, Peers::Lost lost);
+
+  int rank() const { return rank_; }
+  int size() const { return size_; }
+
+  // Each tensor becomes its mean over all ranks, in place; nobody may write to it or read it until wait().
+  void begin_mean(std::span<const Tensor> tensors);
+  void wait();
+  // A tensor becomes its sum over all ranks, in place.
+  void sum(const Tensor& tensor);
+  // Whether it is so at any rank: all get the same answer.
+  bool any(bool here);
+
+  // As Peers has them: the work is done; or this is why it ends.
+  void finish() { peers_.finish(); }
+  void give_up(const std::string& why) { peers_.give_up(why); }
+
+ private:
+  int rank_, size_;
+  Peers peers_;
+  std::shared_ptr<void> group_;
+};
+
+}  // namespace rondo
