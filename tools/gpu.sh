@@ -27,12 +27,26 @@ step() {
   printf '%s: %s (%s s): %s\n' "$how" "$name" "$seconds" "$(tail -n 1 "$dir/step.log")" | tee -a "$report"
 }
 
+# Trains a moment with a process for each GPU; one alone goes through NCCL too.
+train_in_ranks() {
+  rm -rf "$dir/ranks"
+  n=$(gpus | wc -l) all='' code=0
+  for rank in $(seq 0 $((n - 1))); do
+    RANK=$rank WORLD_SIZE=$n "$dir/rondo" train --data docs/benchmarks.md --out "$dir/ranks" --steps 20 --device cuda \
+        --set "train.batch_size=$((4 * n))" &
+    all="$all $!"
+  done
+  for process in $all; do wait "$process" || code=1; done
+  return $code
+}
+
 BUILD_DIR=$dir tools/build.sh -Dcuda=enabled -Ddebug=true "$@" || exit
 ninja -C "$dir" everything || exit
 { date; gpus; "$dir/rondo" --version; git log -1 --format='commit %H'; } > "$report" 2>&1
 
 step tests "$dir/tests/rondo_tests"
 for golden in tests/goldens/*/; do step "parity $(basename "$golden")" "$dir/rondo" verify "$golden" --device cuda; done
+step "a process for each GPU" train_in_ranks
 for tool in memcheck racecheck; do
   if [ -x "$sanitizer" ]; then
     step "$tool" "$sanitizer" --tool "$tool" --error-exitcode 1 "$dir/tests/rondo_tests" -tc='cuda *,*: gradients*'
