@@ -1,6 +1,7 @@
 #include "cuda/collective.h"
 
 #include <memory>
+#include <utility>
 
 #include "cuda/context.h"
 #include "cuda/device.cuh"
@@ -71,16 +72,22 @@ void* join_group(const std::string& name, int rank, int size) {
   return group.release();
 }
 
-void leave_group(void* group) {
+void finish_group(void* group) {
+  Group& g = *static_cast<Group*>(group);
+  checked(cudaStreamSynchronize(g.stream), "cudaStreamSynchronize");
+  checked(nccl().close(std::exchange(g.comm, nullptr)), "ncclCommDestroy");
+}
+
+void drop_group(void* group) {
   const std::unique_ptr<Group> g(static_cast<Group*>(group));
-  cudaStreamSynchronize(g->stream);
-  nccl().close(g->comm);
+  if (g->comm) nccl().abort(g->comm);
   cudaEventDestroy(g->reached);
   cudaStreamDestroy(g->stream);
 }
 
 void begin_all_reduce(void* group, std::span<const Tensor> tensors, bool mean) {
   const Group& g = *static_cast<Group*>(group);
+  for (const Tensor& t : tensors) type_of(t.dtype());  // nothing is begun where it throws
   wait_for(g.stream, stream(), g.reached);
   checked(nccl().group_start(), "ncclGroupStart");
   for (const Tensor& t : tensors)

@@ -30,6 +30,7 @@ Nccl open() {
   find(library, "ncclGetUniqueId", n.new_id);
   find(library, "ncclCommInitRank", n.open);
   find(library, "ncclCommDestroy", n.close);
+  find(library, "ncclCommAbort", n.abort);
   find(library, "ncclGroupStart", n.group_start);
   find(library, "ncclGroupEnd", n.group_end);
   find(library, "ncclAllReduce", n.all_reduce);

@@ -19,6 +19,7 @@ struct Nccl {
   int (*new_id)(NcclId* id);
   int (*open)(NcclComm** comm, int size, NcclId id, int rank);
   int (*close)(NcclComm* comm);
+  int (*abort)(NcclComm* comm);  // also what goes on
   int (*group_start)();
   int (*group_end)();
   int (*all_reduce)(const void* from, void* to, size_t n, NcclType type, NcclOp op, NcclComm* comm,

@@ -23,7 +23,7 @@ std::string begin(const Ranks& ranks) {
 Communicator::Communicator(const Ranks& ranks, const std::string& purpose, Peers::Lost lost)
     : rank_(ranks.rank), size_(ranks.size), peers_(ranks, purpose, begin(ranks), std::move(lost)) {
   if constexpr (kHasCuda) try {
-      group_ = {cuda::join_group(peers_.from_first(), rank_, size_), cuda::leave_group};
+      group_ = {cuda::join_group(peers_.from_first(), rank_, size_), cuda::drop_group};
     } catch (const Error& e) {
       give_up(e.what());
       throw;
@@ -43,6 +43,17 @@ void Communicator::sum(const Tensor& tensor) {
     cuda::begin_all_reduce(group_.get(), {&tensor, 1}, false);
     cuda::end_all_reduce(group_.get());
   }
+}
+
+void Communicator::finish() {
+  if constexpr (kHasCuda) cuda::finish_group(group_.get());
+  group_.reset();
+  peers_.finish();
+}
+
+void Communicator::give_up(const std::string& why) {
+  peers_.give_up(why);
+  group_.reset();
 }
 
 bool Communicator::any(bool here) {

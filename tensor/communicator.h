@@ -27,9 +27,11 @@ class Communicator {
   // Whether it is so at any rank: all get the same answer.
   bool any(bool here);
 
-  // As Peers has them: the work is done; or this is why it ends.
-  void finish() { peers_.finish(); }
-  void give_up(const std::string& why) { peers_.give_up(why); }
+  // The work is done: waits for what was begun. Nothing may be asked for afterwards.
+  void finish();
+  // Tells the others why this rank ends. What was begun is broken off then, as it is by the destructor without
+  // finish(): the others may never come to it.
+  void give_up(const std::string& why);
 
  private:
   int rank_, size_;

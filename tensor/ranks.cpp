@@ -152,7 +152,8 @@ void Peers::watch() {
             : line.starts_with("failed ")    ? why + ": " + line.substr(7)
                                              : why + " is gone";
       tell_all("failed " + why);
-      return lost_(why);
+      if (lost_) lost_(why);
+      return;
     }
   }
 }

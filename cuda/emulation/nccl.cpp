@@ -121,6 +121,7 @@ const Nccl& nccl() {
   static const Nccl emulated = {new_id,
                                 open_comm,
                                 close_comm,
+                                close_comm,
                                 [] { return 0; },
                                 [] { return 0; },
                                 begin_all_reduce,

@@ -24,6 +24,7 @@ TEST_CASE("cuda communicator: sums and means of a rank that is alone") {
   }
   CHECK(error_of([&] { ranks->sum(zeros({2}, DType::u8, Device::cuda)); }) ==
         "sums over several GPUs are not made of u8");
+  ranks->finish();
 }
 
 }  // namespace rondo::testing
