@@ -43,7 +43,7 @@ flash_attention.cuh *attention* s/return (query + 1) \* step/return query * step
 flash_attention.cuh *attention* s/{key + n - 1 - width, key}/{key + n - 2 - width, key}/
 flash_attention.cu *attention* s/__syncthreads();  \/\/ this tile is there.*//
 flash_attention.cu *attention* s/copy_wait<0>();//
-flash_attention.cu *attention* s/sums\[m\]\[h\] \*= shrink;//
+flash_attention.cu *attention* s/, sums\[m\]\[h\] \*= shrink//
 flash_attention.cu *attention* s/, out\[m\]\[n\]\[2 \* h + 1\] \*= shrink//
 flash_attention.cu *attention* s/top = fmaxf(top, __shfl_xor_sync(~0u, top, 2));//
 flash_attention.cu *attention* s/tops\[m\]\[h\] + std::log(sum)/std::log(sum)/

@@ -101,6 +101,7 @@ TEST_CASE("cuda attention: extremes") {
   check_attention("no tokens", {2, 0, 3, 4, 2});
   check_attention("large scores", {1, 100, 1, 8, 80, 80, 0, false, false, 10});
   check_attention("zeros", {1, 9, 2, 8, 4, 4, 0, true, true, 0});
+  check_attention("heads below the smallest norm", {1, 9, 2, 8, 4, 4, 0, true, true, 2e-13});
 }
 
 }  // namespace rondo::testing
