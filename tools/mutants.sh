@@ -97,7 +97,8 @@ case ${1:-.} in
   *[!0-9]*) faults | grep -e "${1:-.}" ;;
   *) faults | awk -v n="$1" '{ line[NR] = $0 } END { for (i = 0; i < n; i++) print line[int(NR * (i + 0.5) / n) + 1] }' ;;
 esac >build-mutants/faults
-n=0 found=0
+n=0 found=0 file=
+trap '[ -z "$file" ] || cp "cuda/$file" "$copy/cuda/$file"' EXIT  # no fault is left to the next run
 while read -r file tests fault; do
   sed "$fault" "cuda/$file" >"$copy/cuda/$file"
   ! cmp -s "cuda/$file" "$copy/cuda/$file" || { echo "mutants: cuda/$file has no line for $fault" >&2; exit 1; }
