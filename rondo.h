@@ -15,6 +15,7 @@
 #include "nn/safetensors.h"
 #include "nn/text.h"
 #include "tensor/allocator.h"
+#include "tensor/communicator.h"
 #include "tensor/graph.h"
 #include "tensor/parallel.h"
 #include "tensor/random.h"

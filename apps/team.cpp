@@ -20,7 +20,7 @@ std::string purpose_of(RunConfig config, const Fingerprint& text, int64_t step) 
 }
 
 // The others may be waited for in the middle of a step, which nothing else can end.
-void exit_without(const std::string& why) {
+void end_process(const std::string& why) {
   std::fprintf(stderr, "rondo: %s; training ends here, and goes on from the last checkpoint with --resume\n",
                why.c_str());
   _exit(1);
@@ -44,7 +44,7 @@ Team::Team(const RunConfig& config, const Fingerprint& text, int64_t step) {
         " processes that train together, which need a GPU each; use the device cuda, or unset WORLD_SIZE");
   check(config.train.batch_size % size_ == 0, "train.batch_size = ", config.train.batch_size, " cannot be shared by ",
         size_, " processes; make it a multiple of ", size_);
-  ranks_ = std::make_unique<Communicator>(*ranks, purpose_of(config, text, step), exit_without);
+  ranks_ = std::make_unique<Communicator>(*ranks, purpose_of(config, text, step), end_process);
 }
 
 Tensor Team::share(const Tensor& whole) const {

@@ -52,7 +52,7 @@ RecurrentTrainer trainer_of(const RunConfig& config, const BlockRecurrentTransfo
   return {model, c.xl_memories_dropout, c.state_dropout, {c.check_finite}};
 }
 
-// What a run tells, on paper and on the screen.
+// What a run tells: its metrics file and the terminal.
 struct Journal {
   Metrics metrics;
   Progress progress;
@@ -166,11 +166,14 @@ void Training::save(std::optional<Journal>& journal) {
   RunState whole = state_;
   whole.carried = team_.gather(state_.carried);
   whole.batches = batches_.state();
-  saved_step_ = state_.step;
-  if (!journal) return;
+  if (!journal) {  // rank 0 writes it
+    saved_step_ = state_.step;
+    return;
+  }
   journal->metrics.sync();
   try {
     saved_ = save_checkpoint(out_, config_, whole, model_, optimizer_);
+    saved_step_ = state_.step;
   } catch (const Error& e) {
     fail(e.what(), saved_.empty() ? " (no checkpoint yet)" : " (the last checkpoint is " + saved_ + ")");
   }

@@ -99,7 +99,7 @@ class Tape {
   Gradients backward(const Tensor& loss);
   // The same times `seed`, added to what `into` holds. A parameter's gradient is added as soon as it is whole, while
   // the rules of the ops before its first use are still to be played; `ready` is then called with the parameter. The
-  // order follows from the ops alone.
+  // order follows from the ops alone. Where a rule throws, `into` has what was whole by then.
   using Ready = std::function<void(const Tensor& parameter)>;
   void backward(const Tensor& loss, double seed, Gradients& into, const Ready& ready = {});
 

@@ -1,44 +1,25 @@
 #include "cuda/cublas.h"
 
-#include <dlfcn.h>
-
-#include <string>
-
-#include "tensor/check.h"
+#include "cuda/library.h"
 
 namespace rondo::cuda {
 namespace {
 
-void* open_library() {
-  std::string why;
-  for (const char* name : {"libcublasLt.so.13", "libcublasLt.so.12"}) {
-    if (void* library = dlopen(name, RTLD_NOW | RTLD_LOCAL)) return library;
-    why += std::string(why.empty() ? "" : "; ") + dlerror();
-  }
-  fail("CUDA: matrix products need cuBLAS 13 or 12, which could not be opened (", why,
-       "); install it, or name its folder in LD_LIBRARY_PATH, or use the device cpu");
-}
-
-template <class F>
-void find(void* library, const char* name, F& function) {
-  function = reinterpret_cast<F>(dlsym(library, name));
-  check(function, "CUDA: cuBLAS has no function ", name, "; install cuBLAS 13 or 12");
-}
-
 Cublas open() {
-  void* const library = open_library();
+  const Library library({"libcublasLt.so.13", "libcublasLt.so.12"}, "matrix products", "cuBLAS 13 or 12",
+                        "use the device cpu");
   Cublas c;
-  find(library, "cublasLtCreate", c.create);
-  find(library, "cublasLtGetStatusString", c.status_string);
-  find(library, "cublasLtMatmulDescCreate", c.product_create);
-  find(library, "cublasLtMatmulDescSetAttribute", c.product_set);
-  find(library, "cublasLtMatrixLayoutCreate", c.layout_create);
-  find(library, "cublasLtMatrixLayoutSetAttribute", c.layout_set);
-  find(library, "cublasLtMatmulPreferenceCreate", c.preference_create);
-  find(library, "cublasLtMatmulPreferenceSetAttribute", c.preference_set);
-  find(library, "cublasLtMatmulPreferenceDestroy", c.preference_destroy);
-  find(library, "cublasLtMatmulAlgoGetHeuristic", c.choose);
-  find(library, "cublasLtMatmul", c.multiply);
+  library.find("cublasLtCreate", c.create);
+  library.find("cublasLtGetStatusString", c.status_string);
+  library.find("cublasLtMatmulDescCreate", c.product_create);
+  library.find("cublasLtMatmulDescSetAttribute", c.product_set);
+  library.find("cublasLtMatrixLayoutCreate", c.layout_create);
+  library.find("cublasLtMatrixLayoutSetAttribute", c.layout_set);
+  library.find("cublasLtMatmulPreferenceCreate", c.preference_create);
+  library.find("cublasLtMatmulPreferenceSetAttribute", c.preference_set);
+  library.find("cublasLtMatmulPreferenceDestroy", c.preference_destroy);
+  library.find("cublasLtMatmulAlgoGetHeuristic", c.choose);
+  library.find("cublasLtMatmul", c.multiply);
   return c;
 }
 

@@ -1,6 +1,6 @@
 #include "tensor/communicator.h"
 
-#include "cuda/collective.h"
+#include "cuda/communicator.h"
 #include "cuda/context.h"
 #include "tensor/check.h"
 #include "tensor/dispatch.h"
@@ -9,7 +9,7 @@ namespace rondo {
 namespace {
 
 // The group's name, at rank 0, which makes it; empty at the others, who are told.
-std::string begin(const Ranks& ranks) {
+std::string group_name(const Ranks& ranks) {
   check_usable(Device::cuda);
   if constexpr (kHasCuda) {
     cuda::choose_gpu(ranks.local);
@@ -21,7 +21,7 @@ std::string begin(const Ranks& ranks) {
 }  // namespace
 
 Communicator::Communicator(const Ranks& ranks, const std::string& purpose, Peers::Lost lost)
-    : rank_(ranks.rank), size_(ranks.size), peers_(ranks, purpose, begin(ranks), std::move(lost)) {
+    : rank_(ranks.rank), size_(ranks.size), peers_(ranks, purpose, group_name(ranks), std::move(lost)) {
   if constexpr (kHasCuda) try {
       group_ = {cuda::join_group(peers_.from_first(), rank_, size_), cuda::drop_group};
     } catch (const Error& e) {

@@ -77,6 +77,8 @@ std::optional<Ranks> ranks_of_environment() {
 
 Peers::Peers(const Ranks& ranks, const std::string& purpose, const std::string& from_first, Lost lost)
     : from_first_(from_first), lost_(std::move(lost)) {
+  check(ranks.rank >= 0 && ranks.rank < ranks.size, "rank ", ranks.rank, " is none of ", ranks.size,
+        "; ranks go from 0 to one less than how many there are");
   const Socket::Deadline until = after(ranks.patience);
   if (ranks.size > 1) ranks.rank == 0 ? gather(ranks, purpose, until) : join(ranks, purpose, until);
   const bool made = pipe2(wake_, O_CLOEXEC) == 0;
@@ -110,7 +112,7 @@ void Peers::gather(const Ranks& ranks, const std::string& purpose, Socket::Deadl
     peers_.push_back({hello->rank, std::move(*socket)});
     if (hello->size != ranks.size)
       refuse("rank ", hello->rank, " was started with WORLD_SIZE=", hello->size, ", but rank 0 with ", ranks.size);
-    if (twice || hello->rank <= 0 || hello->rank >= ranks.size)
+    if (twice || hello->rank == 0)
       refuse("two processes have RANK=", hello->rank, "; give each of the ", ranks.size, " its own, from 0");
     if (hello->purpose != purpose)
       refuse("rank ", hello->rank, " is to work on something else than rank 0: ", hello->purpose, " is not ", purpose);

@@ -94,8 +94,11 @@ Socket Socket::connect(const std::string& address, int port, Deadline until) {
   const Addresses at = addresses_of(address.c_str(), address, port);
   while (true) {
     Socket socket(open_socket());
+    const auto left = std::max<Deadline::duration>(until - std::chrono::steady_clock::now(), std::chrono::seconds(1));
+    const timeval most{std::chrono::ceil<std::chrono::seconds>(left).count(), 0};  // where nobody answers at all
+    setsockopt(socket.file_, SOL_SOCKET, SO_SNDTIMEO, &most, sizeof most);
     if (::connect(socket.file_, at->ai_addr, at->ai_addrlen) == 0) return socket;
-    const int error = errno;
+    const int error = errno == EINPROGRESS ? ETIMEDOUT : errno;
     check(std::chrono::steady_clock::now() < until, "rank 0 cannot be reached at ", address, ":", port, ": ",
           std::strerror(error), "; start it too, or set MASTER_ADDR and MASTER_PORT to where it listens");
     std::this_thread::sleep_for(std::chrono::milliseconds(20));

@@ -74,8 +74,8 @@ loss.cu *loss* s/label == column + e ? g - factor/label == column ? g - factor/
 loss.cu *none* s/: bad                 ? std::numeric_limits<T>::quiet_NaN()//
 optimizer.cu *adam* s/next.first = chunks/next.first = 0/
 pack.cuh cuda* s/runs \* kN + first; i < n;/runs * kN + first; i + 1 < n;/
-collective.cu *communicator* s/wait_for(g.stream, stream(), g.reached);//
-collective.cu *communicator* s/wait_for(stream(), g.stream, g.reached);//
+communicator.cu *communicator* s/wait_for(g.stream, stream(), g.reached);//
+communicator.cu *communicator* s/wait_for(stream(), g.stream, g.reached);//
 memory.cu *memory* s/row \* x_stride/row * y_stride/
 END
 }

@@ -6,10 +6,11 @@
 
 #include "models/block_recurrent/trainer.h"
 #include "nn/optimizer.h"
-#include "tensor/communicator.h"
 #include "tensor/graph.h"
 
 namespace rondo {
+
+class Communicator;  // tensor/communicator.h
 
 class TrainingStep {
  public:

@@ -71,6 +71,8 @@ TEST_CASE("cuda attention: more rows and keys than a tile has") {
   check_attention("shares with few queries", {1, 7, 2, 16, 5, 5});
   check_attention("a last tile of one key", {1, 129, 1, 64, 129, 0});
   check_attention("groups of a tile and one key", {2, 70, 4, 32, 33, 0, 65, true});
+  check_attention("queries that miss the last key of a tile alone", {1, 94, 1, 16, 94, 94});
+  check_attention("the same for tiles of 128 keys", {1, 222, 1, 16, 222, 222});
   check_attention("many keys, few queries", {1, 3, 8, 64, 3, 0, 300});
 }
 

@@ -96,6 +96,16 @@ TEST_CASE("cuda ranks: a run goes on with another number of them") {
   CHECK(run_together(2, work.resume("parts", 6))[0].out.starts_with("nothing to do: "));
 }
 
+TEST_CASE("cuda ranks: a world of one trains alone, on the CPU too") {
+  const Workplace work;
+  for (const char* device : {"cpu", "cuda"}) {
+    Together one;
+    one.start(0, 1, work.train(device, 2, {"--device", device}));
+    CHECK(one.wait()[0].code == 0);
+    CHECK(load_model(work / device).step == 2);
+  }
+}
+
 TEST_CASE("cuda ranks: one that is asked to stop stops all of them, at the same step") {
   const Workplace work;
   Together t;

@@ -1,4 +1,4 @@
-#include "cuda/collective.h"
+#include "cuda/communicator.h"
 
 #include <memory>
 #include <utility>
