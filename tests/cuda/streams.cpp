@@ -1,6 +1,7 @@
 // The emulation's second stream, on which sums over several ranks go on beside other work.
 #include "cuda/emulation/emulation.h"
 #include "tensor/allocator.h"
+#include "tensor/communicator.h"
 #include "tensor/graph.h"
 #include "tests/testing.h"
 
@@ -78,6 +79,15 @@ TEST_CASE("emulation: work beside in a graph is done each time") {
   graph.replay();
   graph.replay();
   CHECK(beside.done == 2);
+}
+
+TEST_CASE("emulation: a communicator's wait is what its means are done by") {
+  Communicator alone({0, 1}, "", {});
+  Tensor t = zeros({4}, DType::f32, Device::cuda);
+  alone.begin_mean({&t, 1});
+  t = {};
+  release_cached_memory(Device::cuda);
+  CHECK(fault_of([&] { alone.wait(); }).find("uses memory that was freed since") != std::string::npos);
 }
 
 }  // namespace rondo::testing
