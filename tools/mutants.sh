@@ -1,6 +1,7 @@
 #!/bin/sh
 # Puts one fault at a time into a copy of CUDA's kernels and demands that their tests see it. A line is a file of cuda/,
-# the tests that shall fail, and what sed does to one line. The last line is "N faults, N found".
+# the tests that shall fail, and what sed does to one line. Each fault prints a line, then comes a table of the files; the
+# last line is "N faults, N found". All of them take the better part of an hour.
 # usage: tools/mutants.sh [PATTERN]      only the faults whose line holds PATTERN (a grep pattern)
 #        tools/mutants.sh N              only N of them, from all over the list
 set -eu
@@ -98,13 +99,20 @@ case ${1:-.} in
   *) faults | awk -v n="$1" '{ line[NR] = $0 } END { for (i = 0; i < n; i++) print line[int(NR * (i + 0.5) / n) + 1] }' ;;
 esac >build-mutants/faults
 n=0 found=0 file=
+: >build-mutants/results
 trap '[ -z "$file" ] || cp "cuda/$file" "$copy/cuda/$file"' EXIT  # no fault is left to the next run
 while read -r file tests fault; do
   sed "$fault" "cuda/$file" >"$copy/cuda/$file"
   ! cmp -s "cuda/$file" "$copy/cuda/$file" || { echo "mutants: cuda/$file has no line for $fault" >&2; exit 1; }
   n=$((n + 1))
-  if test_copy "$tests"; then echo "not found: cuda/$file $fault"; else found=$((found + 1)); fi
+  if test_copy "$tests"; then result="not found"; else result=found found=$((found + 1)); fi
+  echo "$n of $(wc -l <build-mutants/faults), $result: cuda/$file $fault"
+  echo "$file $result" >>build-mutants/results
   cp "cuda/$file" "$copy/cuda/$file"
 done <build-mutants/faults
+echo
+awk '!($1 in all) { files[++k] = $1 } { all[$1]++; found[$1] += $2 == "found" }
+     END { print "| File of `cuda/` | Faults | Found |"; print "|---|---:|---:|"
+           for (i = 1; i <= k; i++) print "| `" files[i] "` | " all[files[i]] " | " found[files[i]] " |" }' build-mutants/results
 echo "$n faults, $found found"
 [ $n = $found ]
