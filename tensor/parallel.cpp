@@ -121,15 +121,17 @@ class Pool {
   void take_share(uint64_t generation, int of) {
     std::atomic<uint64_t>& next = shares_[size_t(of)].next;
     uint64_t seen = next.load(std::memory_order_acquire);
+    int64_t n_done = 0;
     for (;;) {
       const int64_t i = int64_t(seen & kNoTile);
       if (seen >> 32 != (generation & kNoTile) || i >= begin_of(of + 1, n_tiles_.load(std::memory_order_relaxed)))
-        return;
+        break;
       if (!next.compare_exchange_weak(seen, seen + 1, std::memory_order_acq_rel, std::memory_order_acquire)) continue;
       tile_.load(std::memory_order_relaxed)(context_.load(std::memory_order_relaxed), i);
-      done_.fetch_add(1, std::memory_order_release);
+      ++n_done;
       seen = next.load(std::memory_order_acquire);
     }
+    if (n_done > 0) done_.fetch_add(n_done, std::memory_order_release);
   }
 
   // A worker that something else keeps from its core holds all the others up with the tile it took, for as long as the

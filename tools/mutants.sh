@@ -1,84 +1,129 @@
 #!/bin/sh
-# Puts one fault at a time into a copy of CUDA's kernels and demands that their tests see it. A line is a file of cuda/,
-# the tests that shall fail, and what sed does to one line. Each fault prints a line, then comes a table of the files; the
-# last line is "N faults, N found". All of them take the better part of an hour.
+# Puts one fault at a time into a copy of CUDA's kernels and demands that their tests see it. A fault is a file of
+# cuda/ and what sed does to one line. Each prints a line, then comes a table of the files; the last line is
+# "N faults, N found". All of them take half an hour.
 # usage: tools/mutants.sh [PATTERN]      only the faults whose line holds PATTERN (a grep pattern)
 #        tools/mutants.sh N              only N of them, from all over the list
 set -eu
 cd "$(dirname "$0")/.."
 copy=build-mutants/source
 
-faults() {
+# Every barrier and every wait, forgotten.
+barriers() {
+  cd cuda
+  grep -nE '__syncthreads\(\);|copy_wait<0>\(\);|wait_for\(.*\);' ./*.cu ./*.cuh |
+      sed -E 's%^\./([^:]*):([0-9]*):.*(__syncthreads\(\);|copy_wait<0>\(\);|wait_for\(.*\);).*%\1 \2s/\3//%'
+}
+# Guards, bounds and what else is easily wrong.
+others() {
   cat <<'END'
-attention.cuh *attention* s/max(b.first_key, j + 1)/max(b.first_key, j)/
-attention.cuh *attention* s/s.width + j + 1 : s.keys/s.width + j : s.keys/
-attention.cuh *attention* s/s.width - s.memory : 0/s.width : 0/
-attention.cuh *attention* s/2 \* s.width + role.position/s.width + role.position/
-attention.cuh *attention* s/at \/ s.width + 1 < blocks ? 2 : 1/1/
-attention.cuh *attention* s/{row + panel + j, j}/{row + panel + j, s.width + j}/
-attention.cuh *attention* s/k.angles = g.key_angles(from.roles\[r\]);//
-attention.cuh *attention* s/min(b.queries, first + n - 1)/min(b.queries, first + n - 2)/
-attention.cuh *attention* s/max(0, first - int(s.width))/max(0, first + 1 - int(s.width))/
-attention.cu *attention* s/__syncthreads();  \/\/ all have read the keys//
-attention.cu *attention* s/sum\[i\] \*= shrink/sum[i] *= T(1)/
-attention.cu *attention* s/, out\[i\]\[j\] \*= shrink//
-attention.cu *attention* s/tile_y(i)) \/ g.s.heads/tile_y(i))/
-attention.cu *attention* /load(Matrix<T>{values/{n;s/__syncthreads();//}
-attention_backward.cu *attention* s/__syncthreads();  \/\/ all have read the last columns of dy//
-attention_backward.cu *attention* s/(dp\[i\]\[j\] - numbers\[i\].along)/dp[i][j]/
-attention_backward.cu *attention* s/if (d > kTile) load(keys, column, s.keys);//
-attention_backward.cu *attention* /if (d > kTile) load(keys/{n;s/__syncthreads();//}
-attention_backward.cu *attention* /add_weighted(s.weights, s.dy, dv)/{n;s/__syncthreads();//}
-attention_backward.cu *attention* /tile_x(j)) = ds/{n;s/__syncthreads();//}
-tile.cuh *attention* /load(right, column, b)/{n;s/__syncthreads();//}
-tile.cuh *attention* s/__syncthreads();  \/\/ whoever still reads these tiles//
-tile.cuh *attention* s/r < from.n ? /r <= from.n ? /
-tile.cuh *attention* s/!kept || left.d > kTile/!kept/
-head.cuh *attention* s/if (h.norm < T(kMinHeadNorm)) along = 0;//
-head.cuh *attention* s/sine = s\[e\] \* direction/sine = s[e]/
-head.cuh *attention* s/i < n, sums)/true, sums)/
-head.cuh *attention* /all\[i\] = 0/{n;s/__syncthreads();//}
-head.cuh *attention* /i < n, sums)/{n;n;s/__syncthreads();//}
-flash_attention.cuh *attention* s/key + n <= first(from) + width/key + n <= first(to) + width/
-flash_attention.cuh *attention* s/return (query + 1) \* step/return query * step/
-flash_attention.cuh *attention* s/{key + n - 1 - width, key}/{key + n - 2 - width, key}/
-flash_attention.cu *attention* s/__syncthreads();  \/\/ this tile is there.*//
-flash_attention.cu *attention* s/copy_wait<0>();//
-flash_attention.cu *attention* s/, sums\[m\]\[h\] \*= shrink//
-flash_attention.cu *attention* s/, out\[m\]\[n\]\[2 \* h + 1\] \*= shrink//
-flash_attention.cu *attention* s/top = fmaxf(top, __shfl_xor_sync(~0u, top, 2));//
-flash_attention.cu *attention* s/tops\[m\]\[h\] + std::log(sum)/std::log(sum)/
-flash_attention_backward.cu *attention* s/__syncthreads();  \/\/ this tile is there.*//
-flash_attention_backward.cu *attention* s/copy_wait<0>();//
-flash_attention_backward.cu *attention* s/(dp\[m\]\[n\]\[e\] - row.along)/dp[m][n][e]/
-flash_attention_backward.cu *attention* s/ - s.numbers\[at\]\[sum_column(n, e)\].along)/)/
-flash_attention_backward.cu *attention* s/next <= mine.first ||/next <= mine.first + S::kStep ||/
-flash_attention_backward.cu *attention* s/int(blockIdx.y) \* share), to/int(blockIdx.y) * share + 1), to/
-mma.cuh *attention* s/\[column + lane \/ 16 \* 8\]/[column]/
-mma.cuh *attention* s/left\[m\]\[k\], {b\[2\], b\[3\]}/left[m][k], {b[0], b[1]}/
-mma.cuh *attention* s/\[n % 2 \* 2 + h\]/[n % 2 + 2 * h]/
-block.cuh cuda* s/__syncthreads();  \/\/ whoever still reads the scratch of the last call//
-decode.cu *decoding* /store_pairs<WarpLanes>/{n;n;n;s/__syncthreads();//}
-decode.cu *decoding* /part\[d + 1\] = sum/{n;s/__syncthreads();//}
-decode.cu *decoding* /part\[column\] = y/{n;n;s/__syncthreads();//}
-decode.cu *decoding* s/all ? CachePlace{p.sequence, 0, rows} : p/p/
-decode.cu *decoding* s/(p.last - 1) % rows/p.last % rows/
-norm.cu *norms* s/offset - (v\[i\] - m) \* slope/(v[i] - m) * slope/
-norm.cu *norms* s/offset - v\[r\]\[e\] \* slope/v[r][e] * slope/
-norm.cu *norms* /= dgamma\[r\]\[e\]/{n;n;s/__syncthreads();//}
-reduce.cu *reductions* /s.sums\[warp\]\[lane\] = sum/{n;s/__syncthreads();//}
-reduce.cu *reductions* s/min(first + chunk, n_rows)/min(first + chunk, n_rows - 1)/
-embedding.cu *embedding* s/__syncthreads();  \/\/ also: the places of the last round were read//
-embedding.cu *embedding* /s.places\[before/{n;s/__syncthreads();//}
-embedding.cu *embedding* s/t >= 0 \&\& t < n_rows/t < n_rows/
-loss.cu *loss* s/label == column + e ? g - factor/label == column ? g - factor/
-loss.cu *none* s/: bad                 ? std::numeric_limits<T>::quiet_NaN()//
-optimizer.cu *adam* s/next.first = chunks/next.first = 0/
-pack.cuh cuda* s/runs \* kN + first; i < n;/runs * kN + first; i + 1 < n;/
-communicator.cu *communicator* s/wait_for(g.stream, stream(), g.reached);//
-communicator.cu *communicator* s/wait_for(stream(), g.stream, g.reached);//
-memory.cu *memory* s/row \* x_stride/row * y_stride/
+attention.cuh s/max(b.first_key, j + 1)/max(b.first_key, j)/
+attention.cuh s/s.width + j + 1 : s.keys/s.width + j : s.keys/
+attention.cuh s/s.width - s.memory : 0/s.width : 0/
+attention.cuh s/2 \* s.width + role.position/s.width + role.position/
+attention.cuh s/at \/ s.width + 1 < blocks ? 2 : 1/1/
+attention.cuh s/{row + panel + j, j}/{row + panel + j, s.width + j}/
+attention.cuh s/k.angles = g.key_angles(from.roles\[r\]);//
+attention.cuh s/min(b.queries, first + n - 1)/min(b.queries, first + n - 2)/
+attention.cuh s/max(0, first - int(s.width))/max(0, first + 1 - int(s.width))/
+attention.cuh s/i < width; i += L::kCount) row/i < d; i += L::kCount) row/
+attention.cu s/sum\[i\] \*= shrink/sum[i] *= T(1)/
+attention.cu s/, out\[i\]\[j\] \*= shrink//
+attention.cu s/tile_y(i)) \/ g.s.heads/tile_y(i))/
+attention.cu s/if (k < from\[i\] || k >= to\[i\])/if (k >= to[i])/
+attention.cu s/if (k < from\[i\] || k >= to\[i\])/if (k < from[i])/
+attention.cu s/tile_x(0) == 0 \&\& tile_y(i) < t.n)/tile_x(0) == 0)/
+attention_backward.cu s/(dp\[i\]\[j\] - numbers\[i\].along)/dp[i][j]/
+attention_backward.cu s/if (d > kTile) load(keys, column, s.keys);//
+attention_backward.cu s/= k >= from\[i\] \&\& k < to\[i\]/= k < to[i]/
+attention_backward.cu s/= k >= from\[i\] \&\& k < to\[i\]/= k >= from[i]/
+attention_backward.cu s/= there \&\& k >= from \&\& k < to/= k >= from \&\& k < to/
+attention_backward.cu s/= there \&\& k >= from \&\& k < to/= there \&\& k < to/
+attention_backward.cu s/= there \&\& k >= from \&\& k < to/= there \&\& k >= from/
+tile.cuh s/r < from.n ? /r <= from.n ? /
+tile.cuh s/!kept || left.d > kTile/!kept/
+tile.cuh s/= inside \&\& r < from.n/= r < from.n/
+tile.cuh s/= inside \&\& r < from.n/= inside/
+tile.cuh s/if (r < n \&\& c < d)/if (r < n)/
+tile.cuh s/if (r < n \&\& c < d)/if (c < d)/
+head.cuh s/if (h.norm < T(kMinHeadNorm)) along = 0;//
+head.cuh s/sine = s\[e\] \* direction/sine = s[e]/
+head.cuh s/i < n, sums)/true, sums)/
+head.cuh s/if (L::kN > 1 || half + i < d) load/load/
+head.cuh s/if (L::kN > 1 || half + i < d) store/store/
+flash_attention.cuh s/key + n <= first(from) + width/key + n <= first(to) + width/
+flash_attention.cuh s/return (query + 1) \* step/return query * step/
+flash_attention.cuh s/{key + n - 1 - width, key}/{key + n - 2 - width, key}/
+flash_attention.cu s/, sums\[m\]\[h\] \*= shrink//
+flash_attention.cu s/, out\[m\]\[n\]\[2 \* h + 1\] \*= shrink//
+flash_attention.cu s/top = fmaxf(top, __shfl_xor_sync(~0u, top, 2));//
+flash_attention.cu s/tops\[m\]\[h\] + std::log(sum)/std::log(sum)/
+flash_attention.cu s/if (!sees(first_seen/if (false \&\& !sees(first_seen/
+flash_attention.cu s/if (r >= t.n) continue;//
+flash_attention.cu s/column = sum_column(n, 0); column < d/column = sum_column(n, 0); true/
+flash_attention_backward.cu s/(dp\[m\]\[n\]\[e\] - row.along)/dp[m][n][e]/
+flash_attention_backward.cu s/ - s.numbers\[at\]\[sum_column(n, e)\].along)/)/
+flash_attention_backward.cu s/next <= mine.first ||/next <= mine.first + S::kStep ||/
+flash_attention_backward.cu s/int(blockIdx.y) \* share), to/int(blockIdx.y) * share + 1), to/
+flash_attention_backward.cu s/; r < n \&\& column < d/; column < d/
+flash_attention_backward.cu s/; r < n \&\& column < d/; r < n/
+flash_attention_backward.cu s/seen = whole || sees(first_seen.*;/seen = true;/
+flash_attention_backward.cu s/seen = whole || sees(s.first_seen.*;/seen = true;/
+flash_attention_backward.cu s/there = r + i < last_row/there = true/
+mma.cuh s/\[column + lane \/ 16 \* 8\]/[column]/
+mma.cuh s/left\[m\]\[k\], {b\[2\], b\[3\]}/left[m][k], {b[0], b[1]}/
+mma.cuh s/\[n % 2 \* 2 + h\]/[n % 2 + 2 * h]/
+mma.cuh s/= row < n \&\& column < d/= column < d/
+mma.cuh s/= row < n \&\& column < d/= row < n/
+decode.cu s/all ? CachePlace{p.sequence, 0, rows} : p/p/
+decode.cu s/(p.last - 1) % rows/p.last % rows/
+decode.cu s/if (!there) return;//
+decode.cu s/if (key.half() + at + e < d) column/column/
+decode.cu s/if (n <= 0) return;.*//
+decode.cu s/= j < n ? std::exp/= true ? std::exp/
+decode.cu s/    if (j < n) {/    if (true) {/;s/  if (j < n) {/  if (true) {/
+decode.cu s/if (warp == 0 \&\& column < d)/if (warp == 0)/
+norm.cu s/offset - (v\[i\] - m) \* slope/(v[i] - m) * slope/
+norm.cu s/offset - v\[r\]\[e\] \* slope/v[r][e] * slope/
+norm.cu s/= norm >= T(kMinNorm) ? dot : T(0)/= dot/
+reduce.cu s/min(first + chunk, n_rows)/min(first + chunk, n_rows - 1)/
+reduce.cu s/if (warp != 0 || column >= width) return;/if (warp != 0) return;/
+reduce.cu s/if (warp != 0 || column >= width) return;/if (column >= width) return;/
+reduce.cu s/if (threadIdx.x == 0) y\[o\]/y[o]/
+embedding.cu s/t >= 0 \&\& t < n_rows/t < n_rows/
+embedding.cu s/at < n_tokens \&\& tokens/tokens/
+embedding.cu s/if (here) s.places/s.places/
+embedding.cu s/if (first < d) store/store/
+loss.cu s/label == column + e ? g - factor/label == column ? g - factor/
+loss.cu s/: bad                 ? std::numeric_limits<T>::quiet_NaN()//
+loss.cu s/return outside(label, n) ? /return false ? /
+optimizer.cu s/next.first = chunks/next.first = 0/
+optimizer.cu s/if (i >= list.n || /if (/
+optimizer.cu s/ || \*factor != \*factor) return;/) return;/
+pack.cuh s/runs \* kN + first; i < n;/runs * kN + first; i + 1 < n;/
+memory.cu s/row \* x_stride/row * y_stride/
+gemv.cu /sums\[r\], Sum/!s/if (r >= n_rows) break;//
+gemv.cu s/if (lane == 0) out = accumulate/out = accumulate/
+held_row.cuh s/; i < n) f(r, i)/; true) f(r, i)/
+launch.cuh s/blockDim.x + threadIdx.x; i < n; i += step/blockDim.x + threadIdx.x; i <= n; i += step/
 END
+}
+faults() { (barriers) && others; }
+# The tests that shall see the faults of a file.
+tests_of() {
+  case $1 in
+    *attention* | tile.cuh | head.cuh | mma.cuh) echo '*attention*' ;;
+    communicator.cu) echo '*communicator*' ;;
+    decode.cu) echo '*decoding*' ;;
+    embedding.cu) echo '*embedding*,*none*' ;;
+    gemv.cu) echo '*gemv*' ;;
+    loss.cu) echo '*loss*,*none*' ;;
+    memory.cu) echo '*memory*' ;;
+    norm.cu) echo '*norms*' ;;
+    optimizer.cu) echo '*adam*,*clip*' ;;
+    reduce.cu) echo '*reductions*' ;;
+    *) echo 'cuda*' ;;
+  esac
 }
 
 mkdir -p $copy
@@ -101,11 +146,11 @@ esac >build-mutants/faults
 n=0 found=0 file=
 : >build-mutants/results
 trap '[ -z "$file" ] || cp "cuda/$file" "$copy/cuda/$file"' EXIT  # no fault is left to the next run
-while read -r file tests fault; do
+while read -r file fault; do
   sed "$fault" "cuda/$file" >"$copy/cuda/$file"
   ! cmp -s "cuda/$file" "$copy/cuda/$file" || { echo "mutants: cuda/$file has no line for $fault" >&2; exit 1; }
   n=$((n + 1))
-  if test_copy "$tests"; then result="not found"; else result=found found=$((found + 1)); fi
+  if test_copy "$(tests_of "$file")"; then result="not found"; else result=found found=$((found + 1)); fi
   echo "$n of $(wc -l <build-mutants/faults), $result: cuda/$file $fault"
   echo "$file $result" >>build-mutants/results
   cp "cuda/$file" "$copy/cuda/$file"
