@@ -32,10 +32,10 @@ inline nlohmann::ordered_json training_speed(std::vector<double> seconds, double
 }
 
 // The most memory that this process ever held, in MB of 2^20 bytes.
-inline int64_t peak_mb() {
+inline double peak_mb() {
   rusage usage{};
   getrusage(RUSAGE_SELF, &usage);
-  return usage.ru_maxrss / 1024;
+  return double(usage.ru_maxrss) / 1024;
 }
 
 }  // namespace rondo

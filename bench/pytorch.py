@@ -174,5 +174,5 @@ if __name__ == '__main__':
     torch.set_num_threads(args.threads)
     result = {'train': train, 'decode': decode}[args.what](args)
     result.update(what=args.what, size=args.size, dtype=args.dtype, threads=args.threads, torch=torch.__version__,
-                  peak_mb=resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024)
+                  peak_mb=resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)
     print(json.dumps(result))
