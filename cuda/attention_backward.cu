@@ -93,7 +93,7 @@ __global__ void __launch_bounds__(kThreads, kPerProcessor<T>)
 #pragma unroll
       for (int i = 0; i < kEach; ++i) {
         const int k = first + tile_y(i);
-        const bool seen = there && k >= from && k < to;
+        const bool seen = k >= from && k < to;
         const T p = seen ? std::exp(scores[i][j] - numbers.lse) : T(0);
         s.weights.at(tile_y(i), tile_x(j)) = p;
         ds[i][j] = seen ? p * (ds[i][j] - numbers.along) : T(0);

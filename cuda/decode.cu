@@ -87,7 +87,7 @@ __global__ void attend_kernel(Seen seen, int64_t d, T factor, const T* q, const 
     for (int64_t i = 0; i < d; ++i) score += query[i] * key[i * seen.rows];
   }
   const T top = block_reduce(score, s.scratch, Max{});
-  const T weight = j < n ? std::exp(score - top) : T(0), sum = block_reduce(weight, s.scratch, Sum{});
+  const T weight = std::exp(score - top), sum = block_reduce(weight, s.scratch, Sum{});
   s.weights[j] = weight;
   if (j == 0) part[d] = top, part[d + 1] = sum;
   __syncthreads();

@@ -21,14 +21,14 @@ struct AttentionBlock {
   AttentionBlock(const BlockRecurrentConfig& c, bool recurrent, Generator& g, DType dtype);
 
   struct Result {
-    Tensor x;       // (B, n, d), the residual included
+    Tensor x;       // (B, n, d), the residual included, or {}
     Tensor memory;  // (B, w, 2D): keys and values of the last block
     Tensor state;   // (B, S, d), or {} in a layer without state
   };
   // x (B, n, d) is a whole segment or its beginning; memory (B, m, 2D) and state (B, S, d) come from before it, or are
-  // {}.
+  // {}. Without `output` only what is carried is made: it does not depend on what the layer's queries see.
   Result operator()(const Tensor& x, const Tensor& memory, const Tensor& state, int64_t block_width,
-                    const Tensor& rotary_table, Carry carry) const;
+                    const Tensor& rotary_table, Carry carry, bool output = true) const;
 
   template <class F>
   void each(F&& f) {

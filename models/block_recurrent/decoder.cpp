@@ -59,40 +59,54 @@ Tensor Decoder::prefill(int64_t index, const Tensor& tokens) {
   int64_t left = tokens.numel();
   while (left > 0) {
     if (row.filled == W) finish_block(index);
-    const int64_t n = row.filled == 0 && left >= W ? left / W * W : std::min(left, W - row.filled);
+    const bool blocks = row.filled == 0 && left > W;  // and something behind them
+    const int64_t n = blocks ? (left - 1) / W * W : std::min(left, W - row.filled);
     const Tensor next = narrow(tokens, 0, tokens.numel() - left, n);
-    if (row.filled == 0 && n >= std::min(W, kFewRows)) {
+    if (blocks)
       prefill_blocks(index, next);
-    } else {
+    else if (row.filled == 0 && n >= std::min(W, kFewRows))
+      begin_block(index, next);
+    else
       advance(counts_of(index, n), next, false);
-    }
     left -= n;
   }
   return logits(index);
 }
 
-// Whole blocks or the beginning of one, as in training: segment by segment.
+// What a row's empty block goes on from.
+Carried Decoder::carried(int64_t index) const {
+  const Row& row = at(index);
+  Carried c;
+  if (row.before[0]) c.memories = row.before;
+  for (const StateContainer::Prepared& s : row.states)
+    if (s.state) c.states.push_back(s.state);
+  return c;
+}
+
+// Whole blocks, as in training: segment by segment. Of the last layer only what it leaves is made: nobody asks what
+// follows these tokens.
 void Decoder::prefill_blocks(int64_t index, const Tensor& tokens) {
-  Row& row = at(index);
   const BlockRecurrentConfig& c = model_->config;
   const int64_t n = tokens.numel(), segment = c.max_seq_len / c.block_width * c.block_width;
-  const bool whole = n % c.block_width == 0;
-  Carried carried;
-  if (row.before[0]) carried.memories = row.before;
-  for (const StateContainer::Prepared& s : row.states)
-    if (s.state) carried.states.push_back(s.state);
-  Tensor last;  // (1, 1, d)
+  Carried before = carried(index);
   for (int64_t first = 0; first < n; first += segment) {
     const int64_t count = std::min(segment, n - first);
-    auto r =
-        model_->hidden(reshape(narrow(tokens, 0, first, count), {1, count}), carried, whole ? Carry::all : Carry::keys);
-    carried = std::move(r.carried), last = narrow(r.x, 1, count - 1, 1);
+    before = model_->hidden(reshape(narrow(tokens, 0, first, count), {1, count}), before, Carry::all, false).carried;
   }
-  if (whole)
-    start_block(index, carried);
-  else
-    fill_block(index, carried.memories);
-  fed(index, tokens.to_vector<int64_t>(), reshape(model_->head(model_->final_norm(last)), {1, c.num_tokens}));
+  start_block(index, before);
+  fed(index, tokens.to_vector<int64_t>(), {});
+}
+
+// The first tokens of an empty block, up to all of it. Only the last one goes through the last layer.
+void Decoder::begin_block(int64_t index, const Tensor& tokens) {
+  const BlockRecurrentConfig& c = model_->config;
+  const int64_t n = tokens.numel(), W = c.block_width;
+  const auto r = model_->hidden(reshape(tokens, {1, n}), carried(index), Carry::keys, false);
+  fill_block(index, r.carried.memories);
+  const CachePlace place = {index, at(index).before[0] ? n : W, W + n};
+  const Tensor last = reshape(narrow(r.x, 1, n - 1, 1), {1, c.dim});
+  const Tensor x = layer(model_->layers.size() - 1, last, to(tensor_of({&place, 1}), last.device()));
+  fed(index, tokens.to_vector<int64_t>(), model_->head(model_->final_norm(x)));
 }
 
 Tensor Decoder::step(const Tensor& tokens) {

@@ -64,13 +64,16 @@ class Decoder {
   void start_block(int64_t row, const Carried& carried);
   void finish_block(int64_t row);
   void fill_block(int64_t row, const Tensors& kv);
+  Carried carried(int64_t row) const;
   void prefill_blocks(int64_t row, const Tensor& tokens);
+  void begin_block(int64_t row, const Tensor& tokens);
   std::span<const int64_t> counts_of(int64_t row, int64_t n);
   void find_places(std::span<const int64_t> counts);
   // What a pass reads beside weights and caches: tokens [n] i64, and where they stand.
   struct Fed {
     Tensor tokens, places;
   };
+  Tensor layer(size_t index, const Tensor& x, const Tensor& places) const;
   Tensor pass(const Fed& fed, bool all_logits) const;
   Tensor replay(const Fed& fed);
   Tensor advance(std::span<const int64_t> counts, const Tensor& tokens, bool all_logits);

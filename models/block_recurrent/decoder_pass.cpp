@@ -99,31 +99,34 @@ void Decoder::find_places(std::span<const int64_t> counts) {
   }
 }
 
+// A layer's output for x (n, d), whose tokens stand at `places` (their keys and values are kept there).
+Tensor Decoder::layer(size_t index, const Tensor& x, const Tensor& places) const {
+  const BlockRecurrentConfig& c = model_->config;
+  const int64_t HD = c.heads * c.dim_head;
+  const AttentionBlock& a = model_->layers[index].attention;
+  const auto& state = a.state_container;
+  const Tensor h = a.norm(x), q = a.to_q(h), kv = a.to_kv(h), state_q = state ? state->q_to_state(h) : Tensor();
+  const Tensor seen({x.dim(0), state ? 2 * HD : HD}, model_->dtype, x.device());
+  dispatch(x.device(), [&](auto device) {
+    const auto attend = [&](const Attention& how, const Tensor& queries, const Tensor& table,
+                            const KeyValueCache& cache, int64_t column) {
+      attention_decode(device, places, c.heads, factor_of(how, c.dim_head), queries, how.q_scale, table, cache, seen,
+                       column);
+    };
+    store_rows(device, places, kv, blocks_[index]);
+    cache_keys(device, places, kv, a.attn.k_scale, model_->rotary, windows_[index]);
+    attend(a.attn, q, model_->rotary, windows_[index], 0);
+    if (state) attend(state->to_state_cross_attn, state_q, {}, states_[index], HD);
+  });
+  return model_->layers[index].feed_forward(a.to_out(seen, x));
+}
+
 // One pass over the weights: what lies on the host was decided before. Returns the logits of all tokens, or of the last
 // one only.
 Tensor Decoder::pass(const Fed& fed, bool all_logits) const {
-  const BlockRecurrentConfig& c = model_->config;
-  const int64_t n = fed.tokens.numel(), HD = c.heads * c.dim_head;
   Tensor x = model_->token_emb(fed.tokens);  // (n, d)
-  for (size_t i = 0; i < model_->layers.size(); ++i) {
-    const AttentionBlock& a = model_->layers[i].attention;
-    const auto& state = a.state_container;
-    const Tensor h = a.norm(x), q = a.to_q(h), kv = a.to_kv(h), state_q = state ? state->q_to_state(h) : Tensor();
-    const Tensor seen({n, state ? 2 * HD : HD}, model_->dtype, x.device());
-    dispatch(x.device(), [&](auto device) {
-      const auto attend = [&](const Attention& how, const Tensor& queries, const Tensor& table,
-                              const KeyValueCache& cache, int64_t column) {
-        attention_decode(device, fed.places, c.heads, factor_of(how, c.dim_head), queries, how.q_scale, table, cache,
-                         seen, column);
-      };
-      store_rows(device, fed.places, kv, blocks_[i]);
-      cache_keys(device, fed.places, kv, a.attn.k_scale, model_->rotary, windows_[i]);
-      attend(a.attn, q, model_->rotary, windows_[i], 0);
-      if (state) attend(state->to_state_cross_attn, state_q, {}, states_[i], HD);
-    });
-    x = model_->layers[i].feed_forward(a.to_out(seen, x));
-  }
-  if (!all_logits) x = narrow(x, 0, n - 1, 1);
+  for (size_t i = 0; i < model_->layers.size(); ++i) x = layer(i, x, fed.places);
+  if (!all_logits) x = narrow(x, 0, x.dim(0) - 1, 1);
   return model_->head(model_->final_norm(x));
 }
 

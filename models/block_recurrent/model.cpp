@@ -81,7 +81,7 @@ BlockRecurrentTransformer::Result BlockRecurrentTransformer::operator()(const Te
 }
 
 BlockRecurrentTransformer::Hidden BlockRecurrentTransformer::hidden(const Tensor& tokens, const Carried& carried,
-                                                                    Carry carry) const {
+                                                                    Carry carry, bool last_layer) const {
   check(tokens.rank() == 2 && tokens.dim(1) >= 1 && tokens.dim(1) <= config.max_seq_len, "model: tokens have shape ",
         tokens.shape(), ", but must be [batch, 1 to max_seq_len = ", config.max_seq_len, "]");
   check_carried(config, tokens.dim(0), carried);
@@ -92,8 +92,9 @@ BlockRecurrentTransformer::Hidden BlockRecurrentTransformer::hidden(const Tensor
     const Tensor memory = carried.memories.empty() ? Tensor() : carried.memories[i];
     const bool recurrent = attention.state_container.has_value();
     const Tensor before = recurrent && !carried.states.empty() ? carried.states[state++] : Tensor();
-    AttentionBlock::Result r = attention(result.x, memory, before, config.block_width, rotary, carry);
-    result.x = layers[i].feed_forward(r.x);
+    const bool output = last_layer || i + 1 < layers.size();
+    AttentionBlock::Result r = attention(result.x, memory, before, config.block_width, rotary, carry, output);
+    if (output) result.x = layers[i].feed_forward(r.x);
     if (carry == Carry::nothing) continue;
     result.carried.memories.push_back(r.memory);
     if (recurrent) result.carried.states.push_back(r.state);

@@ -51,12 +51,13 @@ struct BlockRecurrentTransformer {
   // when asked
   // (`return_carried`): then its last, partial block's keys and values as they are, and the state written from it.
   Result operator()(const Tensor& tokens, const Carried& carried = {}, bool return_carried = false) const;
-  // The same without the head: x (B, n, d), of which head(final_norm(x)) makes the logits.
+  // The same without the head: x (B, n, d), of which head(final_norm(x)) makes the logits. Without the last layer, of
+  // which only what is carried is made, x is its input.
   struct Hidden {
     Tensor x;
     Carried carried;
   };
-  Hidden hidden(const Tensor& tokens, const Carried& carried, Carry carry) const;
+  Hidden hidden(const Tensor& tokens, const Carried& carried, Carry carry, bool last_layer = true) const;
 
   // The names of the reference's state dict.
   template <class F>
