@@ -7,11 +7,14 @@ run_rows() {
     case $size in
       tiny) steps=100 context=24 tokens=500 ;;
       small) steps=10 context=200 tokens=200 ;;
-      readme) steps=3 context=900 tokens=50 ;;
+      readme) steps=3 context=900 tokens=100 ;;
     esac
     [ -z "$quick" ] || steps=1 tokens=4
     run train-$size "$all" train --size $size --steps $steps
     run decode-$size "rondo" decode --size $size --context $context --tokens $tokens
+    for dtype in bf16 int8; do
+      run decode-$dtype-$size "rondo" decode --size $size --context $context --tokens $tokens --dtype $dtype
+    done
     run decode-$size "$others" decode --size $size --context $context --tokens $tokens --cached
     run again-$size "$others" decode --size $size --context $context --tokens 4
     [ -n "$no_bf16" ] || run bf16-$size "$all" train --size $size --steps $steps --dtype bf16

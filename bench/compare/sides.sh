@@ -81,7 +81,8 @@ op_median() {  # NAME SIDE
 # median FIELD KEY SIDE [EXTENSION]: over the rounds; "-" where that side did not run.
 median() {
   [ -s "$work/$2.$3${4:-}" ] || { echo -; return; }
-  sed -n "s/.*\"$1\": *\([0-9.e+-]*\).*/\1/p" "$work/$2.$3${4:-}" | sort -g | awk '{ v[NR] = $1 } END { print v[int((NR + 1) / 2)] }'
+  sed -n "s/.*\"$1\": *\([0-9.e+-]*\).*/\1/p" "$work/$2.$3${4:-}" | sort -g |
+      awk '{ v[NR] = $1 } END { print NR ? v[int((NR + 1) / 2)] : "-" }'
 }
 
 version_of() {  # SIDE, from what it printed

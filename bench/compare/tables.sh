@@ -36,13 +36,20 @@ tables() {
   header "training, tokens/s"
   for size in tiny small readme; do row "\`$size\`, f32" %.0f more tokens_per_s train-$size; done
   [ -n "$no_bf16" ] || for size in tiny small readme; do row "\`$size\`, bf16" %.0f more tokens_per_s bf16-$size; done
-  header "decoding, tokens/s, f32, batch 1"
+  header "decoding, tokens/s, batch 1"
   for size in tiny small readme; do row "\`$size\`, keys and values kept" %.0f more tokens_per_s decode-$size; done
   for size in tiny small readme; do
-    for side in $sides; do
-      median tokens_per_s "$([ "$side" = rondo ] && echo decode || echo again)-$size" "$side"
-    done | cells "\`$size\`, against the reference's way" %.1f more
+    for dtype in bf16 int8; do
+      against tokens_per_s decode-$dtype-$size decode-$size |
+          cells "\`$size\`, Rondo's weights in $dtype, the others' in f32" %.0f more
+    done
   done
+  for size in tiny small readme; do
+    against tokens_per_s decode-$size again-$size | cells "\`$size\`, against the reference's way" %.1f more
+  done
+  against tokens_per_s decode-bf16-readme again-readme |
+      cells "\`readme\`, Rondo's weights in bf16, against the reference's way" %.1f more
+  row "\`readme\`, taking 900 tokens in" %.0f more prefill_tokens_per_s decode-readme
   header "peak memory of training, MB"
   for size in tiny small readme; do row "\`$size\`, f32" %.0f less peak_mb train-$size; done
   header "the program"
@@ -58,6 +65,11 @@ tables() {
     sides=$all_sides
   fi
   notes
+}
+
+# against FIELD KEY OTHERS: medians of Rondo's KEY and of the others' OTHERS.
+against() {
+  for side in $sides; do median "$1" "$([ "$side" = rondo ] && echo "$2" || echo "$3")" "$side"; done
 }
 
 program_sizes() {

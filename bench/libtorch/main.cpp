@@ -59,6 +59,10 @@ Json time_decoding(const Options& options) {
   rondo::Generator g;
   Model model = fresh_model(config.model, g);
   Tensor tokens = from_rondo(rondo::random_tokens({1, options.context}, config.model.num_tokens, g));
+  SegmentDecoder(model).next(tokens);  // warms up
+  const auto begin = Clock::now();
+  SegmentDecoder(model).next(tokens);
+  const double prefill = rondo::seconds_since(begin);
   std::unique_ptr<Decoder> decoder;
   if (options.cached)
     decoder = std::make_unique<CachedDecoder>(model, 1);
@@ -74,6 +78,7 @@ Json time_decoding(const Options& options) {
   return {{"tokens_per_s", double(options.tokens) / total},
           {"best_tokens_per_s", 1 / best},
           {"context", options.context},
+          {"prefill_tokens_per_s", double(options.context) / prefill},
           {"cached", options.cached}};
 }
 
