@@ -100,10 +100,10 @@ void Decoder::prefill_blocks(int64_t index, const Tensor& tokens) {
 // The first tokens of an empty block, up to all of it. Only the last one goes through the last layer.
 void Decoder::begin_block(int64_t index, const Tensor& tokens) {
   const BlockRecurrentConfig& c = model_->config;
-  const int64_t n = tokens.numel(), W = c.block_width;
+  const int64_t n = tokens.numel();
   const auto r = model_->hidden(reshape(tokens, {1, n}), carried(index), Carry::keys, false);
   fill_block(index, r.carried.memories);
-  const CachePlace place = {index, at(index).before[0] ? n : W, W + n};
+  const CachePlace place = place_of(index, n - 1);
   const Tensor last = reshape(narrow(r.x, 1, n - 1, 1), {1, c.dim});
   const Tensor x = layer(model_->layers.size() - 1, last, to(tensor_of({&place, 1}), last.device()));
   fed(index, tokens.to_vector<int64_t>(), model_->head(model_->final_norm(x)));

@@ -68,6 +68,7 @@ class Decoder {
   void prefill_blocks(int64_t row, const Tensor& tokens);
   void begin_block(int64_t row, const Tensor& tokens);
   std::span<const int64_t> counts_of(int64_t row, int64_t n);
+  CachePlace place_of(int64_t row, int64_t index) const;
   void find_places(std::span<const int64_t> counts);
   // What a pass reads beside weights and caches: tokens [n] i64, and where they stand.
   struct Fed {

@@ -87,15 +87,20 @@ std::span<const int64_t> Decoder::counts_of(int64_t row, int64_t n) {
   return counts_;
 }
 
-// Where the next tokens of the rows, counts[row] of them each, stand in the windows. Full blocks are finished first.
+// Where a token of a row's block stands in the windows.
+CachePlace Decoder::place_of(int64_t row, int64_t index) const {
+  const int64_t W = model_->config.block_width;
+  return {row, at(row).before[0] ? index + 1 : W, W + index + 1};
+}
+
+// Where the next tokens of the rows, counts[row] of them each, stand. Full blocks are finished first.
 void Decoder::find_places(std::span<const int64_t> counts) {
   const int64_t W = model_->config.block_width;
   places_.clear();
   for (int64_t r = 0; r < batch(); ++r) {
     const int64_t count = counts[size_t(r)];
     if (count > 0 && at(r).filled == W) finish_block(r);
-    for (int64_t j = at(r).filled; j < at(r).filled + count; ++j)
-      places_.push_back({r, at(r).before[0] ? j + 1 : W, W + j + 1});
+    for (int64_t j = at(r).filled; j < at(r).filled + count; ++j) places_.push_back(place_of(r, j));
   }
 }
 
