@@ -59,7 +59,7 @@ void run(SessionOptions& options) {
     if (w.interrupted && terminal) interrupt.forget();
   }
   if (terminal && open) write_out("\n");
-  session.save();
+  if (session.began(0)) session.save();  // else a file that is there stays
 }
 
 }  // namespace

@@ -5,6 +5,7 @@
 #include <filesystem>
 #include <nlohmann/json.hpp>
 
+#include "models/block_recurrent/precision.h"
 #include "nn/file.h"
 #include "nn/safetensors.h"
 
@@ -71,23 +72,27 @@ void write_files(const fs::path& directory, const RunConfig& config, const RunSt
   sync_directory(directory);
 }
 
-Tensor take(const SafetensorsFile& file, const std::string& name, const Shape& shape, const std::string& path) {
+// In f32, or also in another type.
+Tensor take(const SafetensorsFile& file, const std::string& name, const Shape& shape, const std::string& path,
+            DType also = DType::f32) {
   const auto found = file.tensors.find(name);
   check(found != file.tensors.end(), path, ": ", name, " is missing");
   const Tensor& t = found->second;
-  check(t.shape() == shape && t.dtype() == DType::f32, path, ": ", name, " is ", t.dtype(), " ", t.shape(),
-        ", but this run needs f32 ", shape);
+  check(t.shape() == shape && (t.dtype() == DType::f32 || t.dtype() == also), path, ": ", name, " is ", t.dtype(), " ",
+        t.shape(), ", but this run needs f32 ", shape);
   return t;
 }
 
-Carried read_carried(const std::string& path, const RunConfig& config) {
+// Memories as the model makes them: another machine may have computed in another type (compute_in).
+Carried read_carried(const std::string& path, const RunConfig& config, DType computes_in) {
   const SafetensorsFile file = read_safetensors(path);
   const BlockRecurrentConfig& m = config.model;
   const int64_t batch = config.train.batch_size;
   Carried carried;
   for (int64_t i = 0; i < m.depth; ++i)
     carried.memories.push_back(
-        take(file, "memories." + std::to_string(i), {batch, m.block_width, 2 * m.dim_head}, path));
+        to(take(file, "memories." + std::to_string(i), {batch, m.block_width, 2 * m.dim_head}, path, DType::bf16),
+           computes_in));
   for (int64_t i = 0; i < m.n_recurrent(); ++i)
     carried.states.push_back(take(file, "states." + std::to_string(i), {batch, m.n_state_vectors(), m.dim}, path));
   return carried;
@@ -164,7 +169,8 @@ void load_checkpoint(const std::string& checkpoint, const RunConfig& config, Blo
   load("model.safetensors", named_tensors(model));
   load("optimizer.safetensors", tensors_of(optimizer));
   const std::string carried = fs::path(checkpoint) / "carried.safetensors";
-  state.carried = fs::exists(carried) ? to(read_carried(carried, config), model.device()) : Carried();
+  state.carried =
+      fs::exists(carried) ? to(read_carried(carried, config, computes_in(model)), model.device()) : Carried();
 }
 
 }  // namespace rondo

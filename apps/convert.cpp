@@ -1,4 +1,5 @@
 // rondo convert: a checkpoint's weights in fewer bits, and what that costs in bits per byte.
+#include <cmath>
 #include <cstdio>
 #include <filesystem>
 
@@ -35,7 +36,8 @@ void write_checkpoint(const LoadedModel& loaded, const std::string& out, const s
 }
 
 void run(const Options& options) {
-  if (fs::exists(options.out)) throw UsageError(options.out + ": there is something already; choose another --out");
+  if (fs::exists(options.out) && !(fs::is_directory(options.out) && fs::is_empty(options.out)))
+    throw UsageError(options.out + ": there is something already; choose another --out");
   LoadedModel loaded = load_model(options.path);
   const DType before = weights_dtype(loaded.model);
   check(before == DType::f32, loaded.checkpoint, ": its weights are ", weights_name(before),
@@ -45,6 +47,7 @@ void run(const Options& options) {
   fs::create_directories(options.out, error);
   check(!error, "cannot create ", options.out, ": ", error.message());
   const Evaluation full = evaluate(loaded.model, text, {.max_tokens = options.bytes});
+  check(std::isfinite(full.nats), loaded.checkpoint, ": the loss of this model is not finite");
   const double size = megabytes(loaded.model);
   convert_weights(loaded.model, weights_dtype(options.dtype));
   const Evaluation converted = evaluate(loaded.model, text, {.max_tokens = options.bytes});

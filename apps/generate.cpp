@@ -68,8 +68,9 @@ void run_one(const Options& o, const LoadedModel& loaded, uint64_t seed) {
   tell_seed(seed);
   std::string all;
   bool open = true;
+  const Interrupt interrupt;  // until the state is saved
   const Session::Written w =
-      session.write(Interrupt(), [&](int64_t, const std::string& text, const Continuation::Drawn* drawn) {
+      session.write(interrupt, [&](int64_t, const std::string& text, const Continuation::Drawn* drawn) {
         if (!o.json) return open = write_out(text);
         all += text;
         if (drawn) open = write_out(line_of({{"token", drawn->token}, {"logprob", drawn->log_probability}}));
@@ -111,20 +112,20 @@ void run_all(const Options& o, const LoadedModel& loaded, uint64_t seed) {
     if (number == 0) tell_seed(seed);
     number += prompts.size();
     texts.resize(prompts.size());
-    const auto written =
-        session.write(Interrupt(), [&](int64_t i, const std::string& text, const Continuation::Drawn*) {
-          texts[size_t(i)] += text;
-          return true;
-        });
+    const Interrupt interrupt;
+    const auto written = session.write(interrupt, [&](int64_t i, const std::string& text, const Continuation::Drawn*) {
+      texts[size_t(i)] += text;
+      return true;
+    });
     double seconds = 0;
     for (size_t i = 0; i < prompts.size() && open; ++i) {
       Json line{{"prompt", prompts[i]}};
       line.update(summary(written[i], texts[i], seed));
       open = write_out(line_of(line));
-      more = more && !written[i].interrupted;
       total.tokens += written[i].tokens, seconds = std::max(seconds, written[i].seconds);
     }
     total.seconds += seconds;
+    more = more && !interrupt.requested();
     guessed.drafted += session.speculation().drafted, guessed.accepted += session.speculation().accepted;
   }
   check(total.seconds > 0, o.prompts, ": no prompts; write one a line");

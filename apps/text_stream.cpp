@@ -39,15 +39,14 @@ std::string Utf8Stream::finish() { return std::exchange(held_, "").empty() ? "" 
 
 std::string StopStream::push(char byte) {
   held_ += byte;
-  size_t keep = 0;  // the longest end of what is held that begins a stop text
+  size_t keep = 0, stop_size = 0;  // the longest end of what is held that begins a stop text, and that is one
   for (const std::string& stop : stops_) {
-    if (held_.ends_with(stop)) {
-      stopped_ = true;
-      return held_.substr(0, held_.size() - stop.size());
-    }
+    if (held_.ends_with(stop)) stop_size = std::max(stop_size, stop.size());
     for (size_t n = std::min(stop.size() - 1, held_.size()); n > keep; --n)
       if (held_.ends_with(std::string_view(stop).substr(0, n))) keep = n;
   }
+  stopped_ = stop_size > 0;
+  if (stopped_) return held_.substr(0, held_.size() - stop_size);
   std::string out = held_.substr(0, held_.size() - keep);
   held_.erase(0, out.size());
   return out;

@@ -8,11 +8,13 @@
 #include <atomic>
 #include <chrono>
 #include <condition_variable>
+#include <exception>
 #include <fstream>
 #include <memory>
 #include <mutex>
 #include <string>
 #include <thread>
+#include <utility>
 #include <vector>
 
 #include "tensor/check.h"
@@ -102,6 +104,10 @@ class Pool {
     take_tiles(generation, 0);
     inside = false;
     while (done_.load(std::memory_order_acquire) < n_tiles) wait_a_little();
+    if (failed_.test(std::memory_order_relaxed)) {
+      failed_.clear(std::memory_order_relaxed);
+      std::rethrow_exception(std::exchange(failure_, nullptr));
+    }
     return true;
   }
 
@@ -127,7 +133,11 @@ class Pool {
       if (seen >> 32 != (generation & kNoTile) || i >= begin_of(of + 1, n_tiles_.load(std::memory_order_relaxed)))
         break;
       if (!next.compare_exchange_weak(seen, seen + 1, std::memory_order_acq_rel, std::memory_order_acquire)) continue;
-      tile_.load(std::memory_order_relaxed)(context_.load(std::memory_order_relaxed), i);
+      try {
+        tile_.load(std::memory_order_relaxed)(context_.load(std::memory_order_relaxed), i);
+      } catch (...) {
+        if (!failed_.test_and_set(std::memory_order_relaxed)) failure_ = std::current_exception();
+      }
       ++n_done;
       seen = next.load(std::memory_order_acquire);
     }
@@ -139,7 +149,8 @@ class Pool {
   // away for a while, which costs less than to be waited for.
   void work(int self) {
     static constexpr std::chrono::microseconds kLong(500);  // much longer than a tile
-    static constexpr int kAway = 8;                         // times what was lost
+    static constexpr int kAway = 8;                         // times what was lost,
+    static constexpr std::chrono::milliseconds kMost(100);  // if it is no more: the whole program may have been stopped
     inside = true;
     uint64_t seen = 0;
     CoreTime before;
@@ -154,7 +165,7 @@ class Pool {
       before = after;
       if (2 * lost < took) continue;
       std::unique_lock lock(sleep_);
-      wake_.wait_for(lock, kAway * lost, [&] { return stop_.load(); });
+      wake_.wait_for(lock, std::min<Clock::duration>(kAway * lost, kMost), [&] { return stop_.load(); });
       before = CoreTime();
     }
   }
@@ -203,6 +214,8 @@ class Pool {
   std::atomic<void*> context_ = nullptr;
   std::atomic<void (*)(void*, int64_t)> tile_ = nullptr;
   std::atomic<int64_t> n_tiles_ = 0;
+  std::atomic_flag failed_;     // a tile of this job has
+  std::exception_ptr failure_;  // and this is how
   std::vector<Share> shares_;
   std::vector<std::thread> workers_;
 };

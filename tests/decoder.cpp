@@ -170,6 +170,26 @@ TEST_CASE("decoder: errors") {
   CHECK(error_of([&] { decoder.prefill(2, random_tokens(3, 1)); }) == "Decoder: there is no row 2, the batch is 2");
   CHECK(error_of([&] { decoder.prefill(0, zeros({0}, DType::i64)); }) ==
         "Decoder: the tokens of a row have shape (0) and are i64, but must be [1 or more] of i64");
+  // A token that is none is found before anything is fed, wherever it stands.
+  Decoder other(model, 2);
+  for (const int64_t n : {1, 4, 9}) {
+    const Tensor wrong = random_tokens(n, 3);
+    wrong.data<int64_t>()[n - 1] = model.config.num_tokens;
+    const std::string said =
+        "Decoder: the tokens hold 20 at index " + std::to_string(n - 1) + ", but the model has 20 tokens";
+    CHECK(error_of([&] { decoder.prefill(0, wrong); }) == said);
+    CHECK(decoder.position(0) == 0);
+    decoder.prefill(1, random_tokens(n, 4)), other.prefill(1, random_tokens(n, 4));
+    decoder.prefill(0, random_tokens(n, 5)), other.prefill(0, random_tokens(n, 5));
+    decoder.extend(1, random_tokens(decoder.room(1), 6)), other.extend(1, random_tokens(other.room(1), 6));
+    CHECK(error_of([&] { decoder.extend(1, wrong); }) != "");  // its block is full, and stays as it is
+    decoder.rewind(1, 1), other.rewind(1, 1);
+    const Tensor next = random_tokens(2, 7);
+    CHECK(same_bits(decoder.step(next), other.step(next)));
+    decoder = Decoder(model, 2), other = Decoder(model, 2);
+  }
+  CHECK(error_of([&] { decoder.prefill(0, random_tokens(9, 1)), decoder.rewind(0, 1); }) ==
+        "Decoder: row 0 can take back 0 to 0 tokens, not 1");
   Tape tape;
   CHECK(error_of([&] { Decoder(model, 1); }) == "Decoder: a tape is alive, but decoding is inference only");
 }

@@ -88,6 +88,38 @@ TEST_CASE("decoder: a file brings back the same bits, wherever the rows stand") 
   CHECK(directory.names() == std::vector<std::string>{"state.safetensors"});
 }
 
+TEST_CASE("decoder: what was begun in one pass is saved, forked and taken up like any other") {
+  const Temporary directory;
+  BlockRecurrentTransformer model = make({1, 3}, DType::f32, 40);
+  model.config.max_seq_len = 80;
+  const Tensor tokens = random_tokens(150, 5);
+  for (const int64_t n : {35, 40, 79, 80, 120}) {
+    Decoder decoder(model, 2);
+    decoder.prefill(1, narrow(tokens, 0, 0, n));
+    decoder.save(directory / "state");
+    Decoder again = Decoder::load(model, directory / "state"), fork = decoder.fork(1, 2);
+    for (int64_t i = 0; i < 20; ++i) {
+      const Tensor next = narrow(tokens, 0, n + i, 2), expected = decoder.step(next);
+      CHECK(same_bits(again.step(next), expected));
+      CHECK(same_bits(row(fork.step(next), 1), row(expected, 1)));
+    }
+  }
+}
+
+TEST_CASE("decoder: as many recent tokens as ever after some were taken back") {
+  const BlockRecurrentTransformer model = make({2}, DType::f32, 8);
+  Decoder decoder(model, 1);
+  decoder.prefill(0, random_tokens(5000, 1));
+  for (uint64_t i = 0; i < 700; ++i) {
+    const int64_t n = decoder.room(0);
+    const Tensor next = random_tokens(n, i);
+    decoder.extend(0, next);
+    decoder.rewind(0, n - 1);
+    REQUIRE(decoder.recent(0).size() >= Decoder::kRecent);
+    REQUIRE(decoder.recent(0).back() == next.data<int64_t>()[0]);
+  }
+}
+
 TEST_CASE("decoder: neither memory nor file grows with the sequence") {
   const Temporary directory;
   const BlockRecurrentTransformer model = make({2}, DType::f32);

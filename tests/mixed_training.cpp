@@ -64,11 +64,19 @@ TEST_CASE("mixed precision: runs learn as in f32, resume to the bit, and keep wh
   CHECK(std::abs(bits("whole") - bits("f32")) < 0.05);
   CHECK((bits("whole") != bits("f32")) == pays_here());
 
+  // In document order memories, which are bf16, are carried from step to step.
+  for (const char* order : {"random", "document"}) {
+    const Arguments how = bf16 + Arguments{"--set", "train.order=\"" + std::string(order) + "\""};
+    const std::string once = order + std::string("-once"), twice = order + std::string("-twice");
+    REQUIRE(run_program(work.train(once, 30, how)).code == 0);
+    REQUIRE(run_program(work.train(twice, 11, how)).code == 0);
+    const Outcome resumed = run_program(work.train(twice, 30, {"--resume"}));
+    REQUIRE_MESSAGE(resumed.code == 0, resumed.err);
+    for (const char* file : {"model.safetensors", "optimizer.safetensors"})
+      CHECK(read_file(work / (twice + "/checkpoints/step-00000030/" + file)) ==
+            read_file(work / (once + "/checkpoints/step-00000030/" + file)));
+  }
   REQUIRE(run_program(work.train("stopped", 11, bf16)).code == 0);
-  REQUIRE(run_program(work.train("stopped", 30, {"--resume"})).code == 0);
-  for (const char* file : {"model.safetensors", "optimizer.safetensors"})
-    CHECK(read_file(work / "stopped/checkpoints/step-00000030/" + std::string(file)) ==
-          read_file(work / "whole/checkpoints/step-00000030/" + std::string(file)));
   CHECK(complaint(work.train("stopped", 31, {"--resume", "--dtype", "f32"})) ==
         "2 rondo: train.dtype = \"f32\" differs from the run in " + (work / "stopped") +
             ", which has \"bf16\"; leave it out, or start a new run in another --out\n");

@@ -68,6 +68,24 @@ TEST_CASE("parallel: nested calls run in place") {
   CHECK(n == 64);
 }
 
+TEST_CASE("parallel: what a tile throws reaches the caller, when all tiles are done") {
+  for (int n_threads : {1, 2, 4}) {
+    const Threads threads(n_threads);
+    for (int64_t wrong = 0; wrong < 16; ++wrong) {
+      std::atomic<int64_t> n = 0;
+      const auto tile = [&](int64_t i) {
+        if (i == wrong) throw Error("tile " + std::to_string(i));
+        ++n;
+      };
+      CHECK(error_of([&] { parallel_for(16, tile); }) == "tile " + std::to_string(wrong));
+      CHECK(n == (n_threads == 1 ? wrong : 15));
+      n = 0;
+      parallel_for(16, [&](int64_t) { ++n; });
+      CHECK(n == 16);
+    }
+  }
+}
+
 TEST_CASE("parallel: callers on several threads at once") {
   const Threads threads(2);
   std::vector<std::thread> callers;

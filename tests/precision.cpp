@@ -105,6 +105,8 @@ TEST_CASE("a converted checkpoint evaluates, writes, and costs next to nothing")
 
   CHECK(complaint({"convert", work / "run", "--dtype", "int8", "--out", work / "int8"}) ==
         "2 rondo: " + (work / "int8") + ": there is something already; choose another --out\n");
+  std::filesystem::create_directory(work / "empty");  // as a conversion leaves it that was broken off
+  CHECK(run_program({"convert", work / "run", "--dtype", "int8", "--out", work / "empty"}).code == 0);
   CHECK(complaint({"convert", work / "int8", "--dtype", "bf16", "--out", work / "again"}) ==
         "1 rondo: " + (work / "int8") +
             ": its weights are int8 already; convert the f32 checkpoint that they were made from\n");

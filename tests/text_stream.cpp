@@ -52,6 +52,8 @@ TEST_CASE("a text ends before its stop text, which may come in parts") {
   CHECK(stop_steps("aaab", {"aab"}) == "||a||.");
   CHECK(stop_steps("xE", {"END"}) == "x||E");
   CHECK(stop_steps("one;two", {"END", ";"}) == "o|n|e||.");
+  CHECK(stop_steps("xab", {"b", "ab"}) == "x|||.");  // the first of those that end together
+  CHECK(stop_steps("xab", {"ab", "b"}) == "x|||.");
 }
 
 }  // namespace rondo::testing

@@ -63,12 +63,13 @@ void Continuation::feed_drawn(std::span<Continuation* const> texts) {
     tokens.push_back(text->last_);
     tokens.insert(tokens.end(), text->draft_.begin(), text->draft_.end());
   }
-  const Tensor logits = on_host(decoder.extend_rows(counts, tensor(tokens, {int64_t(tokens.size())})));
+  const Tensor fed = decoder.extend_rows(counts, tensor(tokens, {int64_t(tokens.size())}));
+  for (Continuation* text : ready) text->last_ = -1;
+  const Tensor logits = on_host(fed);
   int64_t first = 0;
   for (Continuation* text : ready) {
     const int64_t n = counts[size_t(text->row_)];
     text->logits_ = ready.size() == 1 ? logits : narrow(logits, 0, first, n);
-    text->last_ = -1;
     first += n;
   }
 }
@@ -87,7 +88,6 @@ Continuation::Drawn Continuation::next() {
   const float* logits = logits_.data<float>() + int64_t(approved_) * V;
   const int64_t token = sample(logits, V, how_, g, fed.first(fed.size() - ahead));
   const Drawn drawn = {token, log_probability(logits, V, token)};
-  check(std::isfinite(drawn.log_probability), "the model's logits are not finite: its weights are broken");
   if (ahead > 0 && draft_[approved_] == token) {
     ++approved_, ++speculation_.accepted;
     return drawn;

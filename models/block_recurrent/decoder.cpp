@@ -55,13 +55,14 @@ Tensor Decoder::prefill(int64_t index, const Tensor& tokens) {
   check(tokens.rank() == 1 && tokens.numel() > 0 && tokens.dtype() == DType::i64,
         "Decoder: the tokens of a row have shape ", tokens.shape(), " and are ", tokens.dtype(),
         ", but must be [1 or more] of i64");
+  const Tensor all = checked(tokens);
   const int64_t W = model_->config.block_width;
-  int64_t left = tokens.numel();
+  int64_t left = all.numel();
   while (left > 0) {
     if (row.filled == W) finish_block(index);
     const bool blocks = row.filled == 0 && left > W;  // and something behind them
     const int64_t n = blocks ? (left - 1) / W * W : std::min(left, W - row.filled);
-    const Tensor next = narrow(tokens, 0, tokens.numel() - left, n);
+    const Tensor next = narrow(all, 0, all.numel() - left, n);
     if (blocks)
       prefill_blocks(index, next);
     else if (row.filled == 0 && n >= std::min(W, kFewRows))
@@ -71,6 +72,15 @@ Tensor Decoder::prefill(int64_t index, const Tensor& tokens) {
     left -= n;
   }
   return logits(index);
+}
+
+// Tokens on the host, all of them the model's: nothing was changed yet when they are not.
+Tensor Decoder::checked(const Tensor& tokens) const {
+  const Tensor host = to(tokens, Device::cpu);
+  const int64_t V = model_->config.num_tokens, wrong = first_token_outside(host, V, 0);
+  check(wrong < 0, "Decoder: the tokens hold ", wrong < 0 ? 0 : host.data<int64_t>()[wrong], " at index ", wrong,
+        ", but the model has ", V, " tokens");
+  return host;
 }
 
 // What a row's empty block goes on from.
@@ -94,7 +104,7 @@ void Decoder::prefill_blocks(int64_t index, const Tensor& tokens) {
     before = model_->hidden(reshape(narrow(tokens, 0, first, count), {1, count}), before, Carry::all, false).carried;
   }
   start_block(index, before);
-  fed(index, tokens.to_vector<int64_t>(), {});
+  fed(index, {tokens.data<int64_t>(), size_t(n)}, {}, 0);
 }
 
 // The first tokens of an empty block, up to all of it. Only the last one goes through the last layer.
@@ -106,7 +116,7 @@ void Decoder::begin_block(int64_t index, const Tensor& tokens) {
   const CachePlace place = place_of(index, n - 1);
   const Tensor last = reshape(narrow(r.x, 1, n - 1, 1), {1, c.dim});
   const Tensor x = layer(model_->layers.size() - 1, last, to(tensor_of({&place, 1}), last.device()));
-  fed(index, tokens.to_vector<int64_t>(), model_->head(model_->final_norm(x)));
+  fed(index, {tokens.data<int64_t>(), size_t(n)}, model_->head(model_->final_norm(x)), n);
 }
 
 Tensor Decoder::step(const Tensor& tokens) {
@@ -141,7 +151,7 @@ Tensor Decoder::extend_rows(const std::vector<int64_t>& counts, const Tensor& to
 
 void Decoder::rewind(int64_t index, int64_t n) {
   Row& row = at(index);
-  const int64_t most = row.logits ? row.logits.dim(0) - 1 : 0;
+  const int64_t most = row.logits ? std::min(row.filled, row.logits.dim(0) - 1) : 0;
   check(n >= 0 && n <= most, "Decoder: row ", index, " can take back 0 to ", most, " tokens, not ", n);
   if (n == 0) return;
   row.filled -= n, row.position -= n;
@@ -149,13 +159,14 @@ void Decoder::rewind(int64_t index, int64_t n) {
   row.logits = narrow(row.logits, 0, 0, row.logits.dim(0) - n);
 }
 
-// What was fed, for those who ask later.
-void Decoder::fed(int64_t index, std::span<const int64_t> tokens, const Tensor& logits) {
+// The tokens are part of the sequence from here on; before, they left no trace. `filled`: the block's.
+void Decoder::fed(int64_t index, std::span<const int64_t> tokens, const Tensor& logits, int64_t filled) {
   Row& row = at(index);
-  row.position += int64_t(tokens.size());
-  row.logits = logits;
+  const size_t n = tokens.size(), keep = kRecent + (logits ? size_t(logits.dim(0)) : 0);  // some may be taken back
+  tokens = tokens.last(std::min(n, keep));
   row.recent.insert(row.recent.end(), tokens.begin(), tokens.end());
-  if (row.recent.size() > 2 * kRecent) row.recent.erase(row.recent.begin(), row.recent.end() - kRecent);
+  if (row.recent.size() > 2 * keep) row.recent.erase(row.recent.begin(), row.recent.end() - int64_t(keep));
+  row.position += int64_t(n), row.filled = filled, row.logits = logits;
 }
 
 }  // namespace rondo

@@ -78,7 +78,8 @@ class Decoder {
   Tensor pass(const Fed& fed, bool all_logits) const;
   Tensor replay(const Fed& fed);
   Tensor advance(std::span<const int64_t> counts, const Tensor& tokens, bool all_logits);
-  void fed(int64_t row, std::span<const int64_t> tokens, const Tensor& logits);
+  Tensor checked(const Tensor& tokens) const;
+  void fed(int64_t row, std::span<const int64_t> tokens, const Tensor& logits, int64_t filled);
   struct Reader;
   void load_row(int64_t row, const Reader& file);
   void cache_window(int64_t row, size_t layer, const Tensor& kv, int64_t first);

@@ -77,7 +77,6 @@ void Decoder::fill_block(int64_t index, const Tensors& kv) {
     copy_some(kv[i], 0, blocks_[i], index * W, kv[i].dim(1));
     cache_window(index, i, kv[i], W);
   }
-  at(index).filled = kv[0].dim(1);
 }
 
 // n tokens for one row, none for the others.
@@ -158,20 +157,16 @@ int64_t Decoder::captured() const {
 
 // The next tokens of the rows, counts[row] of them each, none beyond the end of its block.
 Tensor Decoder::advance(std::span<const int64_t> counts, const Tensor& tokens, bool all_logits) {
-  const Tensor host = to(tokens, Device::cpu);
-  const int64_t n = tokens.numel();
+  const Tensor host = checked(tokens);
   find_places(counts);
   const Fed what{host, tensor_of(places_)};
-  // Where a token is none, the pass that is not captured says so.
-  const bool by_graph =
-      all_logits && n < int64_t(captured_.size()) && first_token_outside(host, model_->config.num_tokens, 0) < 0;
+  const bool by_graph = all_logits && host.numel() < int64_t(captured_.size());
   const Tensor logits = by_graph ? replay(what) : pass({host, to(what.places, model_->device())}, all_logits);
   for (int64_t r = 0, first = 0; r < batch(); first += counts[size_t(r++)]) {
     const int64_t count = counts[size_t(r)];
     if (count == 0) continue;
-    at(r).filled += count;
     fed(r, {host.data<int64_t>() + first, size_t(count)},
-        count < logits.dim(0) ? narrow(logits, 0, first, count) : logits);
+        count < logits.dim(0) ? narrow(logits, 0, first, count) : logits, at(r).filled + count);
   }
   return logits;
 }

@@ -59,7 +59,9 @@ void Decoder::save(const std::string& path) const {
       all.push_back({"rows." + std::to_string(r) + "." + name, t, false});
     };
     add("position", tensor<int64_t>({row.position}, {1}));
-    add("recent", tensor(row.recent, {int64_t(row.recent.size())}));
+    check(row.logits || row.position == 0, "Decoder: row ", r, " was fed a part of a prompt, and failed at the rest");
+    const int64_t n_recent = std::min(int64_t(row.recent.size()), int64_t(2 * kRecent));
+    add("recent", tensor(std::vector<int64_t>(row.recent.end() - n_recent, row.recent.end()), {n_recent}));
     if (row.logits) add("logits", logits(int64_t(r)));
     for (size_t i = 0; i < model_->layers.size(); ++i) {
       const auto rows_of = [&](const Tensor& kv, int64_t n) { return reshape(narrow(kv, 1, 0, n), {n, kv.dim(2)}); };
@@ -95,10 +97,12 @@ void Decoder::load_row(int64_t index, const Reader& file) {
   for (size_t i = 0; i < model_->layers.size(); ++i)
     block.push_back(reshape(file.take(layer("block.", i), {filled, D2}, dtype), {1, filled, D2}));
   fill_block(index, block);
-  row.position = position;
+  row.position = position, row.filled = filled;
   row.recent = file.take_some("recent", int64_t(2 * kRecent), {0}, DType::i64).to_vector<int64_t>();
   const int64_t kept = std::max(filled, int64_t(row.recent.size()));
   check(position >= kept, file.path, ": ", file.prefix, "position is ", position, ", but ", kept, " tokens are kept");
+  check((position - filled) % W == 0, file.path, ": ", file.prefix, "position is ", position, ", but a block of ", W,
+        " holds ", filled, " tokens of it");
   for (const int64_t t : row.recent)
     check(t >= 0 && t < c.num_tokens, file.path, ": ", file.prefix, "recent has token ", t, ", but the model has ",
           c.num_tokens, " tokens");
@@ -111,6 +115,9 @@ Decoder Decoder::load(const BlockRecurrentTransformer& model, const std::string&
   int64_t batch = 0;
   while (file.tensors.contains("rows." + std::to_string(batch) + ".position")) ++batch;
   check(batch >= 1, path, ": rows.0.position is missing");
+  const auto said = file.metadata.find("batch");
+  check(said != file.metadata.end() && said->second == std::to_string(batch), path, ": it holds ", batch,
+        " rows, but says that there are ", said == file.metadata.end() ? "?" : said->second);
   Decoder decoder(model, batch);
   for (int64_t r = 0; r < batch; ++r)
     decoder.load_row(r, Reader{file, path, "rows." + std::to_string(r) + ".", model.device()});

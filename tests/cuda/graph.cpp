@@ -187,7 +187,7 @@ TEST_CASE("decoder: a captured pass has the bits of one that is not, and is a ha
   CHECK(decoder.captured() == 2);  // one token, two tokens
   CHECK(error_of([&] {
           decoder.step(tensor<int64_t>({3, 20}, {2}));
-        }) == "embedding: tokens hold 20 at index 1, but weight (20, 12) has V = 20 rows");
+        }) == "Decoder: the tokens hold 20 at index 1, but the model has 20 tokens");
   feed({1, 1}, 30);
 }
 
