@@ -55,12 +55,15 @@ for tool in memcheck racecheck; do
     echo "skipped: $tool: compute-sanitizer is not installed" | tee -a "$report"
   fi
 done
+bench() { step "bench $*" "$dir/rondo" bench "$@" --device cuda; }
 for size in readme small tiny; do
-  for what in train decode; do
-    step "bench $what $size" "$dir/rondo" bench "$what" --size "$size" --device cuda --steps 50 --context 900 \
-        --tokens 256
+  for how in 'f32 --tf32' f32 bf16; do
+    # shellcheck disable=SC2086  # words
+    bench train --size "$size" --steps 50 --dtype $how
   done
+  for dtype in f32 bf16 int8; do bench decode --size "$size" --context 900 --tokens 256 --dtype $dtype; done
 done
+bench train --size readme --batch 4 --steps 50 --dtype bf16
 
 echo "$passed passed, $failed failed, $skipped skipped; the report is $report" | tee -a "$report"
 [ "$failed" = 0 ]
