@@ -31,7 +31,7 @@ Evaluation evaluate(const BlockRecurrentTransformer& model, std::string_view tex
   const int64_t all = int64_t(text.size()) - 1, n = model.config.max_seq_len;
   const int64_t total = how.max_tokens > 0 ? std::min(all, how.max_tokens) : all;
   Evaluation result;
-  Carried carried;
+  Carried carried = how.carried;
   for (int64_t begin = 0; begin < total; begin += n) {
     const int64_t width = std::min(n, total - begin);
     auto [logits, next] = model(tokens_of(text, begin, width), carried);
@@ -45,6 +45,7 @@ Evaluation evaluate(const BlockRecurrentTransformer& model, std::string_view tex
     if (!how.states) carried.states.clear();
     if (!how.memories) carried.memories.clear();
   }
+  result.carried = std::move(carried);
   result.seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
   return result;
 }

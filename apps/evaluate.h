@@ -11,6 +11,7 @@ struct EvaluateOptions {
   int64_t max_tokens = 0;  // predict this many bytes; 0: all after the first
   bool states = true;      // carry states from segment to segment
   bool memories = true;    // carry the last block's keys and values
+  Carried carried = {};    // from the text before this one
   // Called with every token predicted; false ends all.
   std::function<bool(int64_t token, double log_probability)> each = {};
 };
@@ -19,6 +20,7 @@ struct Evaluation {
   double nats = 0;  // sum over tokens
   int64_t tokens = 0, segments = 0;
   double seconds = 0;
+  Carried carried = {};  // to the text that follows; empty where the last segment was not whole
   double bits_per_byte() const;
 };
 
