@@ -31,6 +31,7 @@ trap 'exit 130' INT TERM
 
 prepare_sides
 no_bf16=$(why_no_bf16)
+find_gpu
 round=0
 while [ $round -lt "$rounds" ]; do
   round=$((round + 1))

@@ -1,8 +1,9 @@
 #!/usr/bin/env python3
 """Times PyTorch on the work that `rondo bench` times: the reference model on fixed random tokens, Adam at 1e-4, clipping at 0.5.
 
-usage: pytorch.py train  [--size readme|small|tiny] [--threads N] [--dtype f32|bf16] [--steps N]
-       pytorch.py decode [--size readme|small|tiny] [--threads N] [--context N] [--tokens N] [--cached]
+usage: pytorch.py train  [--size readme|small|tiny] [--device cpu|cuda] [--threads N] [--dtype f32|bf16] [--steps N]
+                         [--batch N] [--compile]
+       pytorch.py decode [--size readme|small|tiny] [--device cpu|cuda] [--threads N] [--context N] [--tokens N] [--cached]
 
 Needs `pip install torch einops beartype packaging` and `pip install --no-deps block-recurrent-transformer-pytorch==0.3.2`.
 Prints one JSON line with the fields of `rondo bench`. The reference runs with its fused attention; the first step is not timed.
@@ -34,23 +35,35 @@ def build(size):
     return BlockRecurrentTransformer(num_tokens=256, use_flash_attn=True, **options), batch, segments
 
 
+def now(args):
+    if args.device == 'cuda':
+        torch.cuda.synchronize()
+    return time.perf_counter()
+
+
 def train(args):
-    model, batch, segments = build(args.size)
+    with torch.device(args.device):  # not around the steps: it would slow them
+        model, batch, segments = build(args.size)
+    batch = args.batch or batch
     wrapper = RecurrentTrainerWrapper(model)
+    if args.compile:
+        torch._dynamo.config.recompile_limit = 64  # layers, and whether there are memories and states, differ
+        wrapper.transformer = torch.compile(wrapper.transformer)
     adam = torch.optim.Adam(model.parameters(), lr=1e-4)
     length = model.max_seq_len * segments
-    tokens = torch.randint(0, 256, (batch, length + 1))
+    tokens = torch.randint(0, 256, (batch, length + 1), device=args.device)
     seconds = []
-    for _ in range(args.steps + 1):
-        start = time.perf_counter()
-        with torch.autocast('cpu', dtype=torch.bfloat16, enabled=args.dtype == 'bf16'):
+    warm = 5 if args.compile else 1
+    for _ in range(args.steps + warm):
+        start = now(args)
+        with torch.autocast(args.device, dtype=torch.bfloat16, enabled=args.dtype == 'bf16'):
             loss = wrapper(tokens)
         loss.backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), 0.5)
         adam.step()
         adam.zero_grad()
-        seconds.append(time.perf_counter() - start)
-    seconds = sorted(seconds[1:])
+        seconds.append(now(args) - start)
+    seconds = sorted(seconds[warm:])
     n = batch * length
     return dict(tokens_per_s=n / seconds[len(seconds) // 2], best_tokens_per_s=n / seconds[0], final_loss=loss.item())
 
@@ -135,26 +148,28 @@ class CachedDecoder:
 
 @torch.no_grad()
 def decode(args):
-    model, _, _ = build(args.size)
+    with torch.device(args.device):
+        model, _, _ = build(args.size)
     model.eval()
-    prompt = torch.randint(0, 256, (1, args.context))
+    prompt = torch.randint(0, 256, (1, args.context), device=args.device)
     if not args.cached:
-        start = time.perf_counter()
+        start = now(args)
         RecurrentTrainerWrapper(model).generate(prompt, length=args.context + args.tokens)
-        return dict(tokens_per_s=args.tokens / (time.perf_counter() - start), context=args.context, cached=False)
-    decoder = CachedDecoder(model)
+        return dict(tokens_per_s=args.tokens / (now(args) - start), context=args.context, cached=False)
+    with torch.device(args.device):
+        decoder = CachedDecoder(model)
     for i in range(args.context):
         logits = decoder.step(prompt[:, i:i + 1])
     if args.context <= model.max_seq_len:
         torch.testing.assert_close(logits, model(prompt)[0][:, -1], rtol=1e-4, atol=1e-4)
-    start = time.perf_counter()
+    start = now(args)
     model(prompt[:, :model.max_seq_len])
-    prefill = min(args.context, model.max_seq_len) / (time.perf_counter() - start)
+    prefill = min(args.context, model.max_seq_len) / (now(args) - start)
     seconds = []
     for _ in range(args.tokens):
-        start = time.perf_counter()
+        start = now(args)
         logits = decoder.step(logits.argmax(-1, keepdim=True))
-        seconds.append(time.perf_counter() - start)
+        seconds.append(now(args) - start)
     return dict(tokens_per_s=args.tokens / sum(seconds), best_tokens_per_s=1 / min(seconds), context=args.context,
                 prefill_tokens_per_s=prefill, cached=True)
 
@@ -166,6 +181,9 @@ if __name__ == '__main__':
     parser.add_argument('--size', choices=SIZES, default='readme')
     parser.add_argument('--threads', type=int, default=2)
     parser.add_argument('--dtype', choices=('f32', 'bf16'), default='f32')
+    parser.add_argument('--device', choices=('cpu', 'cuda'), default='cpu')
+    parser.add_argument('--compile', action='store_true', help='train what torch.compile makes of the model')
+    parser.add_argument('--batch', type=int, default=0, help="rows of a batch; 0: the size's")
     parser.add_argument('--steps', type=int, default=5)
     parser.add_argument('--context', type=int, default=128)
     parser.add_argument('--tokens', type=int, default=32)
@@ -173,6 +191,6 @@ if __name__ == '__main__':
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
     result = {'train': train, 'decode': decode}[args.what](args)
-    result.update(what=args.what, size=args.size, dtype=args.dtype, threads=args.threads, torch=torch.__version__,
+    result.update(what=args.what, size=args.size, dtype=args.dtype, device=args.device, threads=args.threads, torch=torch.__version__,
                   peak_mb=resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)
     print(json.dumps(result))

@@ -17,6 +17,7 @@ run_rows() {
     done
     run decode-$size "$others" decode --size $size --context $context --tokens $tokens --cached
     run again-$size "$others" decode --size $size --context $context --tokens 4
+    [ -z "$gpu" ] || run_on_gpu
     [ -n "$no_bf16" ] || run bf16-$size "$all" train --size $size --steps $steps --dtype bf16
   done
   [ -z "$rows" ] || run_ops
@@ -27,6 +28,21 @@ run_rows() {
   kill $busy
   wait $busy 2> /dev/null || true
   busy=
+}
+
+# A size on the GPU. PyTorch trains eagerly and compiled.
+run_on_gpu() {
+  [ -n "$quick" ] || steps=50
+  for dtype in f32 bf16; do
+    run gpu-$dtype-$size "$on_gpu" train --size $size --steps $steps --dtype $dtype --device cuda
+    case $on_gpu in *pytorch*)
+      run compiled-$dtype-$size pytorch train --size $size --steps $steps --dtype $dtype --device cuda --compile ;;
+    esac
+  done
+  run gpu-decode-$size rondo decode --size $size --context $context --tokens $tokens --device cuda
+  case $on_gpu in *pytorch*)
+    run gpu-decode-$size pytorch decode --size $size --context $context --tokens $tokens --device cuda --cached ;;
+  esac
 }
 
 # Why there are no bf16 rows; empty where there are.

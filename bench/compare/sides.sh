@@ -37,6 +37,19 @@ prepare_sides() {
   fi
 }
 
+# What the GPU is, and the sides that can use it; both empty where there is none.
+find_gpu() {
+  gpu='' on_gpu=''
+  side_rondo train --size tiny --steps 1 --device cuda > /dev/null 2>&1 || return 0
+  gpu=$($dir/rondo --version | sed -n 's/^CUDA: .*; //p') gpu=${gpu:-the GPU} on_gpu=rondo
+  case $sides in *pytorch*) ;; *) return 0 ;; esac
+  if "$python" -c 'import torch; raise SystemExit(not torch.cuda.is_available())'; then
+    on_gpu="rondo pytorch"
+  else
+    missing "PyTorch is not measured on the GPU: its build has no CUDA that can be used here"
+  fi
+}
+
 # Debian's LibTorch takes the BLAS that is installed. Says so where that is the reference one.
 slow_blas() {
   path=$(ldd $dir/bench/libtorch/rondo_libtorch | awk '$1 ~ /^libblas/ { print $3 }')

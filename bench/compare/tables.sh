@@ -50,6 +50,7 @@ tables() {
   against tokens_per_s decode-bf16-readme again-readme |
       cells "\`readme\`, Rondo's weights in bf16, against the reference's way" %.1f more
   row "\`readme\`, taking 900 tokens in" %.0f more prefill_tokens_per_s decode-readme
+  [ -z "$gpu" ] || gpu_table
   header "peak memory of training, MB"
   for size in tiny small readme; do row "\`$size\`, f32" %.0f less peak_mb train-$size; done
   header "the program"
@@ -65,6 +66,20 @@ tables() {
     sides=$all_sides
   fi
   notes
+}
+
+# Rondo, PyTorch and PyTorch compiled.
+gpu_table() {
+  printf '\n| on %s, tokens/s | Rondo | PyTorch | compiled | over PyTorch | over compiled |\n|---|---:|---:|---:|---:|---:|\n' "$gpu"
+  for size in tiny small readme; do
+    for dtype in f32 bf16; do
+      for what in gpu-$dtype-$size.rondo gpu-$dtype-$size.pytorch compiled-$dtype-$size.pytorch; do
+        median tokens_per_s "${what%.*}" "${what##*.}"
+      done | cells "training \`$size\`, $dtype" %.0f more
+    done
+    for side in rondo pytorch none; do median tokens_per_s gpu-decode-$size $side; done |
+        cells "decoding \`$size\`, f32, keys and values kept" %.0f more
+  done
 }
 
 # against FIELD KEY OTHERS: medians of Rondo's KEY and of the others' OTHERS.
