@@ -72,14 +72,14 @@ void write_files(const fs::path& directory, const RunConfig& config, const RunSt
   sync_directory(directory);
 }
 
-// In f32, or also in another type.
+// A tensor in f32, or in bf16 where `also` says so.
 Tensor take(const SafetensorsFile& file, const std::string& name, const Shape& shape, const std::string& path,
             DType also = DType::f32) {
   const auto found = file.tensors.find(name);
   check(found != file.tensors.end(), path, ": ", name, " is missing");
   const Tensor& t = found->second;
   check(t.shape() == shape && (t.dtype() == DType::f32 || t.dtype() == also), path, ": ", name, " is ", t.dtype(), " ",
-        t.shape(), ", but this run needs f32 ", shape);
+        t.shape(), ", but this run needs f32 ", also == DType::f32 ? "" : "or bf16 ", shape);
   return t;
 }
 

@@ -11,8 +11,8 @@ namespace rondo {
 int num_threads();
 void set_num_threads(int n);
 
-// Runs tile(context, i) for all i in 0..n_tiles-1. Nested calls run their tiles in place. What a tile
-// throws is thrown again at the end.
+// Runs tile(context, i) for all i in 0..n_tiles-1. Nested calls run their tiles in place. What a tile throws (the first
+// one, where several do) reaches the caller when no tile runs any more; the others may have run or not.
 void run_tiles(int64_t n_tiles, void* context, void (*tile)(void* context, int64_t i));
 
 // Calls f(i) for every tile i in 0..n_tiles-1, in any order, on any thread.

@@ -114,4 +114,12 @@ TEST_CASE("chat in a pipe: a signal ends it, and the state is kept") {
   }
 }
 
+TEST_CASE("chat: one that was told nothing leaves a saved state alone") {
+  const TrainedWorkplace work;
+  REQUIRE(work.generate({"--length", "5", "--save-state", work / "state"}).code == 0);
+  const std::string before = read_file(work / "state");
+  CHECK(run_program({"chat", work.run, "--save-state", work / "state"}, {.input = ""}).code == 0);
+  CHECK(read_file(work / "state") == before);
+}
+
 }  // namespace rondo::testing

@@ -182,7 +182,8 @@ TEST_CASE("decoder: errors") {
     decoder.prefill(1, random_tokens(n, 4)), other.prefill(1, random_tokens(n, 4));
     decoder.prefill(0, random_tokens(n, 5)), other.prefill(0, random_tokens(n, 5));
     decoder.extend(1, random_tokens(decoder.room(1), 6)), other.extend(1, random_tokens(other.room(1), 6));
-    CHECK(error_of([&] { decoder.extend(1, wrong); }) != "");  // its block is full, and stays as it is
+    CHECK(error_of([&] { decoder.extend(1, tensor<int64_t>({-1}, {1})); }) ==  // its block is full, and stays as it is
+          "Decoder: the tokens hold -1 at index 0, but the model has 20 tokens");
     decoder.rewind(1, 1), other.rewind(1, 1);
     const Tensor next = random_tokens(2, 7);
     CHECK(same_bits(decoder.step(next), other.step(next)));

@@ -191,6 +191,12 @@ TEST_CASE("decoder: a state that is of another model, or broken") {
         }) == path + ": rows.0.block.0 is f32 (5, 8), but its first dimension is at most 4");
   CHECK(with([](auto& f) { f.tensors["rows.0.position"] = tensor<int64_t>({5}, {1}); }) ==
         path + ": rows.0.position is 5, but 6 tokens are kept");
+  CHECK(with([](auto& f) { f.tensors["rows.0.position"] = tensor<int64_t>({7}, {1}); }) ==
+        path + ": rows.0.position is 7, but a block of 4 holds 2 tokens of it");
+  CHECK(with([](auto& f) { f.metadata["batch"] = "2"; }) ==
+        path + ": it has rows for a batch of 1, but its metadata say 2");
+  CHECK(with([](auto& f) { f.metadata.erase("batch"); }) ==
+        path + ": it has rows for a batch of 1, but its metadata say nothing of a batch");
   CHECK(with([](auto& f) { f.tensors["rows.0.recent"] = tensor<int64_t>({20}, {1}); }) ==
         path + ": rows.0.recent has token 20, but the model has 20 tokens");
 }

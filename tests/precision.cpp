@@ -122,4 +122,19 @@ TEST_CASE("a converted checkpoint evaluates, writes, and costs next to nothing")
         "2 rondo: --dtype int8 is for bench decode; bench train computes in f32 or bf16\n");
 }
 
+TEST_CASE("a model whose loss is no number is neither converted nor measured") {
+  const Workplace work;
+  REQUIRE(run_program(work.train("run", 2)).code == 0);
+  const std::string checkpoint = work.checkpoint("run", "00000002"), weights = checkpoint + "/model.safetensors";
+  std::vector<NamedTensor> broken;
+  for (const auto& [name, t] : read_safetensors(weights).tensors) broken.push_back({name, t, false});
+  for (const NamedTensor& t : broken)
+    if (t.name == "to_logits.1.weight") t.tensor.data<float>()[0] = NAN;
+  write_safetensors(weights, broken);
+  const std::string said = "1 rondo: " + checkpoint + ": the loss of this model is not finite\n";
+  CHECK(complaint({"convert", work / "run", "--dtype", "int8", "--out", work / "int8"}) == said);
+  CHECK(std::filesystem::is_empty(work / "int8"));
+  CHECK(complaint({"eval", work / "run"}) == said);
+}
+
 }  // namespace rondo::testing

@@ -30,19 +30,15 @@ run_rows() {
   busy=
 }
 
-# A size on the GPU. PyTorch trains eagerly and compiled.
+# A size on the GPU. PyTorch trains as it is and compiled.
 run_on_gpu() {
   [ -n "$quick" ] || steps=50
   for dtype in f32 bf16; do
-    run gpu-$dtype-$size "$on_gpu" train --size $size --steps $steps --dtype $dtype --device cuda
-    case $on_gpu in *pytorch*)
-      run compiled-$dtype-$size pytorch train --size $size --steps $steps --dtype $dtype --device cuda --compile ;;
-    esac
+    run gpu-$dtype-$size "rondo $pytorch_on_gpu" train --size $size --steps $steps --dtype $dtype --device cuda
+    run compiled-$dtype-$size "$pytorch_on_gpu" train --size $size --steps $steps --dtype $dtype --device cuda --compile
   done
   run gpu-decode-$size rondo decode --size $size --context $context --tokens $tokens --device cuda
-  case $on_gpu in *pytorch*)
-    run gpu-decode-$size pytorch decode --size $size --context $context --tokens $tokens --device cuda --cached ;;
-  esac
+  run gpu-decode-$size "$pytorch_on_gpu" decode --size $size --context $context --tokens $tokens --device cuda --cached
 }
 
 # Why there are no bf16 rows; empty where there are.

@@ -37,14 +37,14 @@ prepare_sides() {
   fi
 }
 
-# What the GPU is, and the sides that can use it; both empty where there is none.
+# What the GPU is, empty where there is none; "pytorch" where that can use it too.
 find_gpu() {
-  gpu='' on_gpu=''
+  gpu='' pytorch_on_gpu=''
   side_rondo train --size tiny --steps 1 --device cuda > /dev/null 2>&1 || return 0
-  gpu=$($dir/rondo --version | sed -n 's/^CUDA: .*; //p') gpu=${gpu:-the GPU} on_gpu=rondo
+  gpu=$($dir/rondo --version | sed -n 's/^CUDA: .*; //p') gpu=${gpu:-the GPU}
   case $sides in *pytorch*) ;; *) return 0 ;; esac
   if "$python" -c 'import torch; raise SystemExit(not torch.cuda.is_available())'; then
-    on_gpu="rondo pytorch"
+    pytorch_on_gpu=pytorch
   else
     missing "PyTorch is not measured on the GPU: its build has no CUDA that can be used here"
   fi

@@ -116,8 +116,8 @@ Decoder Decoder::load(const BlockRecurrentTransformer& model, const std::string&
   while (file.tensors.contains("rows." + std::to_string(batch) + ".position")) ++batch;
   check(batch >= 1, path, ": rows.0.position is missing");
   const auto said = file.metadata.find("batch");
-  check(said != file.metadata.end() && said->second == std::to_string(batch), path, ": it holds ", batch,
-        " rows, but says that there are ", said == file.metadata.end() ? "?" : said->second);
+  check(said != file.metadata.end() && said->second == std::to_string(batch), path, ": it has rows for a batch of ",
+        batch, ", but its metadata say ", said == file.metadata.end() ? "nothing of a batch" : said->second);
   Decoder decoder(model, batch);
   for (int64_t r = 0; r < batch; ++r)
     decoder.load_row(r, Reader{file, path, "rows." + std::to_string(r) + ".", model.device()});

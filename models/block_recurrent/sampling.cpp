@@ -74,7 +74,7 @@ double log_probability(const float* logits, int64_t n, int64_t token) {
 
 int64_t sample(const float* logits, int64_t n, const SamplingOptions& how, Generator& g,
                std::span<const int64_t> recent) {
-  bool finite = true;
+  bool finite = true;  // a NaN is less than nothing
   for (int64_t i = 0; i < n; ++i) finite &= logits[i] < std::numeric_limits<float>::infinity();
   check(finite, "the model's logits are not finite: its weights are broken");
   thread_local Scratch s;
