@@ -7,6 +7,7 @@
 
 #include "tensor/cpu/gemm_pairs.h"
 #include "tensor/cpu/panels.h"
+#include "tensor/cpu/round.h"
 #include "tensor/cpu/scratch.h"
 #include "tensor/cpu/vector.h"
 #include "tensor/device.h"
@@ -260,14 +261,19 @@ void with_sums(int64_t m, int64_t n, C* c, int64_t ldc, const F& product) {
     cpu::Scratch scratch;
     float* sums = scratch.get<float>(m * n);
     product(sums, n);
-    for (int64_t i = 0; i < m; ++i)
-      for (int64_t j = 0; j < n; ++j) c[i * ldc + j] = bf16(sums[i * n + j]);
+    for (int64_t i = 0; i < m; ++i) cpu::round_row(n, sums + i * n, c + i * ldc);
   } else {
     product(c, ldc);
   }
 }
 
-// One product over all threads: B is packed by panels, then C is cut into tiles of rows and panels.
+// How C is cut into tiles: the highest and widest ones, how many there should be, and multiples of how many rows.
+struct Cut {
+  int64_t rows, columns, tiles, row_step;
+};
+
+// One product over all threads: B is packed by panels, and so are rows of A that pairs cannot be read from where they
+// lie; then C is cut into tiles of rows and panels.
 template <class E, class S, class C>
 void split(int64_t m, int64_t n, int64_t k, cpu::View<E> a, cpu::View<S> b, C* c, int64_t ldc, bool accumulate) {
   using T = cpu::Sum<E>;
@@ -279,17 +285,34 @@ void split(int64_t m, int64_t n, int64_t k, cpu::View<E> a, cpu::View<S> b, C* c
   T* packed = scratch.get<T>(cpu::packed_size<E>(k, n));
   const int64_t pack_grain = std::max<int64_t>(1, 32768 / (k * columns));
   parallel_chunks(panels, pack_grain, [&](int64_t p, int64_t q) { cpu::pack_panels<E>(k, n, b, packed, p, q); });
+  Cut cut = {cpu::kTallest, 512, 16, cpu::kRows};
+  bool down_first = true;
+  if constexpr (std::is_same_v<E, bf16>)
+    if (cpu::in_pairs<E>()) {
+      cut = {256, 256, 8, cpu::pairs::kRowStep};
+      // Each thread begins with what it packed itself: its rows of A, or its panels of B, whichever are more.
+      down_first = m < n;
+      if (!cpu::pairs::readable(k, a)) {
+        const int64_t length = cpu::pairs::row_length(k);
+        bf16* rows = scratch.get<bf16>(m * length);
+        parallel_chunks(m, 128, [&](int64_t i, int64_t j) {
+          cpu::pairs::pack_rows(j - i, k, {a.data + i * a.row, a.row, a.col}, rows + i * length);
+        });
+        a = {rows, length, 1}, k = cpu::pairs::packed_k(k);
+      }
+    }
 
-  // Tiles of 96 rows and up to 512 columns; where there would be less than 16 of them, narrower ones, then shorter
-  // ones: each panel is read from far away once for all rows of a tile.
-  int64_t panels_per_tile = std::min<int64_t>(panels, 512 / columns), rows = cpu::kTallest;
+  // Where there would be too few tiles, narrower ones, then shorter ones: each panel is read from far away once for all
+  // rows of a tile.
+  int64_t panels_per_tile = std::min<int64_t>(panels, cut.columns / columns), rows = cut.rows;
   const auto across = [&] { return (panels + panels_per_tile - 1) / panels_per_tile; };
   const auto down = [&] { return (m + rows - 1) / rows; };
-  while (across() * down() < 16 && panels_per_tile * columns > cpu::kColumnsReadInPlace)
+  while (across() * down() < cut.tiles && panels_per_tile * columns > cpu::kColumnsReadInPlace)
     panels_per_tile = (panels_per_tile + 1) / 2;
-  rows = std::clamp<int64_t>(m * across() / 16, 24, rows) / cpu::kRows * cpu::kRows;
+  rows = std::clamp<int64_t>(m * across() / cut.tiles, 32, rows) / cut.row_step * cut.row_step;
   parallel_for(across() * down(), [&](int64_t tile) {
-    const int64_t i = tile % down() * rows, j = tile / down() * panels_per_tile * columns;
+    const int64_t i = (down_first ? tile % down() : tile / across()) * rows,
+                  j = (down_first ? tile / down() : tile % across()) * panels_per_tile * columns;
     const int64_t height = std::min(rows, m - i), width = std::min(panels_per_tile * columns, n - j);
     with_sums(height, width, c + i * ldc + j, ldc, [&](T* to, int64_t ld) {
       cpu::gemm_packed<E>(height, n, k, {a.data + i * a.row, a.row, a.col}, packed, to - j, ld, accumulate,

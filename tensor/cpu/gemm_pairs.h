@@ -15,10 +15,17 @@ Instructions instructions();
 void use_instructions(Instructions one_of_those_found);
 inline bool available() { return instructions() != Instructions::none; }
 
-// Columns of a panel: two tiles, or two registers.
-inline constexpr int64_t kPanelColumns = 32;
+// Columns of a panel: two tiles, or two registers. Rows of two tiles.
+inline constexpr int64_t kPanelColumns = 32, kRowStep = 32;
 // Rows of pairs in packed_size(k, n): rows of padded(n) pairs, 4 bytes each.
 int64_t depth(int64_t k);
+
+// Whether rows of A, of k numbers, are read well where they lie; else they are copied to rows of row_length(k) numbers,
+// packed_k(k) of which take part in the products: A's, then zeros.
+bool readable(int64_t k, View<bf16> a);
+int64_t packed_k(int64_t k);
+int64_t row_length(int64_t k);
+void pack_rows(int64_t m, int64_t k, View<bf16> a, bf16* to);
 
 template <class S>
 void pack_panels(int64_t k, int64_t n, View<S> b, float* packed, int64_t first_panel, int64_t last_panel);

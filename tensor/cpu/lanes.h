@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <cstdint>
 
+#include "tensor/cpu/round.h"
 #include "tensor/dtype.h"
 #include "tensor/functors.h"
 
@@ -36,7 +37,7 @@ void put_lanes(T* y, const X& x) {
 template <int64_t N, class X>
 void put_lanes(bf16* y, const X& x) {
   const LanesOf<float, N> lanes = x;
-  for (int64_t j = 0; j < N; ++j) y[j] = bf16(lanes[j]);
+  round_row(N, lanes.data(), y);
 }
 
 // The first n < kShort numbers at p, the rest zeros.

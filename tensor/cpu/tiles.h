@@ -35,6 +35,10 @@ struct TileRegisters {
     asm volatile("tileloadd (%0,%1,1), %%tmm%c2" ::"r"(p), "r"(stride), "i"(tile) : "memory");
   }
   template <int tile>
+  RONDO_TILES static void stream(const void* p, int64_t stride) {  // as load, but soon forgotten by the cache
+    asm volatile("tileloaddt1 (%0,%1,1), %%tmm%c2" ::"r"(p), "r"(stride), "i"(tile) : "memory");
+  }
+  template <int tile>
   RONDO_TILES static void store(void* p, int64_t stride) {
     asm volatile("tilestored %%tmm%c2, (%0,%1,1)" ::"r"(p), "r"(stride), "i"(tile) : "memory");
   }
@@ -46,10 +50,11 @@ struct TileRegisters {
 #endif
 
 // C [32, 16 * N] (+)= A [32, 2k] B for one panel B of pairs [k, 16 * N]; k is a multiple of 16. Rows of A lie `stride`
-// numbers apart.
+// numbers apart. B stays in the cache for the next rows of A, which pass by it. `lines` lines from `ahead` on are asked
+// for at every step.
 template <class Registers, int N>
 RONDO_TILES void tile_product(int64_t k, const bf16* a, int64_t stride, const uint32_t* b, float* c, int64_t ldc,
-                              bool accumulate) {
+                              bool accumulate, const uint32_t* ahead, int64_t lines) {
   using R = Registers;
   const auto part_of_c = [=](int64_t i, int64_t j) { return c + i * kTileRows * ldc + j * kTilePairs; };
   if (accumulate) {
@@ -60,8 +65,8 @@ RONDO_TILES void tile_product(int64_t k, const bf16* a, int64_t stride, const ui
     R::template zero<0>(), R::template zero<1>(), R::template zero<2>(), R::template zero<3>();
   }
   for (int64_t p = 0; p < k; p += kTilePairs) {
-    R::template load<4>(a + 2 * p, 2 * stride);
-    R::template load<5>(a + kTileRows * stride + 2 * p, 2 * stride);
+    R::template stream<4>(a + 2 * p, 2 * stride);
+    R::template stream<5>(a + kTileRows * stride + 2 * p, 2 * stride);
     R::template load<6>(b + p * N * kTilePairs, 64 * N);
     R::template multiply<0, 4, 6>();
     R::template multiply<2, 5, 6>();
@@ -70,6 +75,7 @@ RONDO_TILES void tile_product(int64_t k, const bf16* a, int64_t stride, const ui
       R::template multiply<1, 4, 7>();
       R::template multiply<3, 5, 7>();
     }
+    for (int64_t line = 0; line < lines; ++line, ahead += kTilePairs) __builtin_prefetch(ahead, 0, 2);
   }
   R::template store<0>(part_of_c(0, 0), 4 * ldc);
   R::template store<2>(part_of_c(1, 0), 4 * ldc);

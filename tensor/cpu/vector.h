@@ -38,7 +38,7 @@ struct Register {
 
 // Transposes a square of registers: neighbours change places, then pairs of them, then fours ...
 template <class T, int apart = 1>
-void transpose_square(typename Register<T>::type* rows) {
+__attribute__((always_inline)) inline void transpose_square(typename Register<T>::type* rows) {
   constexpr int length = Register<T>::length;
   if constexpr (apart < length) {
     const auto exchange = [&]<int... i>(auto& a, auto& b, std::integer_sequence<int, i...>) {
