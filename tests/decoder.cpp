@@ -138,27 +138,41 @@ TEST_CASE("decoder: widths that fit no register") {
 
 TEST_CASE("attention_decode: equal to group_attention, with the same bits on any number of threads") {
   constexpr int64_t kKeys = 1000, kWidth = 40, kHeads = 7;
-  const Tensor q = randn({2, kHeads * kWidth}), kv = randn({kKeys, 2 * kWidth}, DType::f64, 2);
+  const Tensor kv = randn({kKeys, 2 * kWidth}, DType::f64, 2);
   const Tensor q_scale = randn({kWidth}, DType::f64, 3), k_scale = randn({kWidth}, DType::f64, 4);
   std::vector<CachePlace> places;
   for (int64_t i = 0; i < kKeys; ++i) places.push_back({1, 0, i + 1});
   const KeyValueCache cache = key_value_cache(Cpu{}, 2, kKeys, kWidth, DType::f64);
   cache_keys(Cpu{}, tensor_of(places), kv, k_scale, {}, cache);
-  const Tensor expected = group_attention(reshape(q, {1, 2, kHeads * kWidth}), reshape(kv, {1, 1, kKeys, 2 * kWidth}),
-                                          2, {q_scale, k_scale, {}, 0.5});
-  const CachePlace queries[] = {{1, 0, kKeys}, {1, 0, kKeys}};
-  const int before = num_threads();
-  Tensor first;
-  for (int threads : {1, 2, 3}) {
-    set_num_threads(threads);
-    const Tensor y = zeros({2, kHeads * kWidth + 3}, DType::f64);
-    attention_decode(Cpu{}, tensor_of(queries), kHeads, 0.5, q, q_scale, {}, cache, y, 3);
-    CHECK(max_abs_diff(narrow(y, 1, 3, kHeads * kWidth), reshape(expected, q.shape())) < 1e-12);
-    CHECK(max_abs_diff(narrow(y, 1, 0, 3), zeros({2, 3})) == 0);
-    if (!first) first = y;
-    CHECK(same_bits(y, first));
+  // Windows of several parts of the keys and of less than one; scores near each other, and so far apart that what some
+  // parts add is nothing.
+  const std::vector<CachePlace> queries = {{1, 0, kKeys}, {1, 479, 481}, {1, 300, 970}, {1, 999, kKeys}, {1, 7, 480}};
+  const int64_t n = int64_t(queries.size());
+  const Tensor q = randn({n, kHeads * kWidth});
+  for (const double factor : {0.5, 100.0}) {
+    std::vector<Tensor> seen;
+    for (int64_t i = 0; i < n; ++i) {
+      const int64_t first = queries[size_t(i)].first, keys = queries[size_t(i)].last - first;
+      seen.push_back(group_attention(reshape(narrow(q, 0, i, 1), {1, 1, kHeads * kWidth}),
+                                     reshape(narrow(kv, 0, first, keys), {1, 1, keys, 2 * kWidth}), 1,
+                                     {q_scale, k_scale, {}, factor}));
+    }
+    const int before = num_threads();
+    Tensor first;
+    for (int threads : {1, 2, 3}) {
+      set_num_threads(threads);
+      const Tensor y = zeros({n, kHeads * kWidth + 3}, DType::f64);
+      attention_decode(Cpu{}, tensor_of(queries), kHeads, factor, q, q_scale, {}, cache, y, 3);
+      for (int64_t i = 0; i < n; ++i) {
+        const Tensor one = narrow(narrow(y, 0, i, 1), 1, 3, kHeads * kWidth);
+        CHECK(max_abs_diff(one, reshape(seen[size_t(i)], one.shape())) < 1e-11);
+      }
+      CHECK(max_abs_diff(narrow(y, 1, 0, 3), zeros({n, 3})) == 0);
+      if (!first) first = y;
+      CHECK(same_bits(y, first));
+    }
+    set_num_threads(before);
   }
-  set_num_threads(before);
 }
 
 TEST_CASE("decoder: errors") {

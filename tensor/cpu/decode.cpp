@@ -19,6 +19,7 @@ using cpu::Register;
 constexpr int kAcross = 4;  // registers of a chunk
 template <class T>
 constexpr int64_t kChunk = kAcross* Register<T>::length;
+constexpr int64_t kAhead = 2048;  // bytes: keys and values are asked for early
 int64_t padded(int64_t n, int64_t to) { return (n + to - 1) / to * to; }
 
 // C [M, A registers] = A [M, k] B [k, A registers]; rows of B and C are aligned. An element is one sum in the order of
@@ -29,6 +30,8 @@ void register_product(int64_t k, const T* a, int64_t lda, const T* b, int64_t ld
   V sum[M][A] = {};
   for (int64_t p = 0; p < k; ++p) {
     const V* row = reinterpret_cast<const V*>(b + p * ldb);
+#pragma GCC unroll 4
+    for (int v = 0; v < A; ++v) __builtin_prefetch(reinterpret_cast<const char*>(row + v) + kAhead);
 #pragma GCC unroll 4
     for (int m = 0; m < M; ++m) {
       const V x = a[m * lda + p] - V{};  // in all lanes
@@ -61,14 +64,22 @@ void products(int64_t m, int64_t n, int64_t k, const T* a, int64_t lda, const T*
   if (j < n) row_products<T, 1>(m, k, a, lda, b + j, ldb, c + j, ldc);
 }
 
-// `heads` heads of one query, raw, over the rows first..last-1 of a sequence's cache.
+// What each of some heads makes of a part of the keys: its values under the weights exp(score - highest), added up to
+// out [heads, padded(d)], and the sum of the weights. Heads' numbers lie `apart`.
+template <class T>
+struct Part {
+  T *out, *highest, *sum;
+  int64_t apart;
+};
+
+// The heads of one query, raw, over the rows first..last-1 of a sequence's cache.
 template <class T>
 void attend(int64_t heads, int64_t d, double factor, int64_t first, int64_t last, const T* q, const T* q_scale,
-            const T* angles, const T* keys, const T* values, T* y) {
+            const T* angles, const T* keys, const T* values, const Part<T>& part) {
   const int64_t base = first / kChunk<T> * kChunk<T>, ld = padded(last, kChunk<T>) - base;
   const int64_t wide = padded(d, Register<T>::length);
   cpu::Scratch scratch;
-  T *queries = scratch.get<T>(heads * d), *scores = scratch.get<T>(heads * ld), *out = scratch.get<T>(heads * wide);
+  T *queries = scratch.get<T>(heads * d), *scores = scratch.get<T>(heads * ld);
   for (int64_t h = 0; h < heads; ++h) {
     cpu::prepare_head(q + h * d, q_scale, angles, d, queries + h * d);
     cpu::lane_map(
@@ -81,12 +92,29 @@ void attend(int64_t heads, int64_t d, double factor, int64_t first, int64_t last
     const T highest = cpu::flat(row, last - first).maxCoeff();
     cpu::lane_map(
         last - first, row, [&](const auto& x) { return cpu::exp_lanes(x - highest); }, row);
+    part.highest[h * part.apart] = highest;
+    part.sum[h * part.apart] = cpu::lane_sum<T>(last - first, cpu::kSelf, row);
   }
-  products(heads, wide, last - first, scores + first - base, ld, values + first * wide, wide, out, wide);
-  for (int64_t h = 0; h < heads; ++h) {
-    const T sum = cpu::lane_sum<T>(last - first, cpu::kSelf, scores + h * ld + first - base);
-    cpu::lane_map(
-        d, y + h * d, [&](const auto& x) { return x * (T(1) / sum); }, out + h * wide);
+  products(heads, wide, last - first, scores + first - base, ld, values + first * wide, wide, part.out, wide);
+}
+
+// One head's parts, `apart` numbers from each other, made one: each as if its highest score had been that of all.
+template <class T>
+void merge(int64_t n_parts, int64_t d, const T* out, int64_t apart, T* highest, const T* sum, T* y) {
+  const T highest_of_all = cpu::flat(highest, n_parts).maxCoeff();
+  T total = 0;
+  for (int64_t i = 0; i < n_parts; ++i) {
+    highest[i] = std::exp(highest[i] - highest_of_all);
+    total += highest[i] * sum[i];
+  }
+  for (int64_t i = 0; i < n_parts; ++i) {
+    const T weight = highest[i] / total;
+    if (i == 0)
+      cpu::lane_map(
+          d, y, [&](const auto& x) { return x * weight; }, out);
+    else
+      cpu::lane_map(
+          d, y, [&](const auto& x, const auto& before) { return before + x * weight; }, out + i * apart, y);
   }
 }
 
@@ -145,21 +173,39 @@ void attention_decode(Cpu, const Tensor& at, int64_t heads, double factor, const
     const CachePlace& p = places[size_t(query)];
     return cache.all ? CachePlace{p.sequence, 0, cache.rows} : p;
   };
-  int64_t most = 1;
-  for (size_t i = 0; i < places.size(); ++i) most = std::max(most, seen_from(i).last - seen_from(i).first);
-  // Some hundred thousand multiplications are worth a tile.
-  const int64_t step = padded(std::clamp<int64_t>(131072 / (most * d), 1, heads), kHeads);
-  const int64_t tiles = (heads + step - 1) / step;
   dispatch_float(q.dtype(), [&]<class T>() {
-    parallel_for(int64_t(places.size()) * tiles, [&](int64_t i) {
-      const int64_t query = i / tiles, head = i % tiles * step;
+    // A tile is a part of one query's keys, so that no thread reads them all: some hundred thousand multiplications.
+    const int64_t length = padded(std::max<int64_t>(1, 131072 / (heads * d)), kChunk<T>);
+    // Parts begin at multiples of their length: they do not move while the window does.
+    const auto parts_of = [&](int64_t query) {
       const CachePlace p = seen_from(query);
+      return (p.last - 1) / length - p.first / length + 1;
+    };
+    const int64_t n = int64_t(places.size()), wide = padded(d, Register<T>::length);
+    int64_t n_parts = 0;
+    for (int64_t query = 0; query < n; ++query) n_parts = std::max(n_parts, parts_of(query));
+    cpu::Scratch scratch;
+    T *out = scratch.get<T>(n * n_parts * heads * wide), *highest = scratch.get<T>(n * heads * n_parts),
+      *sum = scratch.get<T>(n * heads * n_parts);
+    parallel_for(n * n_parts, [&](int64_t tile) {
+      const int64_t query = tile / n_parts, i = tile % n_parts;
+      if (i >= parts_of(query)) return;
+      const CachePlace p = seen_from(query);
+      const int64_t begin = (p.first / length + i) * length;
       const T* angles = data_or_null<T>(table);
-      attend(std::min(step, heads - head), d, factor, p.first, p.last, q.data<T>() + (query * heads + head) * d,
-             data_or_null<T>(q_scale), angles ? angles + (p.last - 1) * d : nullptr,
+      const int64_t at = query * heads * n_parts + i;
+      attend(heads, d, factor, std::max(p.first, begin), std::min(p.last, begin + length),
+             q.data<T>() + query * heads * d, data_or_null<T>(q_scale), angles ? angles + (p.last - 1) * d : nullptr,
              cache.keys.data<T>() + p.sequence * cache.keys.dim(1),
              cache.values.data<T>() + p.sequence * cache.values.dim(1),
-             y.data<T>() + query * y.dim(-1) + column + head * d);
+             Part<T>{out + tile * heads * wide, highest + at, sum + at, n_parts});
+    });
+    parallel_for(n, [&](int64_t query) {
+      for (int64_t h = 0; h < heads; ++h) {
+        const int64_t at = (query * heads + h) * n_parts;
+        merge(parts_of(query), d, out + (query * n_parts * heads + h) * wide, heads * wide, highest + at, sum + at,
+              y.data<T>() + query * y.dim(-1) + column + h * d);
+      }
     });
   });
 }
