@@ -164,10 +164,10 @@ void product(const Tensor& x, const Tensor& weight, const Tensor& scale, bool ac
   const Product<T, W> all = {
       m, n, k, x.data<T>(), scale ? scale.data<T>() : nullptr, weight.data<W>(), accumulate, y.data<T>()};
   const int64_t work = std::max<int64_t>(1, k * (m + 3) / 4);  // of a column: three rows more cost little
-  // Tiles of one microsecond where there is work for two threads: an even number, as equal as can be, so that none
-  // waits for the last one.
-  constexpr int64_t kTile = 32768 / sizeof(W);  // weights
-  const int64_t tiles = n * work < 2 * kTile ? 1 : (n * work / kTile + 1) / 2 * 2;
+  // Where there is work of a few microseconds, so that a second thread pays, tiles of one: an even number, as equal as
+  // can be, so that none waits for the last one.
+  constexpr int64_t kShared = 131072 / sizeof(W), kTile = 32768 / sizeof(W);  // weights
+  const int64_t tiles = n * work < kShared ? 1 : (n * work / kTile + 1) / 2 * 2;
   const int64_t columns = (n + 8 * tiles - 1) / (8 * tiles) * 8;
   parallel_chunks(n, std::max<int64_t>(8, columns), [&](int64_t j, int64_t end) { all.columns(j, end); });
 }
