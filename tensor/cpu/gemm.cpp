@@ -289,7 +289,7 @@ void split(int64_t m, int64_t n, int64_t k, cpu::View<E> a, cpu::View<S> b, C* c
   bool down_first = true;
   if constexpr (std::is_same_v<E, bf16>)
     if (cpu::in_pairs<E>()) {
-      cut = {256, 256, 8, cpu::pairs::kRowStep};
+      if (cpu::pairs::instructions() == cpu::pairs::Instructions::amx) cut = {256, 256, 8, cpu::pairs::kRowStep};
       // Each thread begins with what it packed itself: its rows of A, or its panels of B, whichever are more.
       down_first = m < n;
       if (!cpu::pairs::readable(k, a)) {
