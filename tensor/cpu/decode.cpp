@@ -64,8 +64,9 @@ void products(int64_t m, int64_t n, int64_t k, const T* a, int64_t lda, const T*
   if (j < n) row_products<T, 1>(m, k, a, lda, b + j, ldb, c + j, ldc);
 }
 
-// What each of some heads makes of a part of the keys: its values under the weights exp(score - highest), added up to
-// out [heads, padded(d)], and the sum of the weights. Heads' numbers lie `apart`.
+// What the heads of a query make of a part of its keys: out [heads, padded(d)], their values added up under the weights
+// exp(score - highest); for each head the highest score and the sum of the weights, those of the next head `apart`
+// numbers further on.
 template <class T>
 struct Part {
   T *out, *highest, *sum;
@@ -98,7 +99,8 @@ void attend(int64_t heads, int64_t d, double factor, int64_t first, int64_t last
   products(heads, wide, last - first, scores + first - base, ld, values + first * wide, wide, part.out, wide);
 }
 
-// One head's parts, `apart` numbers from each other, made one: each as if its highest score had been that of all.
+// One head's parts made one, y [d]: each as if its highest score had been that of all (Dao et al. 2023,
+// Flash-Decoding). The parts' `out` lie `apart` numbers from each other; `highest` becomes their weights.
 template <class T>
 void merge(int64_t n_parts, int64_t d, const T* out, int64_t apart, T* highest, const T* sum, T* y) {
   const T highest_of_all = cpu::flat(highest, n_parts).maxCoeff();

@@ -272,8 +272,8 @@ struct Cut {
   int64_t rows, columns, tiles, row_step;
 };
 
-// One product over all threads: B is packed by panels, and so are rows of A that pairs cannot be read from where they
-// lie; then C is cut into tiles of rows and panels.
+// One product over all threads: B is packed by panels, and A by rows where pairs of bf16 cannot be read as they lie;
+// then C is cut into tiles of rows and panels.
 template <class E, class S, class C>
 void split(int64_t m, int64_t n, int64_t k, cpu::View<E> a, cpu::View<S> b, C* c, int64_t ldc, bool accumulate) {
   using T = cpu::Sum<E>;

@@ -42,7 +42,8 @@ std::atomic<Instructions>& used() {
   return which;
 }
 
-// n numbers as they are in pairs of neighbours.
+// n numbers as they are in pairs of neighbours. Who wrote uint32_t there before did it bytewise: the compiler does not
+// expect bf16 in their place.
 void put_pairs(int64_t n, const float* x, uint32_t* to) { round_row(n, x, reinterpret_cast<bf16*>(to)); }
 void put_pairs(int64_t n, const bf16* x, uint32_t* to) { std::memcpy(to, x, size_t(n) * sizeof(bf16)); }
 
@@ -75,7 +76,7 @@ void transpose(int64_t n, int64_t n_pairs, int64_t k, const S* lines, int64_t st
     const int64_t down = std::min(kSide, n_pairs - i0), here = std::clamp<int64_t>(k - 2 * i0, 0, 2 * kSide);
     for (int64_t j0 = 0; j0 < n; j0 += kSide) {
       const int64_t across = std::min(kSide, n - j0);
-      if (here < 2 * kSide || across < kSide) square = {};
+      if (here < 2 * kSide || across < kSide) std::memset(square.rows, 0, sizeof square.rows);
       for (int64_t j = 0; j < across; ++j) put_pairs(here, lines + (j0 + j) * stride + 2 * i0, square.rows[j]);
       square.transpose();
       for (int64_t i = 0; i < down; ++i) std::memcpy(to + (i0 + i) * ld + j0, square.rows[i], size_t(across) * 4);
@@ -145,7 +146,7 @@ RONDO_TILES void product_by_tiles(int64_t m, int64_t k, const bf16* a, int64_t s
                                   int64_t ldc, int64_t width, bool accumulate) {
   constexpr int64_t columns = N * kTilePairs;
   const int64_t n_pairs = (k / 2 + kTilePairs - 1 + k % 2) / kTilePairs * kTilePairs;
-  // Each group of rows asks for a share of the panel behind this one.
+  // Each group of rows asks for a share of the panel behind this one, and for the next group's sums.
   const int64_t lines = (kTilePairs * N * kGroup + m - 1) / m;
   const uint32_t* ahead = b + n_pairs * columns;
   TileRegisters::open();

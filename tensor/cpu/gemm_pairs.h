@@ -15,7 +15,7 @@ Instructions instructions();
 void use_instructions(Instructions one_of_those_found);
 inline bool available() { return instructions() != Instructions::none; }
 
-// Columns of a panel: two tiles, or two registers. Rows of two tiles.
+// Columns of a panel: two tiles, or two registers. Tiles make kRowStep rows of C at a time.
 inline constexpr int64_t kPanelColumns = 32, kRowStep = 32;
 // Rows of pairs in packed_size(k, n): rows of padded(n) pairs, 4 bytes each.
 int64_t depth(int64_t k);
