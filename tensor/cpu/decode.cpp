@@ -2,6 +2,7 @@
 // in, and lies where both products read it as it lies: no token copies the window.
 #include <algorithm>
 #include <cstring>
+#include <type_traits>
 
 #include "tensor/cpu/heads.h"
 #include "tensor/cpu/rows.h"
@@ -16,52 +17,55 @@ using cpu::Register;
 
 // Keys lie in chunks [D, kChunk], a column a key; values in rows, padded to whole registers. Then both products are of
 // the one form below.
-constexpr int kAcross = 4;  // registers of a chunk
+constexpr int kAcross = 2;  // registers of a chunk
 template <class T>
 constexpr int64_t kChunk = kAcross* Register<T>::length;
-constexpr int64_t kAhead = 2048;  // bytes: keys and values are asked for early
 int64_t padded(int64_t n, int64_t to) { return (n + to - 1) / to * to; }
 
 // C [M, A registers] = A [M, k] B [k, A registers]; rows of B and C are aligned. An element is one sum in the order of
-// k.
+// k. `fetch` asks for whole rows of B early.
 template <class T, int M, int A>
-void register_product(int64_t k, const T* a, int64_t lda, const T* b, int64_t ldb, T* c, int64_t ldc) {
+void register_product(bool fetch, int64_t k, const T* a, int64_t lda, const T* b, int64_t ldb, T* c, int64_t ldc) {
   using V = typename Register<T>::type;
+  constexpr int64_t kLine = 64 / int64_t(sizeof(T)), kAhead = 32 * kLine;
   V sum[M][A] = {};
   for (int64_t p = 0; p < k; ++p) {
     const V* row = reinterpret_cast<const V*>(b + p * ldb);
-#pragma GCC unroll 4
-    for (int v = 0; v < A; ++v) __builtin_prefetch(reinterpret_cast<const char*>(row + v) + kAhead);
-#pragma GCC unroll 4
+    for (int64_t j = 0; fetch && j < ldb; j += kLine) __builtin_prefetch(b + p * ldb + j + kAhead);
+#pragma GCC unroll 8
     for (int m = 0; m < M; ++m) {
       const V x = a[m * lda + p] - V{};  // in all lanes
-#pragma GCC unroll 4
+#pragma GCC unroll 8
       for (int v = 0; v < A; ++v) sum[m][v] = cpu::multiply_add(x, row[v], sum[m][v]);
     }
   }
-#pragma GCC unroll 4
+#pragma GCC unroll 8
   for (int m = 0; m < M; ++m)
-#pragma GCC unroll 4
+#pragma GCC unroll 8
     for (int v = 0; v < A; ++v) reinterpret_cast<V*>(c + m * ldc)[v] = sum[m][v];
 }
 
-// The same for any number of rows: as many at a time as there are registers for.
-constexpr int kHeads = cpu::kRegisterBytes == 64 ? 4 : 2;
-template <class T, int A>
-void row_products(int64_t m, int64_t k, const T* a, int64_t lda, const T* b, int64_t ldb, T* c, int64_t ldc) {
-  int64_t i = 0;
-  for (; i + kHeads <= m; i += kHeads) register_product<T, kHeads, A>(k, a + i * lda, lda, b, ldb, c + i * ldc, ldc);
-  for (; i < m; ++i) register_product<T, 1, A>(k, a + i * lda, lda, b, ldb, c + i * ldc, ldc);
+// The same for n columns, in whole registers.
+template <class T, int M>
+void row_products(bool fetch, int64_t n, int64_t k, const T* a, int64_t lda, const T* b, int64_t ldb, T* c,
+                  int64_t ldc) {
+  int64_t j = 0;
+  for (; j + kChunk<T> <= n; j += kChunk<T>)
+    register_product<T, M, kAcross>(fetch && j == 0, k, a, lda, b + j, ldb, c + j, ldc);
+  if (j < n) register_product<T, M, 1>(fetch && j == 0, k, a, lda, b + j, ldb, c + j, ldc);
 }
 
-// ... and any number of columns, n, in whole registers.
+// ... and any number of rows: as many at a time as there are registers for, so that B is read once.
 template <class T>
 void products(int64_t m, int64_t n, int64_t k, const T* a, int64_t lda, const T* b, int64_t ldb, T* c, int64_t ldc) {
-  constexpr int64_t length = Register<T>::length;
-  int64_t j = 0;
-  for (; j + kChunk<T> <= n; j += kChunk<T>) row_products<T, kAcross>(m, k, a, lda, b + j, ldb, c + j, ldc);
-  if (j + 2 * length <= n) row_products<T, 2>(m, k, a, lda, b + j, ldb, c + j, ldc), j += 2 * length;
-  if (j < n) row_products<T, 1>(m, k, a, lda, b + j, ldb, c + j, ldc);
+  constexpr int kRows = cpu::kRegisterBytes == 64 ? 8 : 4;
+  int64_t i = 0;
+  const auto rows = [&]<int M>(std::integral_constant<int, M>) {
+    for (; i + M <= m; i += M) row_products<T, M>(i == 0, n, k, a + i * lda, lda, b, ldb, c + i * ldc, ldc);
+  };
+  rows(std::integral_constant<int, kRows>());
+  rows(std::integral_constant<int, kRows / 2>());
+  rows(std::integral_constant<int, 1>());
 }
 
 // What the heads of a query make of a part of its keys: out [heads, padded(d)], their values added up under the weights

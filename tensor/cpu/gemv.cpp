@@ -141,20 +141,27 @@ struct Product {
       for (int b = 0; b < R; ++b) out[b] = cpu::multiply_add(sums[a * R + b], factor[b], old[b]);
     }
   }
-  // As many sums as registers hold: a few rows of x and kAcross of W, which stay in the cache for the next rows of x;
-  // eight of W where there is one row of x, so that reading W is all that takes time.
-  static constexpr int kAcross = cpu::kRegisterBytes == 64 ? 8 : 4;
+  // As many sums as registers hold: a few rows of x and R of W, which stay in the cache for the next rows of x.
   template <int R>
-  void columns(int64_t j) const {
+  void column(int64_t j) const {
     int64_t i = 0;
     for (; i + 3 <= m; i += 3) block<3, R>(i, j);
     if (i + 2 == m) block<2, R>(i, j);
     if (i + 1 == m) block<1, R>(i, j);
   }
+  template <int R>
   void columns(int64_t j, int64_t end) const {
-    for (; m == 1 && j + 8 <= end; j += 8) block<1, 8>(0, j);
-    for (; j + kAcross <= end; j += kAcross) columns<kAcross>(j);
-    for (; j < end; ++j) columns<1>(j);
+    for (; m == 1 && j + R <= end; j += R) block<1, R>(0, j);  // which compilers see always fetches
+    for (; j + R <= end; j += R) column<R>(j);
+    for (; j < end; ++j) column<1>(j);
+  }
+  // R is 8, but 4 where there are fewer registers or where 8 rows of W and those asked for behind them would leave
+  // nothing of the first-level cache.
+  void columns(int64_t j, int64_t end) const {
+    constexpr int64_t kMost = 12288;  // bytes
+    const int64_t bytes = 8 * k * int64_t(sizeof(W));
+    if (bytes > kMost || (m > 1 && cpu::kRegisterBytes < 64)) return columns<4>(j, end);
+    columns<8>(j, end);
   }
 };
 
