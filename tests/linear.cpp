@@ -57,6 +57,13 @@ TEST_CASE("gemm: shapes of several tiles and blocks of depth") {
       CHECK(gemm_error(101, 70, 1025, ta, tb, true, DType::f32) < 120);
       CHECK(gemm_error(97, 130, 513, ta, tb, true, DType::f64) < 120);
     }
+  // A transposed and k long: parts of k, where C is small, and tiles of C where it is not.
+  for (const int64_t k : {512, 513, 1024, 1537, 4100, 4353})
+    for (const bool accumulate : {false, true}) {
+      CHECK(gemm_error(65, 130, k, true, false, accumulate, DType::f32) < 120);
+      CHECK(gemm_error(33, 7, k, true, true, accumulate, DType::f64) < 120);
+    }
+  CHECK(gemm_error(257, 256, 1100, true, false, true, DType::f32) < 120);
 }
 
 TEST_CASE("gemm: empty sides") {
@@ -71,8 +78,16 @@ TEST_CASE("gemm: the same bits for any number of threads, and for a part of the 
   const int before = num_threads();
   set_num_threads(1);
   const Tensor one = matmul(a, b), part = matmul(narrow(a, 0, 37, 5), b);
+  const Tensor x = randn({2000, 90}, DType::f32, 3), dy = randn({2000, 110}, DType::f32, 4);
+  const auto gradient = [&] {  // of a weight: parts of k
+    const Tensor dw({110, 90}, DType::f32);
+    gemm(Cpu{}, {.m = 110, .n = 90, .k = 2000, .transpose_a = true, .lda = 110, .ldb = 90, .ldc = 90}, dy, x, dw);
+    return dw;
+  };
+  const Tensor dw = gradient();
   set_num_threads(4);
   CHECK(same_bits(one, matmul(a, b)));
+  CHECK(same_bits(dw, gradient()));
   set_num_threads(before);
   CHECK(same_bits(part, narrow(one, 0, 37, 5)));
 }

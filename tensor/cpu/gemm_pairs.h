@@ -2,6 +2,7 @@
 // are added to a sum in f32 at once. The same form as in gemm.h; which instructions there are is found out at run time.
 #pragma once
 #include <span>
+#include <type_traits>
 
 #include "tensor/cpu/gemm.h"
 
@@ -33,3 +34,13 @@ void gemm_packed(int64_t m, int64_t n, int64_t k, View<bf16> a, const float* pac
                  bool accumulate, const Part& part);
 
 }  // namespace rondo::cpu::pairs
+
+namespace rondo::cpu {
+
+// Whether these products are left to the processor's own instructions for bf16. Where there are none, bf16 is widened.
+template <class E>
+bool in_pairs() {
+  return std::is_same_v<E, bf16> && pairs::available();
+}
+
+}  // namespace rondo::cpu

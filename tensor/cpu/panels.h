@@ -24,6 +24,12 @@ int64_t panel_width(int64_t n, int64_t columns, int64_t panel) {
   return std::min(columns, padded<T>(n) - panel * columns);
 }
 
+// How many rows of C the inner loop keeps in registers.
+inline constexpr int kRows = kRegisterBytes >= 32 ? 6 : kRegisters / 4;
+inline constexpr int64_t kTallest = 96;  // rows of a tile
+// Columns for which a transposed A is read where it lies.
+inline constexpr int64_t kColumnsReadInPlace = 128;
+
 // k is cut into blocks of this: a panel of B stays in the first-level cache.
 inline constexpr int64_t kDepth = kAcross == 4 ? 128 : 256;
 
