@@ -252,7 +252,7 @@ void set_num_threads(int n) {
 
 void run_tiles(int64_t n_tiles, void* context, void (*tile)(void*, int64_t)) {
   check(n_tiles < (int64_t{1} << 32) - 1, "run_tiles: ", n_tiles, " tiles are too many");
-  if (inside || !pool()->run(n_tiles, context, tile))
+  if (n_tiles <= 1 || num_threads() == 1 || inside || !pool()->run(n_tiles, context, tile))
     for (int64_t i = 0; i < n_tiles; ++i) tile(context, i);
 }
 

@@ -18,10 +18,6 @@ void run_tiles(int64_t n_tiles, void* context, void (*tile)(void* context, int64
 // Calls f(i) for every tile i in 0..n_tiles-1, in any order, on any thread.
 template <class F>
 void parallel_for(int64_t n_tiles, F&& f) {
-  if (n_tiles <= 1 || num_threads() == 1) {
-    for (int64_t i = 0; i < n_tiles; ++i) f(i);
-    return;
-  }
   run_tiles(n_tiles, (void*)&f,
             [](void* context, int64_t i) { (*static_cast<std::remove_reference_t<F>*>(context))(i); });
 }

@@ -35,16 +35,15 @@ void with_sums(int64_t m, int64_t n, C* c, int64_t ldc, const F& product) {
 
 // C (+)= A B in parts of k, each a product of its own; then they are added in their order. Where k is long and C small,
 // as in the gradient of a weight: the thread that needs a part of B packs it, and what it packed is in its cache.
-template <class E, class S, class C>
-void split_depth(int64_t m, int64_t n, int64_t k, cpu::View<E> a, cpu::View<S> b, C* c, int64_t ldc, bool accumulate) {
-  using T = cpu::Sum<E>;
+template <class E, class T = cpu::Sum<E>>
+void split_depth(int64_t m, int64_t n, int64_t k, cpu::View<E> a, cpu::View<E> b, T* c, int64_t ldc, bool accumulate) {
   const int64_t part = std::max(kPart, (k / kMostParts + kStep - 1) / kStep * kStep), parts = (k + part - 1) / part;
   cpu::Scratch scratch;
   T* sums = scratch.get<T>(parts * m * n);
   parallel_for(parts, [&](int64_t i) {
     const int64_t p = i * part;
     cpu::gemm(m, n, std::min(part, k - p), cpu::View<E>{a.data + p * a.col, a.row, a.col},
-              cpu::View<S>{b.data + p * b.row, b.row, b.col}, sums + i * m * n, n, false);
+              cpu::View<E>{b.data + p * b.row, b.row, b.col}, sums + i * m * n, n, false);
   });
   parallel_chunks(m, std::max<int64_t>(1, 8192 / n), [&](int64_t begin, int64_t end) {
     for (int64_t i = begin; i < end; ++i) {
@@ -72,7 +71,8 @@ void split(int64_t m, int64_t n, int64_t k, cpu::View<E> a, cpu::View<S> b, C* c
   if (flops < 2 * kFlopsWorthATile)
     return with_sums(m, n, c, ldc, [&](T* to, int64_t ld) { cpu::gemm(m, n, k, a, b, to, ld, accumulate); });
   const bool transposed = a.col != 1;
-  if (transposed && k > kPart && m * n <= kSmall) return split_depth(m, n, k, a, b, c, ldc, accumulate);
+  if constexpr (std::is_same_v<S, E> && std::is_same_v<C, T>)  // the types of a weight's gradient
+    if (transposed && k > kPart && m * n <= kSmall) return split_depth(m, n, k, a, b, c, ldc, accumulate);
   cpu::Scratch scratch;
   T* packed = scratch.get<T>(cpu::packed_size<E>(k, n));
   const int64_t pack_grain = std::max<int64_t>(1, 32768 / (k * columns));

@@ -141,27 +141,26 @@ struct Product {
       for (int b = 0; b < R; ++b) out[b] = cpu::multiply_add(sums[a * R + b], factor[b], old[b]);
     }
   }
-  // As many sums as registers hold: a few rows of x and R of W, which stay in the cache for the next rows of x.
+  // One row of x: so few rows of W at a time that they, and those asked for behind them, stay in the first-level cache.
+  void one_row(int64_t j, int64_t end) const {
+    const bool wide = 8 * k * int64_t(sizeof(W)) <= 12288;
+    for (; wide && j + 8 <= end; j += 8) block<1, 8>(0, j);
+    for (; j + 4 <= end; j += 4) block<1, 4>(0, j);
+    for (; j < end; ++j) block<1, 1>(0, j);
+  }
+  // A few rows: as many sums as registers hold, of rows of W that stay in the cache for the next rows of x.
+  static constexpr int kAcross = cpu::kRegisterBytes == 64 ? 8 : 4;
   template <int R>
-  void column(int64_t j) const {
+  void few_rows(int64_t j) const {
     int64_t i = 0;
     for (; i + 3 <= m; i += 3) block<3, R>(i, j);
     if (i + 2 == m) block<2, R>(i, j);
     if (i + 1 == m) block<1, R>(i, j);
   }
-  template <int R>
   void columns(int64_t j, int64_t end) const {
-    for (; m == 1 && j + R <= end; j += R) block<1, R>(0, j);  // which compilers see always fetches
-    for (; j + R <= end; j += R) column<R>(j);
-    for (; j < end; ++j) column<1>(j);
-  }
-  // R is 8, but 4 where there are fewer registers or where 8 rows of W and those asked for behind them would leave
-  // nothing of the first-level cache.
-  void columns(int64_t j, int64_t end) const {
-    constexpr int64_t kMost = 12288;  // bytes
-    const int64_t bytes = 8 * k * int64_t(sizeof(W));
-    if (bytes > kMost || (m > 1 && cpu::kRegisterBytes < 64)) return columns<4>(j, end);
-    columns<8>(j, end);
+    if (m == 1) return one_row(j, end);
+    for (; j + kAcross <= end; j += kAcross) few_rows<kAcross>(j);
+    for (; j < end; ++j) few_rows<1>(j);
   }
 };
 
