@@ -77,7 +77,8 @@ void split(int64_t m, int64_t n, int64_t k, cpu::View<E> a, cpu::View<S> b, C* c
   T* packed = scratch.get<T>(cpu::packed_size<E>(k, n));
   const int64_t pack_grain = std::max<int64_t>(1, 32768 / (k * columns));
   parallel_chunks(panels, pack_grain, [&](int64_t p, int64_t q) { cpu::pack_panels<E>(k, n, b, packed, p, q); });
-  Cut cut = transposed ? Cut{2 * cpu::kTallest, 512, 8, cpu::kRows} : Cut{cpu::kTallest, 512, 16, cpu::kRows};
+  Cut cut = {cpu::kTallest, 512, 16, cpu::kRows};
+  if (transposed && !cpu::in_pairs<E>()) cut.rows = 2 * cpu::kTallest, cut.tiles = 8;
   bool down_first = true;
   if constexpr (std::is_same_v<E, bf16>)
     if (cpu::in_pairs<E>()) {

@@ -143,8 +143,9 @@ struct Product {
   }
   // One row of x: so few rows of W at a time that they, and those asked for behind them, stay in the first-level cache.
   void one_row(int64_t j, int64_t end) const {
-    const bool wide = 8 * k * int64_t(sizeof(W)) <= 12288;
-    for (; wide && j + 8 <= end; j += 8) block<1, 8>(0, j);
+    constexpr int64_t kMost = 12288;  // bytes: with as many behind them, and x, no more than a cache of 32 KB holds
+    const bool eight = 8 * k * int64_t(sizeof(W)) <= kMost;
+    for (; eight && j + 8 <= end; j += 8) block<1, 8>(0, j);
     for (; j + 4 <= end; j += 4) block<1, 4>(0, j);
     for (; j < end; ++j) block<1, 1>(0, j);
   }
