@@ -75,12 +75,14 @@ void add_row(const std::string& name, std::function<Work()> prepare) {
       seconds += once;
     }
     const double rate = double(state.iterations()) / seconds;
+    const bool gpu = cost.device == Device::cuda;
     if (cost.flops > 0) {
       state.counters["GFLOP/s"] = cost.flops * rate / 1e9;
-      state.counters["%fma"] = 100 * cost.flops * rate / fma_ceiling();
+      state.counters[gpu ? "%product" : "%fma"] =
+          100 * cost.flops * rate / (gpu ? gpu_product_ceiling() : fma_ceiling());
     } else if (cost.bytes > 0) {
       state.counters["GB/s"] = cost.bytes * rate / 1e9;
-      state.counters["%copy"] = 100 * cost.bytes * rate / copy_ceiling();
+      state.counters["%copy"] = 100 * cost.bytes * rate / (gpu ? gpu_copy_ceiling() : copy_ceiling());
     } else {
       state.counters["ns_each"] = 1e9 / rate / cost.times;
     }

@@ -144,6 +144,7 @@ void add_rows() {
   add_product_rows();
   add_runtime_rows();
   add_ladder_rows();
+  add_gpu_rows();
 }
 
 }  // namespace rondo::bench

@@ -14,11 +14,15 @@ namespace rondo::bench {
 // What this machine gives on all threads, measured once in every run.
 double copy_ceiling();  // bytes read and written per second by a copy of 64 MiB; work in the caches can be faster
 double fma_ceiling();   // f32 operations per second of multiply-adds that stay in registers
+// What its GPU gives.
+double gpu_copy_ceiling();     // by a copy of 512 MiB
+double gpu_product_ceiling();  // operations per second of a product of bf16 matrices [65536, 8192] and [8192, 8192]
 
 // What one run must move or compute at least: flops where they bound it, else bytes. With neither: how many equal
 // things it does.
 struct Cost {
   double bytes = 0, flops = 0, times = 1;
+  Device device = Device::cpu;
 };
 
 // A row's work: `timed` is called once an iteration and returns the seconds that count.
@@ -43,5 +47,6 @@ void add_rows();  // all rows of the program
 void add_product_rows();
 void add_runtime_rows();  // tape, allocator, thread pool
 void add_ladder_rows();   // from the obvious way to the one that is used
+void add_gpu_rows();      // none where there is no GPU
 
 }  // namespace rondo::bench

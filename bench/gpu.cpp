@@ -1,0 +1,171 @@
+// Rows on a GPU, where there is one: ops at the shapes of the `readme` model, in the types that training in bf16 has
+// them in, with many rows, so that they come from memory and fill the device.
+#include "apps/bench.h"
+#include "apps/config.h"
+#include "autograd/ops.h"
+#include "bench/rows.h"
+#include "nn/init.h"
+#include "nn/optimizer.h"
+#include "tensor/device.h"
+
+namespace rondo::bench {
+namespace {
+
+using Inputs = std::vector<Tensor>;
+using Op = std::function<Tensor(const Inputs&)>;
+
+constexpr int kTimes = 20;  // between one wait for the GPU and the next
+
+void wait_for_gpu() {  // it works in order: what is read now waits for all
+  static const Tensor last = zeros({}, DType::f32, Device::cuda);
+  last.item();
+}
+double seconds_on_gpu(const auto& work) {  // of one of kTimes
+  wait_for_gpu();
+  return seconds_of([&] {
+           for (int i = 0; i < kTimes; ++i) work(i);
+           wait_for_gpu();
+         }) /
+         kTimes;
+}
+
+Tensor random(const Shape& shape, DType dtype, Generator& g) {
+  const Tensor uniform(shape, DType::f32, Device::cuda);
+  fill_uniform(uniform, -2, 2, g);
+  return parameter(detach(to(uniform, dtype)));
+}
+
+double bytes_of(const Inputs& tensors) {
+  double sum = 0;
+  for (const Tensor& t : tensors) sum += double(t.n_bytes());
+  return sum;
+}
+
+struct Input {
+  Shape shape;
+  DType dtype;
+};
+
+Inputs random_inputs(const std::vector<Input>& inputs) {
+  Generator g;
+  Inputs made;
+  for (const Input& i : inputs) made.push_back(random(i.shape, i.dtype, g));
+  return made;
+}
+
+Work forward(const Op& op, const Inputs& in, double flops) {
+  return {[=] { return seconds_on_gpu([&](int) { op(in); }); },
+          {.bytes = bytes_of(in) + bytes_of({op(in)}), .flops = flops, .device = Device::cuda}};
+}
+
+// Plays the rule of `op` alone, once for each of kTimes tapes made before.
+Work backward(const Op& op, const Inputs& in, double flops) {
+  Generator g;
+  const Tensor y = op(in), dy = detach(random(y.shape(), y.dtype(), g)),
+               loss_value = zeros({}, DType::f32, Device::cuda);
+  const auto timed = [=] {
+    Gradients grads;
+    double seconds = 0;
+    for (int i = 0; i < kTimes; ++i) {
+      Tape tape;
+      const Tensor result = op(in);
+      const Tensor loss = record("loss", {result}, detach(loss_value), [dy](const Tensor&) { return Grads{dy}; });
+      wait_for_gpu();
+      seconds += seconds_of([&] {
+        tape.backward(loss, 1, grads);
+        wait_for_gpu();
+      });
+      grads.clear();
+    }
+    return seconds / kTimes;
+  };
+  return {timed, {.bytes = 2 * bytes_of(in) + bytes_of({dy}), .flops = flops, .device = Device::cuda}};
+}
+
+// `flops` of the forward pass, and of the backward pass.
+void add_op(const std::string& name, const std::vector<Input>& inputs, const Op& op, double flops = 0,
+            double backward_flops = 0) {
+  std::string row = "cuda " + name;
+  for (const Input& i : inputs) row += " " + text(i.shape) + (i.dtype == DType::bf16 ? " bf16" : "");
+  add_row(row + " forward", [=] { return forward(op, random_inputs(inputs), flops); });
+  add_row(row + " backward", [=] { return backward(op, random_inputs(inputs), backward_flops); });
+}
+
+// Weight, both moments and gradient, read and written but for the last.
+void add_adam(int64_t n) {
+  const auto prepare = [=] {
+    Generator g;
+    const Tensor weight = random({n}, DType::f32, g);
+    auto adam = std::make_shared<Adam>(std::vector<NamedTensor>{{"weight", weight}}, OptimizerConfig{});
+    auto grads = std::make_shared<Gradients>();
+    grads->add(weight, detach(random({n}, DType::f32, g)));
+    // The norm of the gradients is another pass over them.
+    return Work{[=] { return seconds_on_gpu([&](int) { adam->step(*grads); }); },
+                {.bytes = 8 * 4.0 * double(n), .device = Device::cuda}};
+  };
+  add_row("cuda adam " + text({n}), prepare);
+}
+
+}  // namespace
+
+void add_gpu_rows() {
+  if (!why_unusable(Device::cuda).empty()) return;
+  constexpr DType f32 = DType::f32, bf16 = DType::bf16;
+  const BlockRecurrentConfig c = named_size("readme").model;
+  const int64_t batch = 32, n = c.max_seq_len, rows = batch * n, d = c.dim, F = 1376, W = c.block_width, D = c.dim_head,
+                H = c.heads, S = c.n_state_vectors();
+  add_op("add", {{{rows, d}, f32}, {{rows, d}, f32}}, [](const Inputs& in) { return add(in[0], in[1]); });
+  add_op("layer_norm", {{{rows, d}, f32}, {{d}, f32}},
+         [](const Inputs& in) { return layer_norm(in[0], in[1], 1e-5, DType::bf16); });
+  add_op("geglu", {{{rows, 2 * F}, bf16}}, [](const Inputs& in) { return geglu(in[0]); });
+  Generator g;
+  const Tensor tokens = to(random_tokens({rows}, c.num_tokens, g), Device::cuda);
+  add_op("cross_entropy", {{{rows, c.num_tokens}, f32}},
+         [=](const Inputs& in) { return cross_entropy(in[0], tokens); });
+  add_op("embedding", {{{c.num_tokens, d}, f32}}, [=](const Inputs& in) { return embedding(in[0], tokens); });
+  add_op("state_gate", {{{rows, d}, f32}, {{rows, d}, f32}, {{d}, f32}},
+         [](const Inputs& in) { return state_gate(in[0], in[1], in[2]); });
+  add_adam(int64_t{64} << 20);
+  // Two products of width D for each query and key that it sees; going back five.
+  const Tensor table = rotary_table(W, D, f32, Device::cuda);
+  const double product = 2.0 * double(rows * H * D);
+  add_op(
+      "window_attention",
+      {{{batch, n, H * D}, bf16}, {{batch, n, 2 * D}, bf16}, {{batch, W, 2 * D}, bf16}, {{D}, f32}, {{D}, f32}},
+      [=](const Inputs& in) {
+        return window_attention(in[0], in[1], in[2], W, {in[3], in[4], table});
+      },
+      2 * product * double(W), 5 * product * double(W));
+  add_op(
+      "group_attention", {{{batch, n, H * D}, bf16}, {{batch, n / W, S, 2 * D}, bf16}, {{D}, f32}, {{D}, f32}},
+      [=](const Inputs& in) {
+        return group_attention(in[0], in[1], W, {in[2], in[3], {}});
+      },
+      2 * product * double(S), 5 * product * double(S));
+  for (const int64_t m : {4 * n, rows})
+    for (const auto& [out, in] : {std::pair{H * D, d}, {2 * D, d}, {2 * F, d}, {d, F}}) {
+      const double flops = 2.0 * double(m * out * in);
+      add_op(
+          "linear", {{{m, in}, bf16}, {{out, in}, f32}}, [](const Inputs& in) { return linear(in[0], in[1]); }, flops,
+          2 * flops);
+    }
+}
+
+double gpu_copy_ceiling() {
+  static const double bytes_per_second = [] {
+    const Tensor x = zeros({int64_t{128} << 20}, DType::f32, Device::cuda), y = empty_like(x);
+    return 2 * double(x.n_bytes()) / seconds_on_gpu([&](int) { assign(x, y); });
+  }();
+  return bytes_per_second;
+}
+double gpu_product_ceiling() {
+  static const double flops_per_second = [] {  // so many rows that rounding the weights is nothing
+    constexpr int64_t n = 8192, rows = 8 * n;
+    Generator g;
+    const Tensor x = random({rows, n}, DType::bf16, g), w = random({n, n}, DType::f32, g);
+    return 2.0 * double(rows * n * n) / seconds_on_gpu([&](int) { linear(x, w); });
+  }();
+  return flops_per_second;
+}
+
+}  // namespace rondo::bench
