@@ -1,6 +1,9 @@
 // Matrix products: matmul, and linear with its optional bias and residual.
+#include <algorithm>
+
 #include "autograd/arguments.h"
 #include "autograd/ops.h"
+#include "autograd/rounded.h"
 #include "tensor/dispatch.h"
 #include "tensor/kernels.h"
 
@@ -44,6 +47,63 @@ Tensor widened(const Tensor& weight, const Tensor& scale, DType dtype) {
   return scale ? w * reshape(scale, {scale.dim(0), 1}) : w;
 }
 
+void check_residual(const char* op, const Tensor& residual, const Tensor& x, const Tensor& y) {
+  if (!residual) return;
+  check(residual.shape() == y.shape(), op, ": residual has shape ", residual.shape(), ", but the result has ",
+        y.shape());
+  check_beside(op, "residual", residual, "x", x);
+}
+
+// y = x w^T + base, where base may be empty, or y itself.
+void multiply_rows(const Tensor& x, const Tensor& w, const Tensor& base, const Tensor& y) {
+  const int64_t in = w.dim(1), out = w.dim(0);
+  const Gemm how = {.m = in ? x.numel() / in : y.numel() / std::max<int64_t>(out, 1),
+                    .n = out,
+                    .k = in,
+                    .transpose_b = true,
+                    .accumulate = base && base.bytes() == y.bytes(),
+                    .lda = in,
+                    .ldb = in,
+                    .ldc = out};
+  dispatch(x.device(), [&](auto device) {
+    if (base && !how.accumulate) return gemm_onto(device, how, x, w, base, y);
+    gemm(device, how, x, w, y);
+  });
+}
+
+// Records y = x W'^T + bias + residual; w is what was multiplied with. Gradients that are there already are added to.
+Tensor record_linear(const Tensor& x, const Tensor& weight, const Tensor& w, const Padding& padding, const Tensor& bias,
+                     const Tensor& residual, const Tensor& y) {
+  const auto rule = [=, has_bias = bool(bias), has_residual = bool(residual)](const Tensor& dy,
+                                                                              SoFar& so_far) -> Grads {
+    const int64_t out = w.dim(0), in = w.dim(1), rows = out ? dy.numel() / out : 0, groups = padding.groups;
+    const Tensor d = to(dy, x.dtype());
+    Tensor dx = x.dtype() == DType::bf16 ? Tensor() : so_far.take(0), dweight = so_far.take(1);
+    const bool adds_dx = bool(dx), adds_dweight = bool(dweight);
+    if (!dx) dx = empty_like(x);
+    if (!dweight) dweight = empty_like(weight);
+    const int64_t n = weight.dim(0) / groups, k = weight.dim(1);  // of a group, without its zeros
+    dispatch(x.device(), [&](auto device) {
+      gemm(device, {.m = rows, .n = in, .k = out, .accumulate = adds_dx, .lda = out, .ldb = in, .ldc = in}, d, w, dx);
+      gemm(device,
+           {.m = n,
+            .n = k,
+            .k = rows,
+            .transpose_a = true,
+            .accumulate = adds_dweight,
+            .lda = out,
+            .ldb = in,
+            .ldc = k,
+            .batch = groups,
+            .stride_a = n + padding.rows,
+            .stride_c = n * k},
+           d, x, dweight);
+    });
+    return {dx, dweight, has_bias ? sum_to(dy, {weight.dim(0)}) : Tensor(), has_residual ? dy : Tensor()};
+  };
+  return record("linear", {x, weight, bias, residual}, y, rule);
+}
+
 }  // namespace
 
 Tensor matmul(const Tensor& a, const Tensor& b) {
@@ -76,33 +136,47 @@ Tensor linear(const Tensor& x, const Tensor& weight, const Tensor& bias, const T
   Tensor y(x.shape().with(-1, out), accumulate ? dtype_beside(x.dtype()) : x.dtype(), x.device());
   check(!bias || bias.shape() == Shape{out}, "linear: bias has shape ", bias ? bias.shape() : Shape{},
         ", but weight of shape ", weight.shape(), " asks for ", Shape{out});
-  check(!residual || residual.shape() == y.shape(), "linear: residual has shape ",
-        residual ? residual.shape() : Shape{}, ", but the result has ", y.shape());
+  check_residual("linear", residual, x, y);
   if (bias) check_beside("linear", "bias", bias, "x", x);
-  if (residual) check_beside("linear", "residual", residual, "x", x);
 
-  dispatch(x.device(), [&](auto device) {
-    if (bias && residual) binary(device, Binary::add, residual, bias, y);
-    if (bias && !residual) copy_strided(device, bias, Shape{0, 1}, y.view({rows, out}));
-    if (residual && !bias) copy(device, residual, y);
-    if (rows <= kFewRows && !narrow) return gemv(device, x, weight, weight_scale, accumulate, y);
-    const bool widen = weight.dtype() != dtype_beside(x.dtype());
-    gemm(
-        device,
-        {.m = rows, .n = out, .k = in, .transpose_b = true, .accumulate = accumulate, .lda = in, .ldb = in, .ldc = out},
-        x, widen ? widened(weight, weight_scale, x.dtype()) : weight, y);
-  });
-  return record("linear", {x, weight, bias, residual}, y,
-                [=, has_bias = bool(bias), has_residual = bool(residual)](const Tensor& dy) -> Grads {
-                  Tensor dx = empty_like(x), dweight = empty_like(weight);
-                  const Tensor d = to(dy, x.dtype());
-                  dispatch(x.device(), [&](auto device) {
-                    gemm(device, {.m = rows, .n = in, .k = out, .lda = out, .ldb = in, .ldc = in}, d, weight, dx);
-                    gemm(device, {.m = out, .n = in, .k = rows, .transpose_a = true, .lda = out, .ldb = in, .ldc = in},
-                         d, x, dweight);
-                  });
-                  return {dx, dweight, has_bias ? sum_to(dy, {out}) : Tensor(), has_residual ? dy : Tensor()};
-                });
+  if (rows <= kFewRows && !narrow) {
+    dispatch(x.device(), [&](auto device) {
+      if (bias && residual) binary(device, Binary::add, residual, bias, y);
+      if (bias && !residual) copy_strided(device, bias, Shape{0, 1}, y.view({rows, out}));
+      if (residual && !bias) copy(device, residual, y);
+      gemv(device, x, weight, weight_scale, accumulate, y);
+    });
+    return record_linear(x, weight, weight, {}, bias, residual, y);
+  }
+  const bool widen = weight.dtype() != dtype_beside(x.dtype());
+  const Tensor w = widen ? widened(weight, weight_scale, x.dtype()) : multiplied(x, weight, {});
+  if (bias) {
+    dispatch(x.device(), [&](auto device) {
+      if (residual) binary(device, Binary::add, residual, bias, y);
+      if (!residual) copy_strided(device, bias, Shape{0, 1}, y.view({rows, out}));
+    });
+    multiply_rows(x, w, y, y);
+  } else {
+    multiply_rows(x, w, residual, y);
+  }
+  return record_linear(x, weight, w, {}, bias, residual, y);
+}
+
+Tensor padded_linear(const Tensor& x, const Tensor& weight, const Padding& padding, const Tensor& residual) {
+  check_weight(x, weight, {});
+  const int64_t groups = padding.groups;
+  check(weight.rank() == 2 && groups > 0 && weight.dim(0) % groups == 0 && padding.rows >= 0 && padding.columns >= 0,
+        "padded_linear: weight has shape ", weight.shape(), ", which has not ", groups,
+        " equal groups of rows, each to be ", "followed by ", padding.rows, " rows, and each row by ", padding.columns);
+  check(x.rank() >= 1 && x.dim(-1) == weight.dim(1) + padding.columns, "padded_linear: x has shape ", x.shape(),
+        ", but weight of shape ", weight.shape(), " and ", padding.columns, " more columns ask for rows of width ",
+        weight.dim(1) + padding.columns);
+  const int64_t out = weight.dim(0) + groups * padding.rows;
+  Tensor y(x.shape().with(-1, out), residual ? dtype_beside(x.dtype()) : x.dtype(), x.device());
+  check_residual("padded_linear", residual, x, y);
+  const Tensor w = multiplied(x, weight, padding);
+  multiply_rows(x, w, residual, y);
+  return record_linear(x, weight, w, padding, {}, residual, y);
 }
 
 }  // namespace rondo

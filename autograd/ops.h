@@ -73,6 +73,23 @@ Tensor matmul(const Tensor& a, const Tensor& b);
 // only, the weights of an f32 x may be bf16, or i8 with a scale [out] for each row.
 Tensor linear(const Tensor& x, const Tensor& weight, const Tensor& bias = {}, const Tensor& residual = {},
               const Tensor& weight_scale = {});
+// Zeros that a weight is multiplied with as if it had them: `columns` behind each row, and `rows` behind each of
+// `groups` equal groups of rows.
+struct Padding {
+  int64_t rows = 0, groups = 1, columns = 0;
+};
+// x W'^T + residual with the weight W' so padded: x [..., in + columns], the result [..., out + groups * rows].
+Tensor padded_linear(const Tensor& x, const Tensor& weight, const Padding& padding, const Tensor& residual = {});
+// While one is alive on a thread, the rounded and padded copies of weights that a GPU multiplies with are made once and
+// kept. Nobody may change weights meanwhile; optimizers refuse to.
+class RoundedWeights {
+ public:
+  RoundedWeights();
+  ~RoundedWeights();
+  RoundedWeights(const RoundedWeights&) = delete;
+  RoundedWeights& operator=(const RoundedWeights&) = delete;
+  static bool any();  // on this thread
+};
 // Up to so many rows the weights are read where they lie, and a row's bits do not depend on the other rows. For more it
 // pays to rearrange the weights.
 inline constexpr int64_t kFewRows = 32;

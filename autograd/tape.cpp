@@ -1,5 +1,6 @@
 #include "autograd/tape.h"
 
+#include <algorithm>
 #include <atomic>
 #include <bit>
 
@@ -77,6 +78,12 @@ Tensor Gradients::own(const Tensor& t) {
   Tensor& g = table_[place(t.id())].grad;
   if (g && !g.owned_alone()) g = copy_of(g);
   return g;
+}
+
+Tensor Gradients::take(const Tensor& t) {
+  if (table_.empty()) return {};
+  Tensor& g = table_[place(t.id())].grad;
+  return g && g.owned_alone() ? std::exchange(g, {}) : Tensor();
 }
 
 void Gradients::clear() {
@@ -178,6 +185,7 @@ void Tape::backward(const Tensor& loss, double seed, Gradients& into, const Read
     play(into, ready);
   } catch (...) {
     innermost = recording;
+    give_back(into);
     clear();
     throw;
   }
@@ -185,14 +193,25 @@ void Tape::backward(const Tensor& loss, double seed, Gradients& into, const Read
   clear();
 }
 
+void Tape::give_back(Gradients& into) {
+  for (Leaf& leaf : storage_->leaves)
+    if (leaf.taken) into.add(leaf.parameter, std::move(storage_->grads[size_t(leaf.slot)]));
+}
+
 void Tape::play(Gradients& into, const Ready& ready) {
   Storage& s = *storage_;
   for (size_t k = s.entries.size(); k-- > 0;) {
     Entry& e = s.entries[k];
     if (const Tensor dy = std::move(s.grads[size_t(e.output)])) {
-      Grads dx = e.play(e.rule, dy);
+      SoFar so_far(*this, k, into);
+      Grads dx = e.play(e.rule, dy, so_far);
       check(dx.size() == e.n_inputs, e.op, ": the rule gave ", dx.size(), " gradients for ", e.n_inputs, " inputs");
-      for (int i = 0; i < dx.size(); ++i) add_gradient(e, i, std::move(dx[i]));
+      for (int i = 0; i < dx.size(); ++i)
+        if (so_far.taken_ >> i & 1)
+          check(dx[i].record() == s.grads[size_t(e.inputs[i])].record(), e.op, ": the rule took gradient ", i,
+                " to add to it, but returned another");
+        else
+          add_gradient(e, i, std::move(dx[i]));
     }
     e.destroy(std::exchange(e.rule, nullptr));  // frees what was kept for this op
     for (; !s.leaves.empty() && s.leaves.back().first_used_by == k; s.leaves.pop_back()) {
@@ -201,6 +220,23 @@ void Tape::play(Gradients& into, const Ready& ready) {
       if (ready) ready(leaf.parameter);
     }
   }
+}
+
+Tensor SoFar::take(int i) {
+  Tape::Storage& s = *tape_.storage_;
+  const int32_t slot = s.entries[entry_].inputs[i];
+  if (slot < 0) return {};
+  Tensor& g = s.grads[size_t(slot)];
+  if (!g) {  // an earlier tape may have given one to this parameter; slots of leaves ascend
+    const auto leaf = std::lower_bound(s.leaves.begin(), s.leaves.end(), slot,
+                                       [](const Tape::Leaf& l, int32_t at) { return l.slot < at; });
+    if (leaf == s.leaves.end() || leaf->slot != slot) return {};
+    g = into_.take(leaf->parameter);
+    leaf->taken = bool(g);
+  }
+  if (!g || !g.owned_alone()) return {};
+  taken_ |= 1u << i;
+  return g;
 }
 
 void Tape::add_gradient(const Entry& e, int i, Tensor g) {

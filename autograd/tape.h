@@ -69,6 +69,8 @@ class Gradients {
   void add(const Tensor& t, Tensor g);
   // The gradient of t, to be written into: nobody else holds its buffer. Empty when none reached it.
   Tensor own(const Tensor& t);
+  // Takes the gradient of t out of here. Empty when none reached it, or somebody else holds its buffer.
+  Tensor take(const Tensor& t);
   void clear();
   int size() const { return n_; }
 
@@ -80,6 +82,25 @@ class Gradients {
   size_t place(uint64_t id) const;
   std::vector<Slot> table_;  // open addressing, a power of two
   int n_ = 0;
+};
+
+class Tape;
+
+// What a rule may ask for beside the gradient of its result: the gradients of its inputs so far, to add to them where
+// they lie instead of making one that is added later.
+class SoFar {
+ public:
+  // The gradient of input i, to add to; then it is what the rule returns for i. Empty where there is none yet, or where
+  // somebody else sees its buffer: then the rule returns one of its own.
+  Tensor take(int i);
+
+ private:
+  friend class Tape;
+  SoFar(Tape& tape, size_t entry, Gradients& into) : tape_(tape), entry_(entry), into_(into) {}
+  Tape& tape_;
+  size_t entry_;
+  Gradients& into_;
+  uint32_t taken_ = 0;  // a bit for each input
 };
 
 struct TapeOptions {
@@ -99,7 +120,8 @@ class Tape {
   Gradients backward(const Tensor& loss);
   // The same times `seed`, added to what `into` holds. A parameter's gradient is added as soon as it is whole, while
   // the rules of the ops before its first use are still to be played; `ready` is then called with the parameter. The
-  // order follows from the ops alone. Where a rule throws, `into` has what was whole by then.
+  // order follows from the ops alone. Where a rule throws, `into` has what was whole by then, and what it held may have
+  // grown by parts of the rest.
   using Ready = std::function<void(const Tensor& parameter)>;
   void backward(const Tensor& loss, double seed, Gradients& into, const Ready& ready = {});
 
@@ -118,12 +140,13 @@ class Tape {
  private:
   template <class Rule>
   friend Tensor record(const char* op, const Inputs& inputs, Tensor output, Rule&& rule);
+  friend class SoFar;
 
   // A recorded op. Its rule lies in the arena and is destroyed as soon as it was played.
   struct Entry {
     const char* op;
     void* rule;
-    Grads (*play)(void* rule, const Tensor& dy);
+    Grads (*play)(void* rule, const Tensor& dy, SoFar& so_far);
     void (*destroy)(void* rule);
     int32_t output;  // slot
     int32_t n_inputs;
@@ -136,6 +159,7 @@ class Tape {
     Tensor parameter;
     int32_t slot;          // where its gradient is
     size_t first_used_by;  // an entry: once that was played, the gradient is whole
+    bool taken = false;    // from those that backward() was given, to be added to
   };
   struct Storage {
     std::vector<Entry> entries;
@@ -150,6 +174,7 @@ class Tape {
   int32_t slot_of(const Tensor& t);
   void add_gradient(const Entry& entry, int i, Tensor g);
   void play(Gradients& into, const Ready& ready);
+  void give_back(Gradients& into);
   void clear();
 
   std::unique_ptr<Storage> storage_;
@@ -159,7 +184,8 @@ class Tape {
 };
 
 // Writes down how the gradients of an op's inputs follow from that of its output, and returns the output. The rule is
-// called as Grads(const Tensor& dy); what it captures is exactly what is kept for the backward pass.
+// called as Grads(const Tensor& dy), or with a SoFar& behind it; what it captures is exactly what is kept for the
+// backward pass.
 template <class Rule>
 Tensor record(const char* op, const Inputs& inputs, Tensor output, Rule&& rule) {
   Tape* tape = Tape::current();
@@ -167,7 +193,12 @@ Tensor record(const char* op, const Inputs& inputs, Tensor output, Rule&& rule) 
   if (Tape::Entry* entry = tape->append(op, inputs, output)) {
     using R = std::decay_t<Rule>;
     entry->rule = new (tape->storage_->arena.allocate(sizeof(R))) R(std::forward<Rule>(rule));
-    entry->play = [](void* r, const Tensor& dy) -> Grads { return (*static_cast<R*>(r))(dy); };
+    entry->play = [](void* r, const Tensor& dy, SoFar& so_far) -> Grads {
+      if constexpr (std::is_invocable_v<R&, const Tensor&, SoFar&>)
+        return (*static_cast<R*>(r))(dy, so_far);
+      else
+        return (*static_cast<R*>(r))(dy);
+    };
     entry->destroy = [](void* r) { static_cast<R*>(r)->~R(); };
   }
   return output;

@@ -39,6 +39,15 @@ __device__ void dots(const uint32_t (&held)[kM][kK][4], const Tile& tile, int ro
     add_dots(InTile<Tile>{tile, row}, right, sums);
 }
 
+// What the columns of a thread's sums need, before it is needed: loads do not wait for one another.
+template <int kN>
+__device__ void load_numbers_of_columns(const RowNumbers<float> (&from)[8 * kN], RowNumbers<float> (&to)[kN][2]) {
+#pragma unroll
+  for (int n = 0; n < kN; ++n)
+#pragma unroll
+    for (int e = 0; e < 2; ++e) to[n][e] = from[sum_column(n, e)];
+}
+
 // Gradients of rows of kWidth columns, as sums of a warp, into y [n, d].
 template <int kM, int kN>
 __device__ void store(const float (&sums)[kM][kN][4], int row, int n, int d, float* y) {
@@ -96,16 +105,22 @@ __global__ void __launch_bounds__(kFlashThreads, 2)
     Sums<kM, S::kN> scores, dp;
     dots(queries, s.queries, row, s.keys[at], scores);
     dots(dy, s.dy, row, s.values[at], dp);
-    const bool whole = sees.whole(t.query, last_query, key, S::kStep);
+    if (!sees.whole(t.query, last_query, key, S::kStep))
+#pragma unroll
+      for (int m = 0; m < kM; ++m)
+#pragma unroll
+        for (int n = 0; n < S::kN; ++n)
+#pragma unroll
+          for (int e = 0; e < 4; ++e)
+            if (!sees(first_seen[m][e / 2], key + sum_column(n, e))) scores[m][n][e] = -INFINITY;
 #pragma unroll
     for (int m = 0; m < kM; ++m)
 #pragma unroll
       for (int n = 0; n < S::kN; ++n)
 #pragma unroll
         for (int e = 0; e < 4; ++e) {
-          const bool seen = whole || sees(first_seen[m][e / 2], key + sum_column(n, e));
           const RowNumbers<float> row = numbers[m][e / 2];
-          const float p = seen ? exp2_approximate(fmaf(scores[m][n][e], kLog2e, -row.lse)) : 0;
+          const float p = exp2_approximate(fmaf(scores[m][n][e], kLog2e, -row.lse));
           scores[m][n][e] = p * (dp[m][n][e] - row.along);
         }
     Left<kM, S::kStep / 16> ds;
@@ -173,20 +188,31 @@ __global__ void __launch_bounds__(kFlashThreads, 2)
     Sums<kM, S::kN> p = {}, ds = {};
     Left<kM, S::kStep / 16> left;
     add_dots(InTile<Own>{s.keys, own}, s.queries[at], p);
+    if (!whole)
 #pragma unroll
-    for (int i = 0; i < kM * S::kN * 4; ++i) {
-      const int m = i / (S::kN * 4), n = i / 4 % S::kN, e = i % 4, column = sum_column(n, e);
-      const bool seen = whole || sees(s.first_seen[at][column], first + own + sum_row(m, e));
-      p[m][n][e] = seen ? exp2_approximate(fmaf(p[m][n][e], kLog2e, -s.numbers[at][column].lse)) : 0;
-    }
+      for (int m = 0; m < kM; ++m)
+#pragma unroll
+        for (int n = 0; n < S::kN; ++n)
+#pragma unroll
+          for (int e = 0; e < 4; ++e)
+            if (!sees(s.first_seen[at][sum_column(n, e)], first + own + sum_row(m, e))) p[m][n][e] = -INFINITY;
+    RowNumbers<float> numbers[S::kN][2];
+    load_numbers_of_columns(s.numbers[at], numbers);
+#pragma unroll
+    for (int m = 0; m < kM; ++m)
+#pragma unroll
+      for (int n = 0; n < S::kN; ++n)
+#pragma unroll
+        for (int e = 0; e < 4; ++e) p[m][n][e] = exp2_approximate(fmaf(p[m][n][e], kLog2e, -numbers[n][e % 2].lse));
     round_to_left(p, left);
     add_weighted(left, s.dy[at], dv);
     add_dots(InTile<Own>{s.values, own}, s.dy[at], ds);
 #pragma unroll
-    for (int i = 0; i < kM * S::kN * 4; ++i) {
-      const int m = i / (S::kN * 4), n = i / 4 % S::kN, e = i % 4;
-      ds[m][n][e] = p[m][n][e] * (ds[m][n][e] - s.numbers[at][sum_column(n, e)].along);
-    }
+    for (int m = 0; m < kM; ++m)
+#pragma unroll
+      for (int n = 0; n < S::kN; ++n)
+#pragma unroll
+        for (int e = 0; e < 4; ++e) ds[m][n][e] = p[m][n][e] * (ds[m][n][e] - numbers[n][e % 2].along);
     round_to_left(ds, left);
     add_weighted(left, s.queries[at], dk);
   }

@@ -128,22 +128,30 @@ struct ClearRows {
   __device__ void operator()(int64_t i) const { c[i / n / m * stride + i / n % m * ld + i % n] = T(0); }
 };
 
-}  // namespace
-
-void gemm(Cuda, const Gemm& g, const Tensor& a, const Tensor& b, const Tensor& c) {
+// `base` is added where g accumulates.
+void multiply(const Gemm& g, const Tensor& a, const Tensor& b, const Tensor& base, const Tensor& c) {
   const int64_t n_results = g.batch * g.m * g.n;
   if (n_results == 0 || (g.k == 0 && g.accumulate)) return;
-  if (b.dtype() != a.dtype()) return gemm(Cuda{}, g, a, to(b, a.dtype()), c);
+  if (b.dtype() != a.dtype()) return multiply(g, a, to(b, a.dtype()), base, c);
   const Types types = {a.dtype(), c.dtype(), a.dtype() == DType::f32 && tf32_allowed()};
   dispatch_activation(c.dtype(), [&]<class C>() {
     using T = computed_t<C>;
     if (g.k == 0) return for_each(n_results, ClearRows<C>{g.m, g.n, g.ldc, g.stride_c, data<C>(c)});
     const Plan& p = plan_of(g, types);
     const T one = 1, keep = g.accumulate ? 1 : 0;
-    checked(cublas().multiply(context().handle, p.product, &one, numbers(b), p.b, numbers(a), p.a, &keep, data<C>(c),
+    checked(cublas().multiply(context().handle, p.product, &one, numbers(b), p.b, numbers(a), p.a, &keep, data<C>(base),
                               p.c, data<C>(c), p.c, &p.algorithm, context().workspace, kWorkspace, stream()),
             "cublasLtMatmul");
   });
+}
+
+}  // namespace
+
+void gemm(Cuda, const Gemm& g, const Tensor& a, const Tensor& b, const Tensor& c) { multiply(g, a, b, c, c); }
+void gemm_onto(Cuda, Gemm how, const Tensor& a, const Tensor& b, const Tensor& base, const Tensor& c) {
+  how.accumulate = true;
+  if (how.k == 0) return copy(Cuda{}, base, c);
+  multiply(how, a, b, base, c);
 }
 
 bool multiplies_bf16(Cuda) { return true; }  // since sm_80, the oldest that is compiled for

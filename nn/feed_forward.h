@@ -35,12 +35,8 @@ struct FeedForward {
   // The same from the normed h, with F + `more` columns between the products. Those that came are zeros all the way,
   // and no parameter has them.
   Tensor padded(const Tensor& h, const Tensor& x, int64_t more) const {
-    const int64_t d = in.weight.dim(1), F = out.weight.dim(1);
-    const auto with_zeros = [more](const Tensor& w) {
-      return concat({w, zeros(w.shape().with(1, more), w.dtype(), w.device())}, 1);
-    };
-    const Tensor wide_in = reshape(with_zeros(reshape(in.weight, {2, F, d})), {2 * (F + more), d});
-    return linear(geglu(linear(h, wide_in)), with_zeros(out.weight), {}, x);
+    const Tensor inner = geglu(padded_linear(h, in.weight, {.rows = more, .groups = 2}));
+    return padded_linear(inner, out.weight, {.columns = more}, x);
   }
 
   template <class F>

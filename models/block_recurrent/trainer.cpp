@@ -38,6 +38,7 @@ RecurrentTrainer::Result RecurrentTrainer::run(const Tensor& tokens, const Tenso
                                                const Drops& drops, Gradients& grads, const Tape::Ready& ready) const {
   const int64_t N = model.config.max_seq_len, n = tokens.dim(1), segments = int64_t(drops.size());
   Result result{Tensor({segments}, model.dtype, model.device()), carried};
+  const RoundedWeights once;  // for all segments
   for (int64_t s = 0; s < segments; ++s) {
     if (drops[size_t(s)].memories) result.carried.memories.clear();
     if (drops[size_t(s)].states) result.carried.states.clear();

@@ -147,6 +147,12 @@ void gemm(Cpu, const Gemm& g, const Tensor& a, const Tensor& b, const Tensor& c)
   });
 }
 
+void gemm_onto(Cpu, Gemm how, const Tensor& a, const Tensor& b, const Tensor& base, const Tensor& c) {
+  copy(Cpu{}, base, c);
+  how.accumulate = true;
+  gemm(Cpu{}, how, a, b, c);
+}
+
 std::string describe_cpu() {
   using cpu::pairs::Instructions;
   const Instructions of_bf16 = cpu::pairs::instructions();
