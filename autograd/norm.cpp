@@ -31,9 +31,11 @@ Tensor layer_norm(const Tensor& x, const Tensor& gamma, double eps, std::optiona
         ", but the result is to be ", dtype, "; it can be that of x, or bf16 where x is f32");
   Tensor y(x.shape(), dtype, x.device()), mean = empty_rows(x), rstd = empty_rows(x);
   dispatch(x.device(), [&](auto device) { layer_norm_forward(device, x, gamma, eps, y, mean, rstd); });
-  return record("layer_norm", {x, gamma}, y, [x, gamma, mean, rstd](const Tensor& dy) -> Grads {
-    Tensor dx = empty_like(x), dgamma = empty_like(gamma);
-    dispatch(x.device(), [&](auto device) { layer_norm_backward(device, dy, x, gamma, mean, rstd, dx, dgamma); });
+  return record("layer_norm", {x, gamma}, y, [x, gamma, mean, rstd](const Tensor& dy, SoFar& so_far) -> Grads {
+    Tensor dx = so_far.take(0), dgamma = empty_like(gamma);
+    const bool adds = bool(dx);
+    if (!adds) dx = empty_like(x);
+    dispatch(x.device(), [&](auto device) { layer_norm_backward(device, dy, x, gamma, mean, rstd, adds, dx, dgamma); });
     return {dx, dgamma};
   });
 }
@@ -42,9 +44,11 @@ Tensor rms_norm(const Tensor& x, const Tensor& gamma, double eps) {
   check_norm("rms_norm", x, gamma);
   Tensor y = empty_like(x), rstd = empty_rows(x);
   dispatch(x.device(), [&](auto device) { rms_norm_forward(device, x, gamma, eps, y, rstd); });
-  return record("rms_norm", {x, gamma}, y, [x, gamma, rstd](const Tensor& dy) -> Grads {
-    Tensor dx = empty_like(x), dgamma = empty_like(gamma);
-    dispatch(x.device(), [&](auto device) { rms_norm_backward(device, dy, x, gamma, rstd, dx, dgamma); });
+  return record("rms_norm", {x, gamma}, y, [x, gamma, rstd](const Tensor& dy, SoFar& so_far) -> Grads {
+    Tensor dx = so_far.take(0), dgamma = empty_like(gamma);
+    const bool adds = bool(dx);
+    if (!adds) dx = empty_like(x);
+    dispatch(x.device(), [&](auto device) { rms_norm_backward(device, dy, x, gamma, rstd, adds, dx, dgamma); });
     return {dx, dgamma};
   });
 }

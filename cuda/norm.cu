@@ -51,7 +51,7 @@ __global__ void norm_forward_kernel(int64_t n_rows, int64_t n, T eps, const T* x
 // <g> comes from the centring; the row's part of dgamma is dy * n.
 template <class T, class E>
 __global__ void norm_backward_kernel(int64_t n_rows, int64_t n, const E* dy, const T* x, const T* gamma, const T* mean,
-                                     const T* rstd, T* dx, T* parts) {
+                                     const T* rstd, bool adds, T* dx, T* parts) {
   Shared<T>& s = shared<Shared<T>>();
   for (int64_t row = blockIdx.x; row < n_rows; row += gridDim.x) {
     const T* v = x + row * n;
@@ -60,7 +60,8 @@ __global__ void norm_backward_kernel(int64_t n_rows, int64_t n, const E* dy, con
     const T offset = mean ? row_sum(n, s, [=](int64_t i) { return T(d[i]) * gamma[i]; }) / T(n) : T(0);
     const T slope = r * r * row_sum(n, s, [=](int64_t i) { return T(d[i]) * gamma[i] * (v[i] - m); }) / T(n);
     for (int64_t i = threadIdx.x; i < n; i += blockDim.x) {
-      dx[row * n + i] = r * (T(d[i]) * gamma[i] - offset - (v[i] - m) * slope);
+      T& out = dx[row * n + i];
+      out = (adds ? out : T(0)) + r * (T(d[i]) * gamma[i] - offset - (v[i] - m) * slope);
       parts[row * n + i] = T(d[i]) * (v[i] - m) * r;
     }
   }
@@ -103,7 +104,7 @@ struct HeldShared {
 template <class E, int kRuns>
 __global__ void __launch_bounds__(kThreads)
     held_norm_backward_kernel(int64_t n_rows, int n, const E* dy, const float* x, const float* gamma, const float* mean,
-                              const float* rstd, float* dx, float* parts) {
+                              const float* rstd, bool adds, float* dx, float* parts) {
   constexpr int kN = kPerLoad<E>;
   using Shared = HeldShared<32 * kRuns * kN>;
   Shared& s = shared<Shared>();
@@ -128,6 +129,12 @@ __global__ void __launch_bounds__(kThreads)
     over_runs<kN, kRuns>(n, [&](int r, int i) {
 #pragma unroll
       for (int e = 0; e < kN; ++e) v[r][e] = factor * (d[r][e] - offset - v[r][e] * slope);
+      if (adds) {
+        float so_far[kN];
+        load_numbers(dx + row * n + i, so_far);
+#pragma unroll
+        for (int e = 0; e < kN; ++e) v[r][e] += so_far[e];
+      }
       store_numbers(v[r], dx + row * n + i);
     });
   }
@@ -199,7 +206,7 @@ void norm_forward(const Tensor& x, const Tensor& gamma, double eps, const Tensor
 }
 
 void norm_backward(const Tensor& dy, const Tensor& x, const Tensor& gamma, const Tensor& mean, const Tensor& rstd,
-                   const Tensor& dx, const Tensor& dgamma) {
+                   bool adds, const Tensor& dx, const Tensor& dgamma) {
   if (x.numel() == 0) return fill(Cuda{}, 0, dgamma);
   const int64_t n_rows = row_count(x), n = row_width(x);
   dispatch_activation(dy.dtype(), [&]<class E>() {
@@ -209,13 +216,13 @@ void norm_backward(const Tensor& dy, const Tensor& x, const Tensor& gamma, const
       const Tensor parts({blocks, n}, DType::f32, Device::cuda);
       launch({blocks, kThreads, sizeof(HeldShared<32 * kRuns * kPerLoad<E>>), stream()},
              held_norm_backward_kernel<E, kRuns>, n_rows, int(n), data<E>(dy), data<float>(x), data<float>(gamma),
-             data_or_null<float>(mean), data<float>(rstd), data<float>(dx), data<float>(parts));
+             data_or_null<float>(mean), data<float>(rstd), adds, data<float>(dx), data<float>(parts));
       sum_to(Cuda{}, parts, dgamma);
     });
     if (held) return;
     const Tensor parts({n_rows, n}, x.dtype(), Device::cuda);
     launch(rows_launch<T>(n_rows), norm_backward_kernel<T, E>, n_rows, n, data<E>(dy), data<T>(x), data<T>(gamma),
-           data_or_null<T>(mean), data<T>(rstd), data<T>(dx), data<T>(parts));
+           data_or_null<T>(mean), data<T>(rstd), adds, data<T>(dx), data<T>(parts));
     sum_to(Cuda{}, parts, dgamma);
   });
 }
@@ -227,16 +234,16 @@ void layer_norm_forward(Cuda, const Tensor& x, const Tensor& gamma, double eps, 
   norm_forward(x, gamma, eps, y, mean, rstd);
 }
 void layer_norm_backward(Cuda, const Tensor& dy, const Tensor& x, const Tensor& gamma, const Tensor& mean,
-                         const Tensor& rstd, const Tensor& dx, const Tensor& dgamma) {
-  norm_backward(dy, x, gamma, mean, rstd, dx, dgamma);
+                         const Tensor& rstd, bool adds, const Tensor& dx, const Tensor& dgamma) {
+  norm_backward(dy, x, gamma, mean, rstd, adds, dx, dgamma);
 }
 
 void rms_norm_forward(Cuda, const Tensor& x, const Tensor& gamma, double eps, const Tensor& y, const Tensor& rstd) {
   norm_forward(x, gamma, eps, y, {}, rstd);
 }
-void rms_norm_backward(Cuda, const Tensor& dy, const Tensor& x, const Tensor& gamma, const Tensor& rstd,
+void rms_norm_backward(Cuda, const Tensor& dy, const Tensor& x, const Tensor& gamma, const Tensor& rstd, bool adds,
                        const Tensor& dx, const Tensor& dgamma) {
-  norm_backward(dy, x, gamma, {}, rstd, dx, dgamma);
+  norm_backward(dy, x, gamma, {}, rstd, adds, dx, dgamma);
 }
 
 void l2_normalize_forward(Cuda, const Tensor& x, const Tensor& scale, const Tensor& y) {

@@ -61,13 +61,13 @@ bool multiplies_bf16(Backend);
 void gemv(Backend, const Tensor& x, const Tensor& weight, const Tensor& scale, bool accumulate, const Tensor& y);
 
 // ---- norms (norm); rows of width n, mean and rstd one number a row ----
-// y and dy of layer_norm: activations
+// y and dy of layer_norm: activations. Backward adds to dx where it says so.
 void layer_norm_forward(Backend, const Tensor& x, const Tensor& gamma, double eps, const Tensor& y, const Tensor& mean,
                         const Tensor& rstd);
 void layer_norm_backward(Backend, const Tensor& dy, const Tensor& x, const Tensor& gamma, const Tensor& mean,
-                         const Tensor& rstd, const Tensor& dx, const Tensor& dgamma);
+                         const Tensor& rstd, bool adds, const Tensor& dx, const Tensor& dgamma);
 void rms_norm_forward(Backend, const Tensor& x, const Tensor& gamma, double eps, const Tensor& y, const Tensor& rstd);
-void rms_norm_backward(Backend, const Tensor& dy, const Tensor& x, const Tensor& gamma, const Tensor& rstd,
+void rms_norm_backward(Backend, const Tensor& dy, const Tensor& x, const Tensor& gamma, const Tensor& rstd, bool adds,
                        const Tensor& dx, const Tensor& dgamma);
 void l2_normalize_forward(Backend, const Tensor& x, const Tensor& scale, const Tensor& y);
 void l2_normalize_backward(Backend, const Tensor& dy, const Tensor& x, const Tensor& scale, const Tensor& dx,

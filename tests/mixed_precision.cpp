@@ -3,6 +3,7 @@
 #include "models/block_recurrent/precision.h"
 #include "models/block_recurrent/trainer.h"
 #include "nn/feed_forward.h"
+#include "nn/optimizer.h"
 #include "tests/decoding.h"
 #include "tests/runs.h"
 
@@ -123,6 +124,51 @@ TEST_CASE("mixed precision: zeros behind the inner width of a feed-forward layer
       check_close(results(device, DType::f64, false, more), results(device, DType::f64, false, 0), 1e-14, device);
       check_close(results(device, DType::f32, true, more), results(device, DType::f32, true, 0), 1e-6, device);
     }
+}
+
+TEST_CASE("mixed precision: weights that are rounded once give the same bits") {
+  const auto results = [](Device device, bool once, int64_t more) {
+    Generator g{1, 2, 0};
+    FeedForward f(24, 4, g);
+    move_to(f, device);
+    f.norm.result = kBf16;
+    Gradients grads;
+    std::vector<Tensor> all;
+    const std::optional<RoundedWeights> rounded = once ? std::optional<RoundedWeights>(std::in_place) : std::nullopt;
+    for (const uint64_t segment : {1, 2, 3}) {
+      const Tensor x = to(randn({40, 24}, DType::f32, segment), device);
+      Tape tape;
+      const Tensor h = f.norm(x), y = more ? f.padded(h, x, more) : f.out(geglu(f.in(h)), x);
+      tape.backward(sum(y * to(randn(y.shape(), DType::f32, 9), device)), 1, grads);
+      all.push_back(y);
+    }
+    for (const NamedTensor& p : parameters(f)) all.push_back(grads[p.tensor]);
+    return on(Device::cpu, all);
+  };
+  for (const Device device : devices())
+    for (const int64_t more : {0, 16}) {
+      const std::vector<Tensor> each = results(device, false, more), once = results(device, true, more);
+      for (size_t i = 0; i < each.size(); ++i) CHECK(same_bits(each[i], once[i]));
+    }
+  const Tensor w = parameter(Tensor({2, 2}));
+  Adam adam({{"w", w}}, {});
+  const RoundedWeights rounded;
+  CHECK(error_of([&] { adam.step(Gradients()); }) ==
+        "Adam: RoundedWeights is alive, whose copies of weights the step would make wrong");
+}
+
+TEST_CASE("mixed precision: padded_linear's arguments") {
+  const Tensor x({2, 5}), w({4, 3});
+  CHECK(padded_linear(x, w, {.rows = 1, .groups = 2, .columns = 2}).shape() == Shape{2, 6});
+  CHECK(error_of([&] { padded_linear(x, w, {.groups = 3, .columns = 2}); }) ==
+        "padded_linear: weight has shape (4, 3), which has not 3 equal groups of rows, each to be followed by 0 rows, "
+        "and "
+        "each row by 2");
+  CHECK(error_of([&] { padded_linear(x, w, {.columns = 1}); }) ==
+        "padded_linear: x has shape (2, 5), but weight of shape (4, 3) and 1 more columns ask for rows of width 4");
+  CHECK(error_of([&] {
+          padded_linear(x, w, {.columns = 2}, Tensor({2, 3}));
+        }) == "padded_linear: residual has shape (2, 3), but the result has (2, 4)");
 }
 
 TEST_CASE("mixed precision: only bf16 on a GPU asks for them") {

@@ -127,6 +127,57 @@ TEST_CASE("tape: what is given out may be written to, also where a rule still ne
   CHECK(!Gradients().own(a));
 }
 
+TEST_CASE("tape: a rule may add to the gradients that are there") {
+  // y = x * factor, whose rule adds in place where it may; counts how often it did.
+  int in_place = 0;
+  const auto times = [&](const Tensor& x, double factor) {
+    return record("times", {x}, scale(detach(x), factor),
+                  [&in_place, x, factor](const Tensor& dy, SoFar& so_far) -> Grads {
+                    Tensor dx = so_far.take(0);
+                    if (!dx) return {scale(dy, factor)};
+                    ++in_place;
+                    dx.data<double>()[0] += factor * dy.item();
+                    return {dx};
+                  });
+  };
+  const Tensor a = number(2);
+  Gradients grads;
+  for (int segment = 0; segment < 3; ++segment) {
+    Tape tape;
+    const Tensor twice = times(a, 3) + times(a, 5);
+    tape.backward(twice, 1, grads);
+  }
+  CHECK(grads[a].item() == 3 * 8);
+  CHECK(in_place == 5);  // all but the very first
+
+  // What somebody else holds is left alone.
+  const Tensor held = grads[a];
+  {
+    Tape tape;
+    tape.backward(times(a, 7), 1, grads);
+  }
+  CHECK(held.item() == 24);
+  CHECK(grads[a].item() == 31);
+  CHECK(in_place == 5);
+
+  // Where a rule throws, gradients of earlier tapes are still there.
+  {
+    Tape tape;
+    const Tensor b = record("throws", {a}, scale(detach(a), 1), [](const Tensor&) -> Grads { throw Error("no"); });
+    const Tensor sum = b + times(a, 1);
+    CHECK(error_of([&] { tape.backward(sum, 1, grads); }) == "no");
+  }
+  CHECK(grads[a].item() == 32);
+
+  Tape tape;
+  const Tensor wrong = record("wrong", {a}, scale(detach(a), 1), [](const Tensor& dy, SoFar& so_far) -> Grads {
+    so_far.take(0);
+    return {dy};
+  });
+  CHECK(error_of([&] { tape.backward(wrong, 1, grads); }) ==
+        "wrong: the rule took gradient 0 to add to it, but returned another");
+}
+
 TEST_CASE("tape: gradients of many parameters are found") {
   std::vector<Tensor> all;
   for (int i = 0; i < 1000; ++i) all.push_back(number(i));

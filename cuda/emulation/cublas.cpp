@@ -78,11 +78,12 @@ computed_t<X> operand(X x, [[maybe_unused]] bool tf32) {
 
 template <class X, class Y, class T = computed_t<X>>
 void multiply(const EmulatedProduct& p, T alpha, const X* a, const EmulatedLayout& la, const X* b,
-              const EmulatedLayout& lb, T beta, Y* c, const EmulatedLayout& lc, bool backwards, bool rounded_parts) {
+              const EmulatedLayout& lb, T beta, const Y* c, Y* d, const EmulatedLayout& lc, bool backwards,
+              bool rounded_parts) {
   const bool ta = p.transpose_a == CUBLAS_OP_T, tb = p.transpose_b == CUBLAS_OP_T;
   const bool tf32 = p.compute == CUBLAS_COMPUTE_32F_FAST_TF32;
   const int64_t depth = ta ? la.rows : la.columns;
-  for (int64_t n = 0; n < lc.batch; ++n, a += la.stride, b += lb.stride, c += lc.stride)
+  for (int64_t n = 0; n < lc.batch; ++n, a += la.stride, b += lb.stride, c += lc.stride, d += lc.stride)
     for (int64_t j = 0; j < lc.columns; ++j)
       for (int64_t i = 0; i < lc.rows; ++i) {
         T sum = 0;
@@ -92,8 +93,8 @@ void multiply(const EmulatedProduct& p, T alpha, const X* a, const EmulatedLayou
                  operand(tb ? b[j + k * lb.ld] : b[k + j * lb.ld], tf32);
           if (rounded_parts) sum = T(Y(sum));
         }
-        Y& y = c[i + j * lc.ld];
-        y = Y(beta == 0 ? alpha * sum : alpha * sum + beta * T(y));  // with 0, what was there is not read
+        const int64_t at = i + j * lc.ld;
+        d[at] = Y(beta == 0 ? alpha * sum : alpha * sum + beta * T(c[at]));  // with 0, what was there is not read
       }
 }
 
@@ -161,10 +162,10 @@ cublasStatus_t cublasLtMatmul(cublasLtHandle_t, cublasLtMatmulDesc_t p, const vo
                               cudaStream_t) {
   static unsigned calls = 0;
   const std::vector<int64_t> numbers = problem(*p, *la, *lb, *lc);
-  if (numbers.empty() || c != d || lc != ld || !workspace || workspace_bytes < kWorkspaceNeeded ||
+  if (numbers.empty() || lc != ld || !workspace || workspace_bytes < kWorkspaceNeeded ||
       algorithm->data[0] != mixed(numbers))
     return CUBLAS_STATUS_INVALID_VALUE;
-  for (const void* pointer : {a, b, c, static_cast<const void*>(workspace)}) {
+  for (const void* pointer : {a, b, c, static_cast<const void*>(d), static_cast<const void*>(workspace)}) {
     emulation::check_pointer(pointer, emulation::Where::current());
     if (reinterpret_cast<uintptr_t>(pointer) % kAlignment) return CUBLAS_STATUS_INVALID_VALUE;
   }
@@ -173,11 +174,11 @@ cublasStatus_t cublasLtMatmul(cublasLtHandle_t, cublasLtMatmulDesc_t p, const vo
     using T = computed_t<X>;
     T one, keep;
     std::memcpy(&one, alpha, sizeof one), std::memcpy(&keep, beta, sizeof keep);
-    const void* const pointers[] = {a, b, d, workspace};
+    const void* const pointers[] = {a, b, c, d, workspace};
     emulation::submit(emulation::Where::current(), pointers, [=, p = *p, la = *la, lb = *lb, lc = *lc] {
       emulation::Devices open;
-      multiply(p, one, static_cast<const X*>(a), la, static_cast<const X*>(b), lb, keep, static_cast<Y*>(d), lc,
-               in_place && ++calls % 2, rounded_parts);
+      multiply(p, one, static_cast<const X*>(a), la, static_cast<const X*>(b), lb, keep, static_cast<const Y*>(c),
+               static_cast<Y*>(d), lc, in_place && ++calls % 2, rounded_parts);
     });
   };
   if (la->type == CUDA_R_64F) run(double(), double());

@@ -61,7 +61,7 @@ void norm_forward(const Tensor& x, const Tensor& gamma, double eps, const Tensor
 // With n = (x - mean) * rstd and g = dy * gamma: dx = rstd * (g - <g> - n <g n>), where <> is the mean over the row and
 // <g> comes from the centring; dgamma = the sum over the rows of dy * n.
 template <class T, class E>
-void norm_backward(const Tensor& dy, const Tensor& x, const Tensor& gamma, const T* mean, const T* rstd,
+void norm_backward(const Tensor& dy, const Tensor& x, const Tensor& gamma, const T* mean, const T* rstd, bool adds,
                    const Tensor& dx, const Tensor& dgamma) {
   const int64_t n = row_width(x);
   const E* dys = dy.data<E>();
@@ -80,7 +80,13 @@ void norm_backward(const Tensor& dy, const Tensor& x, const Tensor& gamma, const
         return r * (d * g - offset - (v - m) * slope);
       };
       lane_map(n, part, into_part, part, drow, row);
-      lane_map(n, dxs + i * n, into_dx, drow, scale, row);
+      const auto onto_dx = [=](const auto& d, const auto& g, const auto& v, const auto& so_far) {
+        return so_far + into_dx(d, g, v);
+      };
+      if (adds)
+        lane_map(n, dxs + i * n, onto_dx, drow, scale, row, dxs + i * n);
+      else
+        lane_map(n, dxs + i * n, into_dx, drow, scale, row);
     }
   });
 }
@@ -96,10 +102,10 @@ void layer_norm_forward(Cpu, const Tensor& x, const Tensor& gamma, double eps, c
 }
 
 void layer_norm_backward(Cpu, const Tensor& dy, const Tensor& x, const Tensor& gamma, const Tensor& mean,
-                         const Tensor& rstd, const Tensor& dx, const Tensor& dgamma) {
+                         const Tensor& rstd, bool adds, const Tensor& dx, const Tensor& dgamma) {
   dispatch_activation(dy.dtype(), [&]<class E>() {
     using T = computed_t<E>;
-    norm_backward<T, E>(dy, x, gamma, mean.data<T>(), rstd.data<T>(), dx, dgamma);
+    norm_backward<T, E>(dy, x, gamma, mean.data<T>(), rstd.data<T>(), adds, dx, dgamma);
   });
 }
 
@@ -107,9 +113,10 @@ void rms_norm_forward(Cpu, const Tensor& x, const Tensor& gamma, double eps, con
   dispatch_float(x.dtype(), [&]<class T>() { norm_forward<T, T>(x, gamma, eps, y, nullptr, rstd.data<T>()); });
 }
 
-void rms_norm_backward(Cpu, const Tensor& dy, const Tensor& x, const Tensor& gamma, const Tensor& rstd,
+void rms_norm_backward(Cpu, const Tensor& dy, const Tensor& x, const Tensor& gamma, const Tensor& rstd, bool adds,
                        const Tensor& dx, const Tensor& dgamma) {
-  dispatch_float(x.dtype(), [&]<class T>() { norm_backward<T, T>(dy, x, gamma, nullptr, rstd.data<T>(), dx, dgamma); });
+  dispatch_float(x.dtype(),
+                 [&]<class T>() { norm_backward<T, T>(dy, x, gamma, nullptr, rstd.data<T>(), adds, dx, dgamma); });
 }
 
 void l2_normalize_forward(Cpu, const Tensor& x, const Tensor& scale, const Tensor& y) {

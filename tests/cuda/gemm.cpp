@@ -37,6 +37,10 @@ void check_product(Gemm g, const Types& t, bool share_a = false, bool share_b = 
                  copy(device, in[2], out[0]);
                  gemm(device, g, in[0], in[1], out[0]);
                });
+    if (accumulate && g.ldc == g.n && g.stride_c == g.m * g.n)
+      check_same("gemm_onto", {a, b, c}, {c}, tolerance_of(t.c), [&](auto device, const List& in, const List& out) {
+        gemm_onto(device, g, in[0], in[1], in[2], out[0]);
+      });
   }
 }
 
