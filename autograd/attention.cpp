@@ -31,16 +31,17 @@ Tensor attend(const char* op, AttentionShape how, const Tensor& q, const Tensor&
   how.batch = q.dim(0), how.n = q.dim(1), how.head_width = kv.dim(-1) / 2;
   how.heads = q.dim(2) / how.head_width;
   how.factor = qk.factor ? qk.factor : 1 / std::sqrt(double(how.head_width));
-  Tensor y = empty_like(q), lse({how.batch, how.n, how.heads}, dtype_beside(q.dtype()), q.device());
+  AttentionForward forward = {empty_like(q),
+                              Tensor({how.batch, how.n, how.heads}, dtype_beside(q.dtype()), q.device())};
   dispatch(q.device(), [&](auto device) {
-    attention_forward(device, how, {q, kv, memory, qk.q_scale, qk.k_scale, qk.table}, y, lse);
+    attention_forward(device, how, {q, kv, memory, qk.q_scale, qk.k_scale, qk.table}, forward);
   });
-  return record(op, {q, kv, memory, qk.q_scale, qk.k_scale}, y, [=](const Tensor& dy) -> Grads {
+  return record(op, {q, kv, memory, qk.q_scale, qk.k_scale}, forward.y, [=](const Tensor& dy) -> Grads {
     const auto like = [](const Tensor& t) { return t ? empty_like(t) : Tensor(); };
     Tensor dq = like(q), dkv = like(kv), dmemory = like(memory), dq_scale = like(qk.q_scale),
            dk_scale = like(qk.k_scale);
     dispatch(q.device(), [&](auto device) {
-      attention_backward(device, how, {q, kv, memory, qk.q_scale, qk.k_scale, qk.table}, dy, y, lse,
+      attention_backward(device, how, {q, kv, memory, qk.q_scale, qk.k_scale, qk.table}, dy, forward,
                          {dq, dkv, dmemory, dq_scale, dk_scale});
     });
     return {dq, dkv, dmemory, dq_scale, dk_scale};

@@ -73,13 +73,15 @@ __global__ void __launch_bounds__(kThreads, kPerProcessor<T>)
 
 }  // namespace
 
-void attention_forward(Cuda, const AttentionShape& how, const AttentionInputs& in, const Tensor& y, const Tensor& lse) {
+void attention_forward(Cuda, const AttentionShape& how, const AttentionInputs& in, AttentionForward& out) {
+  const Tensor &y = out.y, &lse = out.lse;
   if (y.numel() == 0) return;
-  if (y.dtype() == DType::bf16 && flash_takes(how)) return flash_attention_forward(how, in, y, lse);
+  if (y.dtype() == DType::bf16 && flash_takes(how)) return flash_attention_forward(how, in, out);
   if (y.dtype() == DType::bf16) {
     const Tensor q = widened(in.q), kv = widened(in.kv), memory = widened(in.memory),
                  wide(y.shape(), DType::f32, Device::cuda);
-    attention_forward(Cuda{}, how, {q, kv, memory, in.q_scale, in.k_scale, in.table}, wide, lse);
+    AttentionForward in_f32 = {wide, lse};
+    attention_forward(Cuda{}, how, {q, kv, memory, in.q_scale, in.k_scale, in.table}, in_f32);
     return copy(Cuda{}, wide, y);
   }
   dispatch_float(y.dtype(), [&]<class T>() {

@@ -150,6 +150,7 @@ template <class E>
 struct Prepared {
   Tensor queries, keys, values;
 
+  Prepared(const AttentionForward& forward) : queries(forward.queries), keys(forward.keys), values(forward.values) {}
   Prepared(const Geometry<E>& g, int64_t width)
       : queries({g.n_rows(), width}, dtype_of<E>, Device::cuda),
         keys({g.n_blocks() * g.panel, width}, dtype_of<E>, Device::cuda),
@@ -181,9 +182,9 @@ struct QueryTile {
 // computed in f32.
 inline constexpr int64_t kFlashWidth = 128;
 inline bool flash_takes(const AttentionShape& s) { return s.head_width % 8 == 0 && s.head_width <= kFlashWidth; }
-void flash_attention_forward(const AttentionShape& how, const AttentionInputs& in, const Tensor& y, const Tensor& lse);
-void flash_attention_backward(const AttentionShape& how, const AttentionInputs& in, const Tensor& dy, const Tensor& y,
-                              const Tensor& lse, const AttentionGradients& out);
+void flash_attention_forward(const AttentionShape& how, const AttentionInputs& in, AttentionForward& out);
+void flash_attention_backward(const AttentionShape& how, const AttentionInputs& in, const Tensor& dy,
+                              const AttentionForward& forward, const AttentionGradients& out);
 inline Tensor widened(const Tensor& t) { return t ? to(t, DType::f32) : t; }
 
 }  // namespace rondo::cuda

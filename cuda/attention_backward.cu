@@ -136,19 +136,20 @@ void backward(const Geometry<T>& g, const Tensor& dy, const Tensor& y, const Ten
 
 }  // namespace
 
-void attention_backward(Cuda, const AttentionShape& how, const AttentionInputs& in, const Tensor& dy, const Tensor& y,
-                        const Tensor& lse, const AttentionGradients& out) {
+void attention_backward(Cuda, const AttentionShape& how, const AttentionInputs& in, const Tensor& dy,
+                        const AttentionForward& forward, const AttentionGradients& out) {
+  const Tensor &y = forward.y, &lse = forward.lse;
   if (y.numel() == 0) {
     for (const Tensor* t : {&out.dq, &out.dkv, &out.dmemory, &out.dq_scale, &out.dk_scale})
       if (*t) fill(Cuda{}, 0, *t);
     return;
   }
-  if (y.dtype() == DType::bf16 && flash_takes(how)) return flash_attention_backward(how, in, dy, y, lse, out);
+  if (y.dtype() == DType::bf16 && flash_takes(how)) return flash_attention_backward(how, in, dy, forward, out);
   if (y.dtype() == DType::bf16) {
     const Tensor q = widened(in.q), kv = widened(in.kv), memory = widened(in.memory);
     const auto wide = [](const Tensor& t) { return t ? Tensor(t.shape(), DType::f32, Device::cuda) : t; };
     const Tensor dq = wide(out.dq), dkv = wide(out.dkv), dmemory = wide(out.dmemory);
-    attention_backward(Cuda{}, how, {q, kv, memory, in.q_scale, in.k_scale, in.table}, widened(dy), widened(y), lse,
+    attention_backward(Cuda{}, how, {q, kv, memory, in.q_scale, in.k_scale, in.table}, widened(dy), {widened(y), lse},
                        {dq, dkv, dmemory, out.dq_scale, out.dk_scale});
     copy(Cuda{}, dq, out.dq), copy(Cuda{}, dkv, out.dkv);
     if (dmemory) copy(Cuda{}, dmemory, out.dmemory);

@@ -230,14 +230,15 @@ int shares(int64_t key_blocks) {
 
 }  // namespace
 
-void flash_attention_backward(const AttentionShape& how, const AttentionInputs& in, const Tensor& dy, const Tensor& y,
-                              const Tensor& lse, const AttentionGradients& out) {
+void flash_attention_backward(const AttentionShape& how, const AttentionInputs& in, const Tensor& dy,
+                              const AttentionForward& forward, const AttentionGradients& out) {
   const Geometry<bf16> g(how, in);
   const int64_t d = how.head_width, n_keys = g.n_blocks() * g.panel;
-  const Tensor dqueries({g.n_rows(), d}, DType::f32, Device::cuda), numbers = row_numbers(g, dy, y, lse, kLog2e);
+  const Tensor dqueries({g.n_rows(), d}, DType::f32, Device::cuda),
+      numbers = row_numbers(g, dy, forward.y, forward.lse, kLog2e);
   dispatch_width(d, [&]<int kWidth>() {
     using S = Sizes<kWidth>;
-    const Prepared<bf16> p(g, kWidth);
+    const Prepared<bf16> p(forward);
     const Operands operands = {data<bf16>(p.queries), data<bf16>(p.keys), data<bf16>(p.values), data<bf16>(dy),
                                numbers_of<float>(numbers)};
     launch({unsigned(g.n_blocks() * g.tiles_per_block(S::kOwn)), kFlashThreads, sizeof(RowsShared<kWidth>), stream()},

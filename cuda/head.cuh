@@ -31,7 +31,7 @@ using WarpLanes = Lanes<1, 32>;  // for any D
 template <class E, class F>
 void dispatch_lanes(int64_t d, F&& f) {
   if constexpr (sizeof(E) < 8)
-    if (d % (2 * kPerLoad<E>) == 0) return f.template operator()<Lanes<kPerLoad<E>, 8>>();
+    if (d % (2 * kPerLoad<E>) == 0) return f.template operator()<Lanes<kPerLoad<E>, 32 / kPerLoad<E>>>();
   f.template operator()<WarpLanes>();
 }
 

@@ -92,11 +92,10 @@ void embedding_backward(Backend, const Tensor& dy, const Tensor& tokens, const T
 // ---- attention (rotary, attention) ----
 void rotary(Backend, const Rotation& how, const Tensor& x, const Tensor& table, const Tensor& y);
 
-// y [B, n, H*D]; lse [B, n, H], for the backward pass. q, kv, memory, y and their gradients: activations
-void attention_forward(Backend, const AttentionShape& how, const AttentionInputs& in, const Tensor& y,
-                       const Tensor& lse);
+// q, kv, memory, y and their gradients: activations
+void attention_forward(Backend, const AttentionShape& how, const AttentionInputs& in, AttentionForward& out);
 void attention_backward(Backend, const AttentionShape& how, const AttentionInputs& in, const Tensor& dy,
-                        const Tensor& y, const Tensor& lse, const AttentionGradients& out);
+                        const AttentionForward& forward, const AttentionGradients& out);
 
 // ---- decoding (decode) ----
 // Places are tensors as tensor_of gives them. An empty cache with room for `rows` keys of each sequence:

@@ -45,6 +45,12 @@ struct AttentionShape {
 struct AttentionInputs {
   const Tensor &q, &kv, &memory, &q_scale, &k_scale, &table;  // memory, scales and table may be empty
 };
+// What the forward pass makes: y [B, n, H*D] and lse [B, n, H], which are allocated before it; and, for the backward
+// pass alone, what it multiplied, if the backend likes to keep it.
+struct AttentionForward {
+  Tensor y, lse;
+  Tensor queries = {}, keys = {}, values = {};
+};
 struct AttentionGradients {
   const Tensor &dq, &dkv, &dmemory, &dq_scale, &dk_scale;  // empty where the input is
 };

@@ -350,14 +350,14 @@ void backward(const Geometry<E>& g, const Tensor& dy, const Tensor& y, const Ten
 
 }  // namespace
 
-void attention_forward(Cpu, const AttentionShape& how, const AttentionInputs& in, const Tensor& y, const Tensor& lse) {
-  if (y.numel() == 0) return;
-  dispatch_activation(y.dtype(), [&]<class E>() { forward(Geometry<E>(how, in), y, lse); });
+void attention_forward(Cpu, const AttentionShape& how, const AttentionInputs& in, AttentionForward& out) {
+  if (out.y.numel() == 0) return;
+  dispatch_activation(out.y.dtype(), [&]<class E>() { forward(Geometry<E>(how, in), out.y, out.lse); });
 }
 
-void attention_backward(Cpu, const AttentionShape& how, const AttentionInputs& in, const Tensor& dy, const Tensor& y,
-                        const Tensor& lse, const AttentionGradients& out) {
-  dispatch_activation(y.dtype(), [&]<class E>() { backward(Geometry<E>(how, in), dy, y, lse, out); });
+void attention_backward(Cpu, const AttentionShape& how, const AttentionInputs& in, const Tensor& dy,
+                        const AttentionForward& forward, const AttentionGradients& out) {
+  dispatch_activation(dy.dtype(), [&]<class E>() { backward(Geometry<E>(how, in), dy, forward.y, forward.lse, out); });
 }
 
 }  // namespace rondo

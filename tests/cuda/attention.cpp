@@ -48,9 +48,9 @@ void check_attention(const char* what, const Case& c) {
       const AttentionInputs given = {in[0], in[1], in[2], in[3], in[4], in[5]};
       const Tensor dmemory = in[2] ? out[4] : Tensor(), dq_scale = in[3] ? out[5] : Tensor(),
                    dk_scale = in[4] ? out[6] : Tensor();
-      attention_forward(device, shape_of(c), given, out[0], out[1]);
-      attention_backward(device, shape_of(c), given, in[6], out[0], out[1],
-                         {out[2], out[3], dmemory, dq_scale, dk_scale});
+      AttentionForward forward = {out[0], out[1]};
+      attention_forward(device, shape_of(c), given, forward);
+      attention_backward(device, shape_of(c), given, in[6], forward, {out[2], out[3], dmemory, dq_scale, dk_scale});
     });
   }
 }
