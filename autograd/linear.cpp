@@ -78,7 +78,7 @@ Tensor record_linear(const Tensor& x, const Tensor& weight, const Tensor& w, con
                                                                               SoFar& so_far) -> Grads {
     const int64_t out = w.dim(0), in = w.dim(1), rows = out ? dy.numel() / out : 0, groups = padding.groups;
     const Tensor d = to(dy, x.dtype());
-    Tensor dx = x.dtype() == DType::bf16 ? Tensor() : so_far.take(0), dweight = so_far.take(1);
+    Tensor dx = so_far.take(0), dweight = so_far.take(1);
     const bool adds_dx = bool(dx), adds_dweight = bool(dweight);
     if (!dx) dx = empty_like(x);
     if (!dweight) dweight = empty_like(weight);

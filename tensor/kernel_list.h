@@ -46,8 +46,8 @@ void state_gate_backward(Backend, const Tensor& dy, const Tensor& c, const Tenso
 void sum_to(Backend, const Tensor& x, const Tensor& y);  // y's shape broadcasts to x's; activations
 
 // ---- products (gemm) ----
-// Where a is bf16, so are the numbers that are multiplied: b may be f32 and is rounded. Sums are made in f32; c is f32,
-// or bf16 where nothing is accumulated.
+// Where a is bf16, so are the numbers that are multiplied: b may be f32 and is rounded. Sums are made in f32, and c
+// is f32 or bf16.
 void gemm(Backend, const Gemm& how, const Tensor& a, const Tensor& b, const Tensor& c);
 // The same plus `base`, which has the dtype of c and lies as c does.
 void gemm_onto(Backend, Gemm how, const Tensor& a, const Tensor& b, const Tensor& base, const Tensor& c);

@@ -20,12 +20,14 @@ constexpr int64_t kFlopsWorthATile = 200'000;
 // no more than kSmall numbers then.
 constexpr int64_t kPart = 512, kMostParts = 8, kStep = 256, kSmall = 65536;
 
-// A part of C [m, n] as products make it, in sums: C itself, or scratch memory that is rounded to C at the end.
+// A part of C [m, n] as products make it, in sums: C itself, or scratch memory that is rounded to C at the end, and
+// holds what C held where something is added to it.
 template <class C, class F>
-void with_sums(int64_t m, int64_t n, C* c, int64_t ldc, const F& product) {
+void with_sums(int64_t m, int64_t n, C* c, int64_t ldc, bool accumulate, const F& product) {
   if constexpr (std::is_same_v<C, bf16>) {
     cpu::Scratch scratch;
     float* sums = scratch.get<float>(m * n);
+    for (int64_t i = 0; accumulate && i < m; ++i) cpu::lane_map(n, sums + i * n, cpu::kSelf, c + i * ldc);
     product(sums, n);
     for (int64_t i = 0; i < m; ++i) cpu::round_row(n, sums + i * n, c + i * ldc);
   } else {
@@ -69,7 +71,8 @@ void split(int64_t m, int64_t n, int64_t k, cpu::View<E> a, cpu::View<S> b, C* c
   using T = cpu::Sum<E>;
   const int64_t flops = 2 * m * n * k, columns = cpu::panel_columns<E>(), panels = cpu::n_panels(n, columns);
   if (flops < 2 * kFlopsWorthATile)
-    return with_sums(m, n, c, ldc, [&](T* to, int64_t ld) { cpu::gemm(m, n, k, a, b, to, ld, accumulate); });
+    return with_sums(m, n, c, ldc, accumulate,
+                     [&](T* to, int64_t ld) { cpu::gemm(m, n, k, a, b, to, ld, accumulate); });
   const bool transposed = a.col != 1;
   if constexpr (std::is_same_v<S, E> && std::is_same_v<C, T>)  // the types of a weight's gradient
     if (transposed && k > kPart && m * n <= kSmall) return split_depth(m, n, k, a, b, c, ldc, accumulate);
@@ -107,7 +110,7 @@ void split(int64_t m, int64_t n, int64_t k, cpu::View<E> a, cpu::View<S> b, C* c
     const int64_t i = (down_first ? tile % down() : tile / across()) * rows,
                   j = (down_first ? tile / down() : tile % across()) * panels_per_tile * columns;
     const int64_t height = std::min(rows, m - i), width = std::min(panels_per_tile * columns, n - j);
-    with_sums(height, width, c + i * ldc + j, ldc, [&](T* to, int64_t ld) {
+    with_sums(height, width, c + i * ldc + j, ldc, accumulate, [&](T* to, int64_t ld) {
       cpu::gemm_packed<E>(height, n, k, {a.data + i * a.row, a.row, a.col}, packed, to - j, ld, accumulate,
                           {0, k, j, j + width});
     });
@@ -128,7 +131,7 @@ void products(const Gemm& g, const Tensor& a, const Tensor& b, const Tensor& c) 
     return run(0, [&](auto va, auto vb, C* pc) { split(g.m, g.n, g.k, va, vb, pc, g.ldc, g.accumulate); });
   parallel_for(g.batch, [&](int64_t i) {
     run(i, [&](auto va, auto vb, C* pc) {
-      with_sums(g.m, g.n, pc, g.ldc,
+      with_sums(g.m, g.n, pc, g.ldc, g.accumulate,
                 [&](auto* to, int64_t ld) { cpu::gemm(g.m, g.n, g.k, va, vb, to, ld, g.accumulate); });
     });
   });
