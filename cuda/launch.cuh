@@ -29,6 +29,11 @@ inline unsigned blocks_for(int64_t n, int64_t per_block = kThreads) {
   return unsigned(std::clamp<int64_t>((n + per_block - 1) / per_block, 1, most_blocks));
 }
 
+// n / d, of numbers that are not negative. A GPU has no division: one of 32 bits takes a quarter of one of 64.
+__device__ inline int64_t quotient(int64_t n, int64_t d) {
+  return uint64_t(n | d) >> 32 ? n / d : int64_t(uint32_t(n) / uint32_t(d));
+}
+
 // f(i) for i in 0..n-1.
 template <class F>
 __global__ void for_each_kernel(int64_t n, F f) {
@@ -39,6 +44,17 @@ __global__ void for_each_kernel(int64_t n, F f) {
 template <class F>
 void for_each(int64_t n, const F& f) {
   if (n > 0) launch({blocks_for(n), kThreads, 0, stream()}, for_each_kernel<F>, n, f);
+}
+
+// Calls f(U()) with a U of 1, 2, 4, 8 or 16 bytes: the most that divide `bytes`.
+template <class F>
+void dispatch_width(size_t bytes, F&& f) {
+  bytes |= 16;
+  if (bytes % 2 != 0) return f(uint8_t());
+  if (bytes % 4 != 0) return f(uint16_t());
+  if (bytes % 8 != 0) return f(uint32_t());
+  if (bytes % 16 != 0) return f(uint64_t());
+  f(uint4());
 }
 
 }  // namespace rondo::cuda

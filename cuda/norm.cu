@@ -97,31 +97,36 @@ __global__ void __launch_bounds__(kThreads)
 
 template <int kWidth>
 struct HeldShared {
-  float dgamma[kThreads / 32][kWidth];
+  alignas(16) float dgamma[kThreads / 32][kWidth];
 };
-// Each block adds up dgamma over its rows: a row of parts [blocks, n].
+// Each warp adds up dgamma over its rows, in shared memory: so registers are left for four blocks a processor. Each
+// block leaves a row of parts [blocks, n].
 template <class E, int kRuns>
-__global__ void __launch_bounds__(kThreads)
+__global__ void __launch_bounds__(kThreads, kRuns* kPerLoad<E> <= 16 ? 4 : 2)
     held_norm_backward_kernel(int64_t n_rows, int n, const E* dy, const float* x, const float* gamma, const float* mean,
                               const float* rstd, float* dx, float* parts) {
   constexpr int kN = kPerLoad<E>;
-  using Shared = HeldShared<32 * kRuns * kN>;
-  Shared& s = shared<Shared>();
-  float dgamma[kRuns][kN] = {};
+  HeldShared<32 * kRuns* kN>& s = shared<HeldShared<32 * kRuns * kN>>();
+  float* const dgamma = s.dgamma[threadIdx.x / 32];
+  over_runs<kN, kRuns>(n, [&](int, int i) { store_numbers<kN>({}, dgamma + i); });
   for (int64_t row = first_row(); row < n_rows; row += row_step()) {
     const float m = mean ? mean[row] : 0, factor = rstd[row];
     float v[kRuns][kN], d[kRuns][kN];  // normed x, and dy * gamma
     over_runs<kN, kRuns>(n, [&](int r, int i) {
-      float g[kN];
       load_numbers(x + row * n + i, v[r]);
       load_numbers(dy + row * n + i, d[r]);
+    });
+    over_runs<kN, kRuns>(n, [&](int r, int i) {
+      float g[kN], sum[kN];
       load_numbers(gamma + i, g);
+      load_numbers(dgamma + i, sum);
 #pragma unroll
       for (int e = 0; e < kN; ++e) {
         v[r][e] = (v[r][e] - m) * factor;
-        dgamma[r][e] += d[r][e] * v[r][e];
+        sum[e] += d[r][e] * v[r][e];
         d[r][e] *= g[e];
       }
+      store_numbers(sum, dgamma + i);
     });
     const float offset = mean ? held_sum<kN, kRuns>(n, [&](int r, int e) { return d[r][e]; }) / float(n) : 0;
     const float slope = held_sum<kN, kRuns>(n, [&](int r, int e) { return d[r][e] * v[r][e]; }) / float(n);
@@ -131,10 +136,6 @@ __global__ void __launch_bounds__(kThreads)
       store_numbers(v[r], dx + row * n + i);
     });
   }
-  over_runs<kN, kRuns>(n, [&](int r, int i) {
-#pragma unroll
-    for (int e = 0; e < kN; ++e) s.dgamma[threadIdx.x / 32][i + e] = dgamma[r][e];
-  });
   __syncthreads();
   for (int i = int(threadIdx.x); i < n; i += kThreads) {
     float sum = 0;

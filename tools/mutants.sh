@@ -83,8 +83,9 @@ norm.cu s/offset - (v\[i\] - m) \* slope/(v[i] - m) * slope/
 norm.cu s/offset - v\[r\]\[e\] \* slope/v[r][e] * slope/
 norm.cu s/= norm >= T(kMinNorm) ? dot : T(0)/= dot/
 reduce.cu s/min(first + chunk, n_rows)/min(first + chunk, n_rows - 1)/
-reduce.cu s/if (warp != 0 || column >= width) return;/if (warp != 0) return;/
-reduce.cu s/if (warp != 0 || column >= width) return;/if (column >= width) return;/
+reduce.cu s/if (thread >= kColumns || column >= width) return;/if (thread >= kColumns) return;/
+reduce.cu s/if (int i = 16; i >= kColumns;/if (int i = 16; i > kColumns;/;s/for (int i = 16; i >= kColumns;/for (int i = 16; i > kColumns;/
+reduce.cu s/n_rows <= kOneChunk) return/n_rows <= kOneChunk + 0 * width) return/
 embedding.cu s/t >= 0 \&\& t < n_rows/t < n_rows/
 embedding.cu s/at < n_tokens \&\& tokens/tokens/
 embedding.cu s/if (here) s.places/s.places/
