@@ -16,7 +16,7 @@ struct Gather {
   const int64_t* tokens;
   T* y;
   __device__ void operator()(int64_t run) const {
-    const int64_t i = run * kN, row = quotient(i, d), t = tokens[row];
+    const int64_t i = run * kN, row = i / d, t = tokens[row];
     T v[kN];
     if (t >= 0 && t < n_rows)
       load_numbers(weight + (t - row) * d + i, v);

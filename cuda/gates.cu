@@ -14,7 +14,7 @@ struct Geglu {
   E* y;
   __device__ void operator()(int64_t run) const {
     const int64_t i = run * kN;
-    const E* from = x + i + quotient(i, width) * width;
+    const E* from = x + i + i / width * width;
     computed_t<E> a[kN], gate[kN];
     load_numbers(from, a);
     load_numbers(from + width, gate);
@@ -30,7 +30,7 @@ struct GegluBackward {
   E* dx;
   __device__ void operator()(int64_t run) const {
     using T = computed_t<E>;
-    const int64_t i = run * kN, at = i + quotient(i, width) * width;
+    const int64_t i = run * kN, at = i + i / width * width;
     T d[kN], a[kN], gate[kN];
     load_numbers(dy + i, d);
     load_numbers(x + at, a);
@@ -56,7 +56,7 @@ struct StateGate {
     T old[kN], now[kN], b[kN];
     load_numbers(c + i, old);
     load_numbers(z + i, now);
-    load_numbers(beta + i - quotient(i, d) * d, b);
+    load_numbers(beta + i % d, b);
 #pragma unroll
     for (int e = 0; e < kN; ++e) {
       const T g = Sigmoid().value(b[e]);
@@ -77,7 +77,7 @@ struct StateGateBackward {
     load_numbers(dy + i, v);
     load_numbers(c + i, old);
     load_numbers(z + i, now);
-    load_numbers(beta + i - quotient(i, d) * d, b);
+    load_numbers(beta + i % d, b);
 #pragma unroll
     for (int e = 0; e < kN; ++e) {
       const T g = Sigmoid().value(b[e]), rest = T(1) - g;

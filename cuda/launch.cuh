@@ -29,15 +29,11 @@ inline unsigned blocks_for(int64_t n, int64_t per_block = kThreads) {
   return unsigned(std::clamp<int64_t>((n + per_block - 1) / per_block, 1, most_blocks));
 }
 
-// n / d, of numbers that are not negative. A GPU has no division: one of 32 bits takes a quarter of one of 64.
-__device__ inline int64_t quotient(int64_t n, int64_t d) {
-  return uint64_t(n | d) >> 32 ? n / d : int64_t(uint32_t(n) / uint32_t(d));
-}
-
-// f(i) for i in 0..n-1.
+// f(i) for i in 0..n-1. As a rule once a thread: unrolled, the loop would begin with a division.
 template <class F>
 __global__ void for_each_kernel(int64_t n, F f) {
   const int64_t step = int64_t(gridDim.x) * blockDim.x;
+#pragma unroll 1
   for (int64_t i = int64_t(blockIdx.x) * blockDim.x + threadIdx.x; i < n; i += step) f(i);
 }
 // F is a struct with a device operator()(int64_t): a kernel file says what is done to one element, this does it to all.

@@ -82,7 +82,7 @@ struct LogitsGradient {  // of kN logits side by side in a row
   const int64_t *labels, *count;
   T* dlogits;
   __device__ void operator()(int64_t run) const {
-    const int64_t i = run * kN, row = quotient(i, n), column = i - row * n, label = labels[row];
+    const int64_t i = run * kN, row = i / n, column = i - row * n, label = labels[row];
     const T factor = label == ignore_index ? T(0) : *dloss / T(*count), log_sum = lse[row];
     const bool bad = label != ignore_index && outside(label, n);
     T x[kN];

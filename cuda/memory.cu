@@ -77,7 +77,7 @@ struct MoveRows {
   U* y;
   int64_t y_stride, width;
   __device__ void operator()(int64_t i) const {
-    const int64_t row = quotient(i, width), at = i - row * width;
+    const int64_t row = i / width, at = i - row * width;
     y[row * y_stride + at] = x[row * x_stride + at];
   }
 };

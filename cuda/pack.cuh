@@ -29,9 +29,18 @@ __device__ void load_numbers(const E* p, computed_t<E> (&x)[n]) {
   if constexpr (per > 1) {
 #pragma unroll
     for (int i = 0; i < n; i += per) {
-      const auto some = std::bit_cast<Numbers<E, per>>(reinterpret_cast<const Word<per * sizeof(E)>*>(p)[i / per]);
+      const auto word = reinterpret_cast<const Word<per * sizeof(E)>*>(p)[i / per];
+      if constexpr (std::is_same_v<E, bf16>) {
+        const auto pairs = std::bit_cast<Numbers<uint32_t, per / 2>>(word);
 #pragma unroll
-      for (int j = 0; j < per; ++j) x[i + j] = computed_t<E>(some.at[j]);
+        for (int j = 0; j < per; j += 2)
+          x[i + j] = std::bit_cast<float>(pairs.at[j / 2] << 16),
+                x[i + j + 1] = std::bit_cast<float>(pairs.at[j / 2] & 0xffff0000u);
+      } else {
+        const auto some = std::bit_cast<Numbers<E, per>>(word);
+#pragma unroll
+        for (int j = 0; j < per; ++j) x[i + j] = some.at[j];
+      }
     }
   } else {
 #pragma unroll
@@ -72,7 +81,9 @@ template <int kN, class F>
 __global__ void for_each_run_kernel(int64_t n, F f) {
   const int64_t step = int64_t(gridDim.x) * blockDim.x, first = int64_t(blockIdx.x) * blockDim.x + threadIdx.x;
   const int64_t runs = n / kN;
+#pragma unroll 1
   for (int64_t i = first; i < runs; i += step) f(i * kN, Count<kN>());
+#pragma unroll 1
   for (int64_t i = runs * kN + first; i < n; i += step) f(i, Count<1>());
 }
 template <int kN, class F>

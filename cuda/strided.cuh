@@ -38,7 +38,7 @@ struct Strided {
 #pragma unroll
     for (int k = Shape::kMaxRank - 1; k > 0; --k)
       if (k < rank) {
-        const int64_t rest = quotient(i, sizes[k]);
+        const int64_t rest = i / sizes[k];
         at += (i - rest * sizes[k]) * strides[k];
         i = rest;
       }
