@@ -30,12 +30,29 @@ __device__ T combined(T u, T v) {
   if constexpr (how == Binary::mul) return u * v;
   if constexpr (how == Binary::div) return u / v;
 }
-template <Binary how, class T>
+// An operand that is repeated to the shape of y, kN numbers at a time: they lie side by side, or are one and the same.
+template <class T, int kN>
+struct Repeated {
+  Strided place;
+  const T* x;
+  __device__ void load(int64_t i, T (&v)[kN]) const {
+    const T* from = x + place(i);
+    if (kN > 1 && place.inner == 1) return load_numbers(from, v);
+    for (T& e : v) e = *from;
+  }
+};
+template <Binary how, class T, int kN>
 struct Combine {
-  Strided place_a, place_b;
-  const T *a, *b;
+  Repeated<T, kN> a, b;
   T* y;
-  __device__ void operator()(int64_t i) const { y[i] = combined<how>(a[place_a(i)], b[place_b(i)]); }
+  __device__ void operator()(int64_t run) const {
+    T u[kN], v[kN];
+    a.load(run * kN, u);
+    b.load(run * kN, v);
+#pragma unroll
+    for (int e = 0; e < kN; ++e) u[e] = combined<how>(u[e], v[e]);
+    store_numbers(u, y + run * kN);
+  }
 };
 template <Binary how, class T>
 struct CombineAlike {  // operands of the shape of y
@@ -58,9 +75,13 @@ void combine(const Tensor& a, const Tensor& b, const Tensor& y) {
       place_b(y.shape(), broadcast_strides(b.shape(), y.shape()));
   dispatch_float(y.dtype(), [&]<class T>() {
     if (a.shape() == y.shape() && b.shape() == y.shape())
-      for_each_run<kPerLoad<T>>(y.numel(), CombineAlike<how, T>{data<T>(a), data<T>(b), data<T>(y)});
-    else
-      for_each(y.numel(), Combine<how, T>{place_a, place_b, data<T>(a), data<T>(b), data<T>(y)});
+      return for_each_run<kPerLoad<T>>(y.numel(), CombineAlike<how, T>{data<T>(a), data<T>(b), data<T>(y)});
+    const auto run = [&]<int kN>(Count<kN>) {
+      for_each(y.numel() / kN, Combine<how, T, kN>{{place_a, data<T>(a)}, {place_b, data<T>(b)}, data<T>(y)});
+    };
+    constexpr int kRun = kPerLoad<T>;
+    const auto in_runs = [](const Strided& place) { return place.has_runs(kRun) || place.repeats(kRun); };
+    in_runs(place_a) && in_runs(place_b) ? run(Count<kRun>()) : run(Count<1>());
   });
 }
 

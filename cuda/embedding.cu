@@ -26,39 +26,57 @@ struct Gather {
   }
 };
 
-// Where a row of the table stands among the tokens: kThreads of them at a time.
-struct Shared {
-  int counts[kThreads / 32];  // what each warp found
-  int64_t places[kThreads];
-};
-// A block for each row of the table. It looks through the tokens for its row and adds up what it finds in their order,
-// a thread kColumns columns: the same bits in every run.
+// Each warp looks through kAtOnce tokens at a time, and writes down where its row of the table stands.
+constexpr int kWarps = int(kThreads) / 32, kLooks = 8, kAtOnce = 32 * kLooks;
 template <class T, int kColumns>
-__global__ void embedding_backward_kernel(int64_t n_tokens, int64_t d, const T* dy, const int64_t* tokens, T* dweight) {
-  Shared& s = shared<Shared>();
-  const int64_t row = blockIdx.x, first = (int64_t(blockIdx.y) * kThreads + threadIdx.x) * kColumns;
+struct Shared {
+  int places[kWarps][kAtOnce];
+  T sums[kWarps][32 * kColumns];
+};
+// Block (row of the table, columns): kColumns columns a thread. Each warp adds up in their order the rows of dy that it
+// finds, then the block its warps: the same bits in every run.
+template <class T, int kColumns>
+__global__ void __launch_bounds__(kThreads)
+    embedding_backward_kernel(int64_t n_tokens, int64_t d, const T* dy, const int64_t* tokens, T* dweight) {
+  auto& s = shared<Shared<T, kColumns>>();
   const int warp = int(threadIdx.x / 32), lane = int(threadIdx.x % 32);
+  const int64_t row = blockIdx.x, column = (int64_t(blockIdx.y) * 32 + lane) * kColumns;
+  int* const places = s.places[warp];
   T sum[kColumns] = {};
-  for (int64_t i = 0; i < n_tokens; i += kThreads) {
-    const int64_t at = i + threadIdx.x;
-    const bool here = at < n_tokens && tokens[at] == row;
-    const unsigned found = __ballot_sync(~0u, here);
-    if (lane == 0) s.counts[warp] = __popc(found);
-    __syncthreads();  // also: the places of the last round were read
-    int before = 0, all = 0;
+  for (int64_t from = warp * kAtOnce; from < n_tokens; from += kWarps * kAtOnce) {
+    bool here[kLooks];
 #pragma unroll
-    for (int w = 0; w < int(kThreads) / 32; ++w) before += w < warp ? s.counts[w] : 0, all += s.counts[w];
-    if (here) s.places[before + __popc(found & ((1u << lane) - 1))] = at;
-    __syncthreads();
-    if (first < d)
-      for (int k = 0; k < all; ++k) {
+    for (int k = 0; k < kLooks; ++k) {
+      const int64_t i = from + k * 32 + lane;
+      here[k] = i < n_tokens && tokens[i] == row;
+    }
+    int found = 0;
+#pragma unroll
+    for (int k = 0; k < kLooks; ++k) {
+      const unsigned all = __ballot_sync(~0u, here[k]);
+      if (here[k]) places[found + __popc(all & ((1u << lane) - 1))] = k * 32 + lane;
+      found += __popc(all);
+    }
+    __syncwarp();
+    if (column < d)
+#pragma unroll 4
+      for (int k = 0; k < found; ++k) {
         T v[kColumns];
-        load_numbers(dy + s.places[k] * d + first, v);
+        load_numbers(dy + (from + places[k]) * d + column, v);
 #pragma unroll
         for (int e = 0; e < kColumns; ++e) sum[e] += v[e];
       }
+    __syncwarp();
   }
-  if (first < d) store_numbers(sum, dweight + row * d + first);
+  store_numbers(sum, &s.sums[warp][lane * kColumns]);
+  __syncthreads();
+  for (int i = int(threadIdx.x); i < 32 * kColumns; i += int(kThreads)) {
+    const int64_t at = int64_t(blockIdx.y) * 32 * kColumns + i;
+    T total = 0;
+#pragma unroll
+    for (int w = 0; w < kWarps; ++w) total += s.sums[w][i];
+    if (at < d) dweight[row * d + at] = total;
+  }
 }
 
 }  // namespace
@@ -76,12 +94,15 @@ void embedding_backward(Cuda, const Tensor& dy, const Tensor& tokens, const Tens
   if (dweight.numel() == 0) return;
   const int64_t d = row_width(dweight), n_rows = row_count(dweight);
   dispatch_float(dy.dtype(), [&]<class T>() {
-    dispatch_run<T>(d, [&]<int kColumns>() {
-      constexpr int64_t columns = int64_t{kThreads} * kColumns;
+    const auto run = [&]<int kColumns>(Count<kColumns>) {
+      constexpr int64_t columns = 32 * kColumns;
       const dim3 grid(unsigned(n_rows), unsigned((d + columns - 1) / columns));
-      launch({grid, kThreads, sizeof(Shared), stream()}, embedding_backward_kernel<T, kColumns>, tokens.numel(), d,
-             data<T>(dy), data<int64_t>(tokens), data<T>(dweight));
-    });
+      launch({grid, kThreads, sizeof(Shared<T, kColumns>), stream()}, embedding_backward_kernel<T, kColumns>,
+             tokens.numel(), d, data<T>(dy), data<int64_t>(tokens), data<T>(dweight));
+    };
+    // Two loads: every block looks through all tokens, so that fewer blocks do.
+    constexpr int kColumns = 2 * kPerLoad<T>;
+    d % kColumns == 0 ? run(Count<kColumns>()) : run(Count<1>());
   });
 }
 

@@ -185,6 +185,7 @@ __global__ void sum_heads_kernel(int64_t n, int d, F f, T* parts) {
   if (parts)
     for (int i = int(threadIdx.x); i < d; i += int(blockDim.x)) {
       T sum = 0;
+#pragma unroll
       for (int g = 0; g < kGroups; ++g) sum += all[g * d + i];
       parts[int64_t(blockIdx.x) * d + i] = sum;
     }

@@ -1,5 +1,5 @@
-// Rows that fit into the registers of a warp, which so reads them once: kRuns runs of kN numbers a thread, 16 bytes or
-// more each. f32 is computed in.
+// Rows that fit into the registers of a warp, which so reads them once: kRuns runs of kHeld numbers a thread. f32 is
+// computed in.
 #pragma once
 #include "cuda/block.cuh"
 #include "cuda/pack.cuh"
@@ -13,36 +13,38 @@ inline unsigned held_blocks(int64_t n_rows, int64_t most = 1 << 20) {
   return unsigned(std::min<int64_t>(blocks_for(n_rows, kThreads / 32), most));
 }
 
+// 16 bytes of f32, 8 of bf16: what a warp moves at once lies without gaps in either.
+inline constexpr int kHeld = 4;
+
 // f(r, i) for the thread's runs of a row of n numbers; run r begins at number i.
-template <int kN, int kRuns, class F>
+template <int kRuns, class F>
 __device__ void over_runs(int n, const F& f) {
 #pragma unroll
   for (int r = 0; r < kRuns; ++r)
-    if (const int i = (r * 32 + int(threadIdx.x % 32)) * kN; i < n) f(r, i);
+    if (const int i = (r * 32 + int(threadIdx.x % 32)) * kHeld; i < n) f(r, i);
 }
 // The sum over the row of f(r, e), of number e in run r.
-template <int kN, int kRuns, class F>
+template <int kRuns, class F>
 __device__ float held_sum(int n, const F& f) {
   float sum = 0;
-  over_runs<kN, kRuns>(n, [&](int r, int) {
+  over_runs<kRuns>(n, [&](int r, int) {
 #pragma unroll
-    for (int e = 0; e < kN; ++e) sum += f(r, e);
+    for (int e = 0; e < kHeld; ++e) sum += f(r, e);
   });
   return warp_reduce(sum, Sum{});
 }
 
-// Calls f.operator()<kRuns>() where rows of n numbers of E (beside f32) can be held; says whether they can.
+// Calls f.operator()<kRuns>() where rows of n numbers of E can be held; says whether they can.
 template <class E, class F>
 bool dispatch_held(int64_t n, F&& f) {
-  constexpr int kN = kPerLoad<E>;
   if constexpr (std::is_same_v<computed_t<E>, float>) {
-    if (n % kN != 0 || n > 1024) return false;
+    if (n % kHeld != 0 || n > 1024) return false;
     if (n <= 256)
-      f.template operator()<8 / kN>();
+      f.template operator()<2>();
     else if (n <= 512)
-      f.template operator()<16 / kN>();
+      f.template operator()<4>();
     else
-      f.template operator()<32 / kN>();
+      f.template operator()<8>();
     return true;
   }
   return false;

@@ -37,17 +37,16 @@ template <int kRuns>
 __global__ void __launch_bounds__(kThreads)
     held_cross_entropy_kernel(int64_t n_rows, int n, const float* logits, const int64_t* labels, int64_t ignore_index,
                               float* losses, float* lse) {
-  constexpr int kN = kPerLoad<float>;
   for (int64_t row = first_row(); row < n_rows; row += row_step()) {
     const float* x = logits + row * n;
-    float v[kRuns][kN], top = Max::start<float>();
-    over_runs<kN, kRuns>(n, [&](int r, int i) {
+    float v[kRuns][kHeld], top = Max::start<float>();
+    over_runs<kRuns>(n, [&](int r, int i) {
       load_numbers(x + i, v[r]);
 #pragma unroll
-      for (int e = 0; e < kN; ++e) top = Max{}(top, v[r][e]);
+      for (int e = 0; e < kHeld; ++e) top = Max{}(top, v[r][e]);
     });
     top = warp_reduce(top, Max{});
-    const float log_sum = std::log(held_sum<kN, kRuns>(n, [&](int r, int e) { return std::exp(v[r][e] - top); }));
+    const float log_sum = std::log(held_sum<kRuns>(n, [&](int r, int e) { return std::exp(v[r][e] - top); }));
     if (threadIdx.x % 32 != 0) continue;
     lse[row] = top + log_sum;
     losses[row] = row_loss(x, n, labels[row], ignore_index, top, log_sum);
@@ -64,6 +63,7 @@ __global__ void mean_loss_kernel(int64_t n_rows, const T* losses, const int64_t*
                                  int64_t* count) {
   MeanShared& s = shared<MeanShared>();
   double sum = 0, counted = 0;
+#pragma unroll 8
   for (int64_t i = threadIdx.x; i < n_rows; i += blockDim.x) {
     sum += double(losses[i]);
     counted += labels[i] != ignore_index;
@@ -115,8 +115,8 @@ void cross_entropy_forward(Cuda, const Tensor& logits, const Tensor& labels, int
     if (!held && n_rows > 0)
       launch({blocks_for(n_rows, 1), 128, sizeof(RowShared<T>), stream()}, cross_entropy_kernel<T>, n_rows,
              row_width(logits), data<T>(logits), data<int64_t>(labels), ignore_index, data<T>(losses), data<T>(lse));
-    launch({1, kThreads, sizeof(MeanShared), stream()}, mean_loss_kernel<T>, n_rows, data<T>(losses),
-           data<int64_t>(labels), ignore_index, data<T>(loss), data<int64_t>(count));
+    launch({1, 1024, sizeof(MeanShared), stream()}, mean_loss_kernel<T>, n_rows, data<T>(losses), data<int64_t>(labels),
+           ignore_index, data<T>(loss), data<int64_t>(count));
   });
 }
 

@@ -77,7 +77,7 @@ struct MoveRows {
   U* y;
   int64_t y_stride, width;
   __device__ void operator()(int64_t i) const {
-    const int64_t row = i / width, at = i % width;
+    const int64_t row = i / width, at = i - row * width;
     y[row * y_stride + at] = x[row * x_stride + at];
   }
 };
@@ -157,20 +157,14 @@ int64_t first_non_finite(Cuda, const Tensor& x) {
 }
 
 void copy_rows(Cuda, const Tensor& x, Rows from, const Tensor& y, Rows to, int64_t n_rows, int64_t width) {
-  const auto move = [&]<class U>(U) {
-    const U* xs = static_cast<const U*>(x.bytes()) + from.offset;
-    for_each(n_rows * width, MoveRows<U>{xs, from.stride, static_cast<U*>(y.bytes()) + to.offset, to.stride, width});
-  };
-  switch (size_of(x.dtype())) {
-    case 1:
-      return move(uint8_t());
-    case 2:
-      return move(uint16_t());
-    case 4:
-      return move(uint32_t());
-    default:
-      return move(uint64_t());
-  }
+  const size_t size = size_of(x.dtype());
+  const int64_t strides = n_rows > 1 ? from.stride | to.stride : 0;
+  dispatch_width(size * size_t(width | from.offset | to.offset | strides), [&]<class U>(U) {
+    const int64_t run = int64_t(sizeof(U) / size);  // elements that move as one
+    for_each(n_rows * width / run,
+             MoveRows<U>{static_cast<const U*>(x.bytes()) + from.offset / run, from.stride / run,
+                         static_cast<U*>(y.bytes()) + to.offset / run, to.stride / run, width / run});
+  });
 }
 
 }  // namespace rondo

@@ -72,21 +72,20 @@ template <class E, int kRuns>
 __global__ void __launch_bounds__(kThreads)
     held_norm_forward_kernel(int64_t n_rows, int n, float eps, const float* x, const float* gamma, E* y, float* mean,
                              float* rstd) {
-  constexpr int kN = kPerLoad<E>;
   for (int64_t row = first_row(); row < n_rows; row += row_step()) {
-    float v[kRuns][kN], m = 0;
-    over_runs<kN, kRuns>(n, [&](int r, int i) { load_numbers(x + row * n + i, v[r]); });
+    float v[kRuns][kHeld], m = 0;
+    over_runs<kRuns>(n, [&](int r, int i) { load_numbers(x + row * n + i, v[r]); });
     if (mean) {
       const float origin = x[row * n];
-      m = origin + held_sum<kN, kRuns>(n, [&](int r, int e) { return v[r][e] - origin; }) / float(n);
+      m = origin + held_sum<kRuns>(n, [&](int r, int e) { return v[r][e] - origin; }) / float(n);
     }
-    const float variance = held_sum<kN, kRuns>(n, [&](int r, int e) { return (v[r][e] - m) * (v[r][e] - m); });
+    const float variance = held_sum<kRuns>(n, [&](int r, int e) { return (v[r][e] - m) * (v[r][e] - m); });
     const float factor = 1 / std::sqrt(variance / float(n) + eps);
-    over_runs<kN, kRuns>(n, [&](int r, int i) {
-      float g[kN];
+    over_runs<kRuns>(n, [&](int r, int i) {
+      float g[kHeld];
       load_numbers(gamma + i, g);
 #pragma unroll
-      for (int e = 0; e < kN; ++e) v[r][e] = (v[r][e] - m) * factor * g[e];
+      for (int e = 0; e < kHeld; ++e) v[r][e] = (v[r][e] - m) * factor * g[e];
       store_numbers(v[r], y + row * n + i);
     });
     if (threadIdx.x % 32 == 0) {
@@ -98,50 +97,50 @@ __global__ void __launch_bounds__(kThreads)
 
 template <int kWidth>
 struct HeldShared {
-  float dgamma[kThreads / 32][kWidth];
+  alignas(16) float dgamma[kThreads / 32][kWidth];
 };
-// Each block adds up dgamma over its rows: a row of parts [blocks, n].
+// Each warp adds up dgamma over its rows, in shared memory: so registers are left for four blocks a processor. Each
+// block leaves a row of parts [blocks, n].
 template <class E, int kRuns>
-__global__ void __launch_bounds__(kThreads)
+__global__ void __launch_bounds__(kThreads, kRuns <= 4 ? 4 : 2)
     held_norm_backward_kernel(int64_t n_rows, int n, const E* dy, const float* x, const float* gamma, const float* mean,
                               const float* rstd, bool adds, float* dx, float* parts) {
-  constexpr int kN = kPerLoad<E>;
-  using Shared = HeldShared<32 * kRuns * kN>;
-  Shared& s = shared<Shared>();
-  float dgamma[kRuns][kN] = {};
+  auto& s = shared<HeldShared<32 * kRuns * kHeld>>();
+  float* const dgamma = s.dgamma[threadIdx.x / 32];
+  over_runs<kRuns>(n, [&](int, int i) { store_numbers<kHeld>({}, dgamma + i); });
   for (int64_t row = first_row(); row < n_rows; row += row_step()) {
     const float m = mean ? mean[row] : 0, factor = rstd[row];
-    float v[kRuns][kN], d[kRuns][kN];  // normed x, and dy * gamma
-    over_runs<kN, kRuns>(n, [&](int r, int i) {
-      float g[kN];
+    float v[kRuns][kHeld], d[kRuns][kHeld];  // normed x, and dy * gamma
+    over_runs<kRuns>(n, [&](int r, int i) {
       load_numbers(x + row * n + i, v[r]);
       load_numbers(dy + row * n + i, d[r]);
+    });
+    over_runs<kRuns>(n, [&](int r, int i) {
+      float g[kHeld], sum[kHeld];
       load_numbers(gamma + i, g);
+      load_numbers(dgamma + i, sum);
 #pragma unroll
-      for (int e = 0; e < kN; ++e) {
+      for (int e = 0; e < kHeld; ++e) {
         v[r][e] = (v[r][e] - m) * factor;
-        dgamma[r][e] += d[r][e] * v[r][e];
+        sum[e] += d[r][e] * v[r][e];
         d[r][e] *= g[e];
       }
+      store_numbers(sum, dgamma + i);
     });
-    const float offset = mean ? held_sum<kN, kRuns>(n, [&](int r, int e) { return d[r][e]; }) / float(n) : 0;
-    const float slope = held_sum<kN, kRuns>(n, [&](int r, int e) { return d[r][e] * v[r][e]; }) / float(n);
-    over_runs<kN, kRuns>(n, [&](int r, int i) {
+    const float offset = mean ? held_sum<kRuns>(n, [&](int r, int e) { return d[r][e]; }) / float(n) : 0;
+    const float slope = held_sum<kRuns>(n, [&](int r, int e) { return d[r][e] * v[r][e]; }) / float(n);
+    over_runs<kRuns>(n, [&](int r, int i) {
 #pragma unroll
-      for (int e = 0; e < kN; ++e) v[r][e] = factor * (d[r][e] - offset - v[r][e] * slope);
+      for (int e = 0; e < kHeld; ++e) v[r][e] = factor * (d[r][e] - offset - v[r][e] * slope);
       if (adds) {
-        float so_far[kN];
+        float so_far[kHeld];
         load_numbers(dx + row * n + i, so_far);
 #pragma unroll
-        for (int e = 0; e < kN; ++e) v[r][e] += so_far[e];
+        for (int e = 0; e < kHeld; ++e) v[r][e] += so_far[e];
       }
       store_numbers(v[r], dx + row * n + i);
     });
   }
-  over_runs<kN, kRuns>(n, [&](int r, int i) {
-#pragma unroll
-    for (int e = 0; e < kN; ++e) s.dgamma[threadIdx.x / 32][i + e] = dgamma[r][e];
-  });
   __syncthreads();
   for (int i = int(threadIdx.x); i < n; i += kThreads) {
     float sum = 0;
@@ -214,9 +213,9 @@ void norm_backward(const Tensor& dy, const Tensor& x, const Tensor& gamma, const
     const bool held = dispatch_held<E>(n, [&]<int kRuns>() {
       const unsigned blocks = held_blocks(n_rows, kMostParts);
       const Tensor parts({blocks, n}, DType::f32, Device::cuda);
-      launch({blocks, kThreads, sizeof(HeldShared<32 * kRuns * kPerLoad<E>>), stream()},
-             held_norm_backward_kernel<E, kRuns>, n_rows, int(n), data<E>(dy), data<float>(x), data<float>(gamma),
-             data_or_null<float>(mean), data<float>(rstd), adds, data<float>(dx), data<float>(parts));
+      launch({blocks, kThreads, sizeof(HeldShared<32 * kRuns * kHeld>), stream()}, held_norm_backward_kernel<E, kRuns>,
+             n_rows, int(n), data<E>(dy), data<float>(x), data<float>(gamma), data_or_null<float>(mean),
+             data<float>(rstd), adds, data<float>(dx), data<float>(parts));
       sum_to(Cuda{}, parts, dgamma);
     });
     if (held) return;

@@ -3,8 +3,8 @@
 #include <limits>
 
 #include "cuda/block.cuh"
-#include "cuda/launch.cuh"
 #include "cuda/list.cuh"
+#include "cuda/pack.cuh"
 
 namespace rondo {
 namespace {
@@ -59,6 +59,22 @@ __device__ int tensor_of(const List<Item>& list, int64_t chunk) {
   return at;
 }
 
+// The numbers begin..end-1 by a block: f(Count<n>, places) where each of kRuns places has n numbers, 16 bytes, so that
+// many loads are on their way at once; then what is left, by less. `begin` is a multiple of 16 bytes.
+template <class T, int kRuns, class F>
+__device__ void over_chunk(int64_t begin, int64_t end, const F& f) {
+  constexpr int n = kPerLoad<T>, kStep = int(kThreads) * n;
+  int64_t i = begin + int(threadIdx.x) * n;
+  for (; i + (kRuns - 1) * kStep + n <= end; i += kRuns * kStep) {
+    int64_t at[kRuns];
+#pragma unroll
+    for (int r = 0; r < kRuns; ++r) at[r] = i + r * kStep;
+    f(Count<n>(), at);
+  }
+  for (; i + n <= end; i += kStep) f(Count<n>(), {i});
+  for (; i < end; ++i) f(Count<1>(), {i});
+}
+
 // In f64, so that squares of large f32 do not overflow.
 template <class T>
 __global__ void sum_of_squares_kernel(List<Gradient<T>> list, double* sums) {
@@ -66,7 +82,15 @@ __global__ void sum_of_squares_kernel(List<Gradient<T>> list, double* sums) {
   const Gradient<T> g = list.items[tensor_of(list, blockIdx.x)];
   const int64_t begin = (blockIdx.x - g.first) * kChunk, end = min(begin + kChunk, g.numel);
   double sum = 0;
-  for (int64_t i = begin + threadIdx.x; i < end; i += blockDim.x) sum += double(g.x[i]) * double(g.x[i]);
+  over_chunk<T, 4>(begin, end, [&]<int n, int kRuns>(Count<n>, const int64_t(&at)[kRuns]) {
+    T x[kRuns][n];
+#pragma unroll
+    for (int r = 0; r < kRuns; ++r) load_numbers(g.x + at[r], x[r]);
+#pragma unroll
+    for (int r = 0; r < kRuns; ++r)
+#pragma unroll
+      for (int e = 0; e < n; ++e) sum += double(x[r][e]) * double(x[r][e]);
+  });
   sum = block_reduce(sum, s.scratch, Sum{});
   if (threadIdx.x == 0) sums[blockIdx.x] = sum;
 }
@@ -76,6 +100,7 @@ template <class T>
 __global__ void clip_factor_kernel(int64_t n, const double* sums, double max_norm, T* norm, T* factor) {
   Shared& s = shared<Shared>();
   double sum = 0;
+#pragma unroll 4
   for (int64_t i = threadIdx.x; i < n; i += blockDim.x) sum += sums[i];
   const double length = std::sqrt(block_reduce(sum, s.scratch, Sum{}));
   if (threadIdx.x != 0) return;
@@ -89,19 +114,29 @@ struct StepNumbers {
   double keep, size, root;
 };
 
+// x^n for a whole n >= 0, within about n ulp: a few multiplications where std::pow takes hundreds of instructions.
+__device__ inline double power(double x, int64_t n) {
+  double y = 1;
+  for (; n > 0; n /= 2, x *= x)
+    if (n % 2 != 0) y *= x;
+  return y;
+}
+
 // A thread a tensor: counts its step up.
 template <class T>
 __global__ void count_step_kernel(List<Slot<T>> list, AdamOptions how, const T* learning_rate, const T* factor,
                                   int64_t* steps, StepNumbers* numbers) {
   const int i = int(threadIdx.x);
   if (i >= list.n || *factor != *factor) return;
-  const double t = double(++steps[list.items[i].index]), rate = double(*learning_rate);
-  numbers[i] = {1 - rate * list.items[i].weight_decay, rate / (1 - std::pow(how.beta1, t)),
-                1 / std::sqrt(1 - std::pow(how.beta2, t))};
+  const int64_t t = ++steps[list.items[i].index];
+  const double rate = double(*learning_rate);
+  numbers[i] = {1 - rate * list.items[i].weight_decay, rate / (1 - power(how.beta1, t)),
+                1 / std::sqrt(1 - power(how.beta2, t))};
 }
 
 template <class T>
-__global__ void adam_kernel(List<Slot<T>> list, AdamOptions how, const T* factor, const StepNumbers* numbers) {
+__global__ void __launch_bounds__(kThreads)
+    adam_kernel(List<Slot<T>> list, AdamOptions how, const T* factor, const StepNumbers* numbers) {
   const T scale = *factor;
   if (scale != scale) return;
   const int tensor = tensor_of(list, blockIdx.x);
@@ -109,14 +144,29 @@ __global__ void adam_kernel(List<Slot<T>> list, AdamOptions how, const T* factor
   const T mix1 = T(1 - how.beta1), beta2 = T(how.beta2), mix2 = T(1 - how.beta2), eps = T(how.eps);
   const T keep = T(numbers[tensor].keep), size = T(numbers[tensor].size), root = T(numbers[tensor].root);
   const int64_t begin = (blockIdx.x - s.first) * kChunk, end = min(begin + kChunk, s.numel);
-  for (int64_t i = begin + threadIdx.x; i < end; i += blockDim.x) {
-    const T g = scale * s.grad[i];
-    const T m = s.m[i] + mix1 * (g - s.m[i]);
-    const T v = beta2 * s.v[i] + mix2 * g * g;
-    s.m[i] = m;
-    s.v[i] = v;
-    s.w[i] = keep * s.w[i] - size * m / (std::sqrt(v) * root + eps);
-  }
+  over_chunk<T, 2>(begin, end, [&]<int n, int kRuns>(Count<n>, const int64_t(&at)[kRuns]) {
+    T w[kRuns][n], grad[kRuns][n], m[kRuns][n], v[kRuns][n];
+#pragma unroll
+    for (int r = 0; r < kRuns; ++r) {
+      load_numbers(s.grad + at[r], grad[r]);
+      load_numbers(s.m + at[r], m[r]);
+      load_numbers(s.v + at[r], v[r]);
+      load_numbers(s.w + at[r], w[r]);
+    }
+#pragma unroll
+    for (int r = 0; r < kRuns; ++r) {
+#pragma unroll
+      for (int e = 0; e < n; ++e) {
+        const T g = scale * grad[r][e];
+        m[r][e] += mix1 * (g - m[r][e]);
+        v[r][e] = beta2 * v[r][e] + mix2 * g * g;
+        w[r][e] = keep * w[r][e] - size * m[r][e] / (std::sqrt(v[r][e]) * root + eps);
+      }
+      store_numbers(m[r], s.m + at[r]);
+      store_numbers(v[r], s.v + at[r]);
+      store_numbers(w[r], s.w + at[r]);
+    }
+  });
 }
 
 int64_t chunks_of(std::span<const Tensor> tensors) {
@@ -137,7 +187,7 @@ void clip_factor(Cuda, std::span<const Tensor> grads, double max_norm, const Ten
       launch({unsigned(chunks), kThreads, sizeof(Shared), stream()}, sum_of_squares_kernel<T>, list, next);
       next += chunks;
     });
-    launch({1, kThreads, sizeof(Shared), stream()}, clip_factor_kernel<T>, sums.numel(), data<double>(sums), max_norm,
+    launch({1, 1024, sizeof(Shared), stream()}, clip_factor_kernel<T>, sums.numel(), data<double>(sums), max_norm,
            data<T>(norm), data<T>(factor));
   });
 }

@@ -14,16 +14,33 @@ struct Numbers {
   E at[n];
 };
 
-// x = the n numbers at p, as what is computed in. Whole loads of 16 bytes where n numbers are that; p is then aligned.
+// How many of n numbers of E go with one load: 16 bytes, or 8 where that is all, or one number.
+template <class E, int n>
+inline constexpr int kPerMove = n % kPerLoad<E> == 0 ? kPerLoad<E>
+                                : n * sizeof(E) == 8 ? n
+                                                     : 1;
+template <size_t bytes>
+using Word = std::conditional_t<bytes == 16, uint4, uint2>;
+
+// x = the n numbers at p, as what is computed in; p is aligned to what a load takes.
 template <int n, class E>
 __device__ void load_numbers(const E* p, computed_t<E> (&x)[n]) {
-  constexpr int per = kPerLoad<E>;
-  if constexpr (n % per == 0) {
+  constexpr int per = kPerMove<E, n>;
+  if constexpr (per > 1) {
 #pragma unroll
     for (int i = 0; i < n; i += per) {
-      const auto some = std::bit_cast<Numbers<E, per>>(reinterpret_cast<const uint4*>(p)[i / per]);
+      const auto word = reinterpret_cast<const Word<per * sizeof(E)>*>(p)[i / per];
+      if constexpr (std::is_same_v<E, bf16>) {
+        const auto pairs = std::bit_cast<Numbers<uint32_t, per / 2>>(word);
 #pragma unroll
-      for (int j = 0; j < per; ++j) x[i + j] = computed_t<E>(some.at[j]);
+        for (int j = 0; j < per; j += 2)
+          x[i + j] = std::bit_cast<float>(pairs.at[j / 2] << 16),
+                x[i + j + 1] = std::bit_cast<float>(pairs.at[j / 2] & 0xffff0000u);
+      } else {
+        const auto some = std::bit_cast<Numbers<E, per>>(word);
+#pragma unroll
+        for (int j = 0; j < per; ++j) x[i + j] = some.at[j];
+      }
     }
   } else {
 #pragma unroll
@@ -32,19 +49,22 @@ __device__ void load_numbers(const E* p, computed_t<E> (&x)[n]) {
 }
 template <int n, class E>
 __device__ void store_numbers(const computed_t<E> (&x)[n], E* p) {
-  constexpr int per = kPerLoad<E>;
-  if constexpr (n % per == 0) {
+  constexpr int per = kPerMove<E, n>;
+  if constexpr (per > 1) {
+    using To = Word<per * sizeof(E)>;
 #pragma unroll
     for (int i = 0; i < n; i += per) {
-      uint4& to = reinterpret_cast<uint4*>(p)[i / per];
+      To& to = reinterpret_cast<To*>(p)[i / per];
       if constexpr (std::is_same_v<E, bf16>) {
-        to = {pack_bf16(x[i], x[i + 1]), pack_bf16(x[i + 2], x[i + 3]), pack_bf16(x[i + 4], x[i + 5]),
-              pack_bf16(x[i + 6], x[i + 7])};
+        Numbers<uint32_t, per / 2> pairs;
+#pragma unroll
+        for (int j = 0; j < per; j += 2) pairs.at[j / 2] = pack_bf16(x[i + j], x[i + j + 1]);
+        to = std::bit_cast<To>(pairs);
       } else {
         Numbers<E, per> some;
 #pragma unroll
         for (int j = 0; j < per; ++j) some.at[j] = x[i + j];
-        to = std::bit_cast<uint4>(some);
+        to = std::bit_cast<To>(some);
       }
     }
   } else {
@@ -61,7 +81,9 @@ template <int kN, class F>
 __global__ void for_each_run_kernel(int64_t n, F f) {
   const int64_t step = int64_t(gridDim.x) * blockDim.x, first = int64_t(blockIdx.x) * blockDim.x + threadIdx.x;
   const int64_t runs = n / kN;
+#pragma unroll 1
   for (int64_t i = first; i < runs; i += step) f(i * kN, Count<kN>());
+#pragma unroll 1
   for (int64_t i = runs * kN + first; i < n; i += step) f(i, Count<1>());
 }
 template <int kN, class F>

@@ -1,6 +1,8 @@
-// Sums, in f64 and in a fixed order. Columns of rows that lie one after another: a block has 32 columns of a chunk of
-// rows, and what the chunks give is added up in the same way. Anything else: a block for each result.
+// Sums, in f64 and in a fixed order. Columns of rows that lie one after another: a block has some columns of a chunk of
+// rows, and what the chunks give is added up in the same way; of a few rows a thread has columns alone. Anything else:
+// a block for each result.
 #include "cuda/block.cuh"
+#include "cuda/pack.cuh"
 #include "cuda/strided.cuh"
 
 namespace rondo {
@@ -23,40 +25,73 @@ __global__ void sum_to_kernel(int64_t n_results, int64_t n, Strided result, Stri
   }
 }
 
-struct ColumnsShared {
-  double sums[kThreads / 32][32];
+template <class E>
+struct SumAlone {
+  int64_t n_rows, width;
+  const E* x;
+  E* y;
+  template <int n>
+  __device__ void operator()(int64_t i, Count<n>) const {
+    double sum[n] = {};
+#pragma unroll 4
+    for (int64_t r = 0; r < n_rows; ++r) {
+      computed_t<E> v[n];
+      load_numbers(x + r * width + i, v);
+#pragma unroll
+      for (int e = 0; e < n; ++e) sum[e] += double(v[e]);
+    }
+    computed_t<E> rounded[n];
+#pragma unroll
+    for (int e = 0; e < n; ++e) rounded[e] = computed_t<E>(sum[e]);
+    store_numbers(rounded, y + i);
+  }
 };
-// Block (columns, chunk of rows) -> a row of y [chunks, width].
-template <class From, class To>
+
+template <int kColumns>
+struct ColumnsShared {
+  double sums[kThreads / 32][kColumns];
+};
+// Block (kColumns columns, chunk of rows) -> a row of y [chunks, width]. Warps read 32 / kColumns rows at a time.
+template <int kColumns, class From, class To>
 __global__ void sum_columns_kernel(int64_t n_rows, int64_t width, int64_t chunk, const From* x, To* y) {
-  ColumnsShared& s = shared<ColumnsShared>();
-  const int lane = int(threadIdx.x % 32), warp = int(threadIdx.x / 32);
-  const int64_t column = int64_t(blockIdx.x) * 32 + lane, first = blockIdx.y * chunk, last = min(first + chunk, n_rows);
+  ColumnsShared<kColumns>& s = shared<ColumnsShared<kColumns>>();
+  const int thread = int(threadIdx.x), lane = thread % kColumns;
+  const int64_t column = int64_t(blockIdx.x) * kColumns + lane, first = blockIdx.y * chunk,
+                last = min(first + chunk, n_rows);
   double sum = 0;
   if (column < width)
-#pragma unroll 4
-    for (int64_t r = first + warp; r < last; r += kThreads / 32) sum += converted<double>(x[r * width + column]);
-  s.sums[warp][lane] = sum;
+#pragma unroll 8
+    for (int64_t r = first + thread / kColumns; r < last; r += kThreads / kColumns)
+      sum += converted<double>(x[r * width + column]);
+  for (int i = 16; i >= kColumns; i /= 2) sum += __shfl_xor_sync(~0u, sum, i);
+  if (thread % 32 < kColumns) s.sums[thread / 32][lane] = sum;
   __syncthreads();
-  if (warp != 0 || column >= width) return;
+  if (thread >= kColumns || column >= width) return;
   for (int w = 1; w < int(kThreads) / 32; ++w) sum += s.sums[w][lane];
   y[blockIdx.y * width + column] = converted<To>(sum);
 }
 
-template <class From, class To>
+template <int kColumns, class From, class To>
 void sum_columns(int64_t n_rows, int64_t width, int64_t chunk, const From* x, To* y) {
-  const unsigned chunks = unsigned((n_rows + chunk - 1) / chunk);
-  launch({dim3(unsigned((width + 31) / 32), chunks), kThreads, sizeof(ColumnsShared), cuda::stream()},
-         sum_columns_kernel<From, To>, n_rows, width, chunk, x, y);
+  const dim3 grid(unsigned((width + kColumns - 1) / kColumns), unsigned((n_rows + chunk - 1) / chunk));
+  launch({grid, kThreads, sizeof(ColumnsShared<kColumns>), cuda::stream()}, sum_columns_kernel<kColumns, From, To>,
+         n_rows, width, chunk, x, y);
 }
+// Few columns a block make blocks enough where rows are not cut into chunks. 32 bytes are the least that memory gives.
+constexpr int kNarrow = 8, kWide = 32;
 template <class E>
 void sum_columns(const Tensor& x, int64_t width, const Tensor& y) {
-  constexpr int64_t kChunk = 64, kMostChunks = 256;
-  const int64_t n_rows = x.numel() / width, chunk = std::max(kChunk, (n_rows + kMostChunks - 1) / kMostChunks);
-  if (n_rows <= chunk) return sum_columns(n_rows, width, chunk, data<E>(x), data<E>(y));
+  constexpr int64_t kFewRows = 8, kManyColumns = 1 << 16, kOneChunk = 1024, kChunk = 64, kMostChunks = 256;
+  const int64_t n_rows = x.numel() / width;
+  if (n_rows <= kFewRows || width >= kManyColumns) {
+    const SumAlone<E> sum{n_rows, width, data<E>(x), data<E>(y)};
+    return width % kPerLoad<E> == 0 ? for_each_run<kPerLoad<E>>(width, sum) : for_each_run<1>(width, sum);
+  }
+  if (n_rows <= kOneChunk) return sum_columns<kNarrow>(n_rows, width, n_rows, data<E>(x), data<E>(y));
+  const int64_t chunk = std::max(kChunk, (n_rows + kMostChunks - 1) / kMostChunks);
   const Tensor sums({(n_rows + chunk - 1) / chunk, width}, DType::f64, Device::cuda);
-  sum_columns(n_rows, width, chunk, data<E>(x), data<double>(sums));
-  sum_columns(sums.dim(0), width, sums.dim(0), data<double>(sums), data<E>(y));
+  sum_columns<kWide>(n_rows, width, chunk, data<E>(x), data<double>(sums));
+  sum_columns<kNarrow>(sums.dim(0), width, sums.dim(0), data<double>(sums), data<E>(y));
 }
 
 bool keeps(const Tensor& x, const Tensor& y, int i) {  // whether y has dimension i of x

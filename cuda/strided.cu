@@ -17,20 +17,15 @@ struct CopyStrided {
 }  // namespace
 
 void copy_strided(Cuda, const Tensor& x, const Shape& strides, const Tensor& y) {
-  const auto run = [&]<class U>(U) {
-    for_each(y.numel(),
-             CopyStrided<U>{Strided(y.shape(), strides), static_cast<const U*>(x.bytes()), static_cast<U*>(y.bytes())});
-  };
-  switch (size_of(y.dtype())) {
-    case 1:
-      return run(uint8_t());
-    case 2:
-      return run(uint16_t());
-    case 4:
-      return run(uint32_t());
-    default:
-      return run(uint64_t());
-  }
+  const Strided place(y.shape(), strides);
+  // As many elements at a time, up to 16 bytes, as lie side by side.
+  int64_t run = 1;
+  const int64_t size = int64_t(size_of(y.dtype()));
+  while (2 * run * size <= 16 && place.has_runs(2 * run)) run *= 2;
+  dispatch_width(size_t(run * size), [&]<class U>(U) {
+    for_each(y.numel() / run, CopyStrided<U>{run == 1 ? place : place.of_runs(run), static_cast<const U*>(x.bytes()),
+                                             static_cast<U*>(y.bytes())});
+  });
 }
 
 }  // namespace rondo

@@ -83,12 +83,13 @@ norm.cu s/offset - (v\[i\] - m) \* slope/(v[i] - m) * slope/
 norm.cu s/offset - v\[r\]\[e\] \* slope/v[r][e] * slope/
 norm.cu s/= norm >= T(kMinNorm) ? dot : T(0)/= dot/
 reduce.cu s/min(first + chunk, n_rows)/min(first + chunk, n_rows - 1)/
-reduce.cu s/if (warp != 0 || column >= width) return;/if (warp != 0) return;/
-reduce.cu s/if (warp != 0 || column >= width) return;/if (column >= width) return;/
+reduce.cu s/if (thread >= kColumns || column >= width) return;/if (thread >= kColumns) return;/
+reduce.cu s/i = 16; i >= kColumns;/i = 16; i > kColumns;/
 embedding.cu s/t >= 0 \&\& t < n_rows/t < n_rows/
-embedding.cu s/at < n_tokens \&\& tokens/tokens/
-embedding.cu s/if (here) s.places/s.places/
-embedding.cu s/if (first < d) store/store/
+embedding.cu s/i < n_tokens \&\& tokens/tokens/
+embedding.cu s/if (here\[k\]) places/places/
+embedding.cu s/if (at < d) dweight/dweight/
+embedding.cu s/__syncwarp();//
 loss.cu s/label == column + e ? g - factor/label == column ? g - factor/
 loss.cu s/: bad                 ? std::numeric_limits<T>::quiet_NaN()//
 loss.cu s/return outside(label, n) ? /return false ? /
@@ -97,6 +98,10 @@ optimizer.cu s/if (i >= list.n || /if (/
 optimizer.cu s/ || \*factor != \*factor) return;/) return;/
 pack.cuh s/runs \* kN + first; i < n;/runs * kN + first; i + 1 < n;/
 memory.cu s/row \* x_stride/row * y_stride/
+memory.cu s/n_rows > 1 ? from.stride | to.stride : 0/0/
+strided.cuh s/inner == 1 \&\& sizes\[rank - 1\] % n == 0/inner == 1/
+strided.cuh s/return s % n == 0/return s % n == 0 || true/
+strided.cuh s/inner == 0 \&\& sizes\[rank - 1\] % n == 0/inner == 0/
 gemv.cu /sums\[r\], Sum/!s/if (r >= n_rows) break;//
 gemv.cu s/if (lane == 0) out = accumulate/out = accumulate/
 held_row.cuh s/; i < n) f(r, i)/; true) f(r, i)/
@@ -114,6 +119,7 @@ tests_of() {
     gemv.cu) echo '*gemv*' ;;
     loss.cu) echo '*loss*,*none*' ;;
     memory.cu) echo '*memory*' ;;
+    strided.cuh) echo '*memory*,*elementwise*' ;;
     norm.cu) echo '*norms*' ;;
     optimizer.cu) echo '*adam*,*clip*' ;;
     reduce.cu) echo '*reductions*' ;;

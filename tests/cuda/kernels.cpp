@@ -59,6 +59,45 @@ TEST_CASE("cuda memory: rows, strides, updates in place, numbers that are not fi
       copy_strided(device, in[0], {1, 0, 6}, out[0]);
     });
   }
+  // Elements that move together: 1, 2, 4, 8 and 16 bytes of them, and what is all that stands in their way.
+  for (DType d : {DType::f64, DType::f32, DType::bf16, DType::u8}) {
+    Tensor x({6, 48}, DType::f32);
+    for (int i = 0; i < int(x.numel()); ++i) x.data<float>()[i] = float(i * 7 % 251);
+    x = to(x, d);
+    for (const auto& [shape, strides] : {std::pair<Shape, Shape>{{3, 6, 48}, {0, 48, 1}},
+                                         {{6, 3, 48}, {48, 0, 1}},
+                                         {{3, 48, 2}, {96, 1, 48}},
+                                         {{5, 2, 4}, {1, 48, 1}},
+                                         {{5, 2, 4}, {2, 48, 1}},
+                                         {{5, 2, 4}, {4, 48, 1}},
+                                         {{5, 16}, {7, 1}},
+                                         {{6, 12}, {48, 1}},
+                                         {{2, 1, 6}, {48, 0, 1}},
+                                         {{2, 7, 1}, {48, 1, 0}},
+                                         {{3, 2, 16}, {48, 1, 0}},
+                                         {{4, 4}, {0, 0}},
+                                         {{2, 0}, {48, 1}},
+                                         {{1, 1}, {1, 1}}})
+      check_same("copy_strided", {x}, {like(shape, d)}, 0,
+                 [&, strides = strides](auto device, const List& in, const List& out) {
+                   copy_strided(device, in[0], strides, out[0]);
+                 });
+    for (const auto& [offset, stride, width] : {std::array<int64_t, 3>{0, 48, 48},
+                                                {16, 48, 32},
+                                                {4, 48, 16},
+                                                {2, 48, 16},
+                                                {1, 48, 16},
+                                                {0, 46, 16},
+                                                {0, 48, 15},
+                                                {0, 48, 0}})
+      for (int64_t n_rows : {1, 5})
+        check_same("copy_rows", {x}, {like({5, 48}, d)}, 0,
+                   [&, offset = offset, stride = stride, width = width](auto device, const List& in, const List& out) {
+                     fill(device, 1, out[0]);
+                     copy_rows(device, in[0], {offset, stride}, out[0], {0, 48}, n_rows, width);
+                     if (width < 32) copy_rows(device, in[0], {0, 48}, out[0], {offset + 16, stride}, n_rows, width);
+                   });
+  }
   for (DType d : kActivations)
     for (const Shape& shape : kRows)
       check_same("add_into, scale_into", {randn(shape, d), randn(shape, d, 2)}, {like(shape, d)}, 0,
@@ -96,6 +135,10 @@ TEST_CASE("cuda elementwise") {
                                     {Shape{5}, {3, 1}, {3, 5}},
                                     {Shape{}, {2, 1, 3}, {2, 1, 3}},
                                     {Shape{2, 1, 7}, {4, 1}, {2, 4, 7}},
+                                    {Shape{2, 1, 8}, {4, 1}, {2, 4, 8}},
+                                    {Shape{2, 1, 6}, {3, 1}, {2, 3, 6}},
+                                    {Shape{4, 8}, {2, 4, 8}, {2, 4, 8}},
+                                    {Shape{4, 6}, {}, {4, 6}},
                                     {Shape{0, 5}, {5}, {0, 5}}})
         check_same("binary", {randn(a, d), randn(b, d, 2)}, {like(y, d)}, tolerance_of(d),
                    [&](auto device, const List& in, const List& out) { binary(device, f, in[0], in[1], out[0]); });
@@ -114,6 +157,8 @@ TEST_CASE("cuda reductions") {
                                {{3, 40}, {40}},
                                {{65, 2, 20}, {2, 20}},
                                {{20000, 16}, {1, 16}},
+                               {{1200, 100}, {100}},
+                               {{9, 65538}, {65538}},
                                {{3, 1, 64}, {1, 64}},
                                {{3, 5, 64}, {3, 1, 64}},
                                {{1, 64}, {1, 64}},
@@ -198,7 +243,8 @@ TEST_CASE("cuda softmax and loss") {
 
 TEST_CASE("cuda embedding") {
   for (DType d : kDTypes)
-    for (const auto& [n, width] : {std::pair<int64_t, int64_t>{0, 33}, {1, 33}, {77, 33}, {300, 8}, {600, 1028}}) {
+    for (const auto& [n, width] :
+         {std::pair<int64_t, int64_t>{0, 33}, {1, 33}, {77, 33}, {300, 8}, {600, 1028}, {2500, 72}}) {
       Tensor tokens({n}, DType::i64);
       for (int64_t i = 0; i < n; ++i) tokens.data<int64_t>()[i] = i * i % 11;
       check_same("embedding", {randn({11, width}, d), tokens, randn({n, width}, d, 2)},
