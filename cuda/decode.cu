@@ -9,14 +9,44 @@ namespace {
 
 using namespace cuda;
 
-constexpr int64_t kChunk = kThreads;  // keys of a chunk: a thread each
-constexpr int kWarps = kThreads / 32;
+constexpr int kChunk = 64;                  // keys
+constexpr int kShares = kThreads / kChunk;  // of a column: a thread each
 
 template <class T>
 struct Shared {
-  T scratch[32], weights[kChunk], sums[kWarps][32];
-  // Behind it: the query's d numbers.
+  T weights[kChunk], sums[kShares][kChunk];
+  // Behind it: the query's d numbers, and zeros up to whole chunks.
 };
+
+// A thread's share of a column of a matrix, up to kChunk rows of which kChunk columns are dealt with at once: all of it
+// is on its way from memory before any of it is used.
+template <class T>
+struct Share {
+  T numbers[kChunk / kShares];
+  __device__ static int column() { return int(threadIdx.x) % kChunk; }
+  __device__ static int index() { return int(threadIdx.x) / kChunk; }
+
+  __device__ Share(const T* from, int64_t ld, int64_t rows, int64_t columns) {
+    from += index() * ld + column();
+    const int n = column() < columns ? int(min(rows, int64_t(kChunk))) - index() : 0;
+#pragma unroll
+    for (int e = 0; e < kChunk / kShares; ++e, from += kShares * ld) numbers[e] = e * kShares < n ? *from : T(0);
+  }
+  __device__ T times(const T* weights) const {
+    T sum = 0;
+#pragma unroll
+    for (int e = 0; e < kChunk / kShares; ++e) sum += weights[e * kShares + index()] * numbers[e];
+    return sum;
+  }
+};
+// In whole chunks.
+__device__ __host__ int64_t padded(int64_t n) { return (n + kChunk - 1) / kChunk * kChunk; }
+// The sum of the shares of a column.
+template <class T>
+__device__ T whole(const T (&sums)[kShares][kChunk], int column) {
+  static_assert(kShares == 4);
+  return (sums[0][column] + sums[1][column]) + (sums[2][column] + sums[3][column]);
+}
 
 // What queries see.
 struct Seen {
@@ -59,15 +89,19 @@ struct CacheKeys {
 // Block (place, head, chunk) -> the chunk's part: d sums of values, weighted by exp(score - top), then top, then the
 // sum of the weights.
 template <class T>
-__global__ void attend_kernel(Seen seen, int64_t d, T factor, const T* q, const T* scale, const T* angles,
-                              const T* keys, const T* values, T* parts) {
+__global__ void __launch_bounds__(kThreads, 2)
+    attend_kernel(Seen seen, int64_t d, T factor, const T* q, const T* scale, const T* angles, const T* keys,
+                  const T* values, T* parts) {
   const CachePlace p = seen.from(blockIdx.x);
-  const int64_t first = p.first + blockIdx.z * kChunk, n = min(p.last - first, kChunk);
+  const int64_t first = p.first + int64_t(blockIdx.z) * kChunk, n = min(p.last - first, int64_t(kChunk));
   if (n <= 0) return;  // a query with fewer chunks than another
   Shared<T>& s = shared<Shared<T>>();
   T* const query = reinterpret_cast<T*>(&s + 1);
   const int64_t at = int64_t(blockIdx.x) * gridDim.y + blockIdx.y;
   T* const part = parts + (at * gridDim.z + blockIdx.z) * (d + 2);
+  const T* const key = keys + p.sequence * d * seen.rows + first;
+  const T* const value = values + (p.sequence * seen.rows + first) * d;
+  const Share<T> first_keys(key, seen.rows, d, n), first_values(value, d, n, d);  // read while the query is made
 
   if (threadIdx.x < 32) {
     const Head<T, WarpLanes> head(q + at * d, scale, angles ? angles + (p.last - 1) * d : nullptr, d);
@@ -76,35 +110,28 @@ __global__ void attend_kernel(Seen seen, int64_t d, T factor, const T* q, const 
       r.low[0] *= factor, r.high[0] *= factor;
       store_pairs<WarpLanes>(r, head.d, i, query);
     });
+    for (int64_t i = d + threadIdx.x; i < padded(d); i += 32) query[i] = 0;
   }
   __syncthreads();
-  const int64_t j = threadIdx.x;
-  T score = Max::start<T>();
-  if (j < n) {
-    const T* key = keys + p.sequence * d * seen.rows + first + j;
-    score = 0;
-#pragma unroll 8
-    for (int64_t i = 0; i < d; ++i) score += query[i] * key[i * seen.rows];
-  }
-  const T top = block_reduce(score, s.scratch, Max{});
-  const T weight = std::exp(score - top), sum = block_reduce(weight, s.scratch, Sum{});
-  s.weights[j] = weight;
-  if (j == 0) part[d] = top, part[d + 1] = sum;
+  const int column = Share<T>::column(), index = Share<T>::index();
+  T score = first_keys.times(query);
+  for (int64_t i = kChunk; i < d; i += kChunk)
+    score += Share<T>(key + i * seen.rows, seen.rows, d - i, n).times(query + i);
+  s.sums[index][column] = score;
   __syncthreads();
-
-  // 32 columns of the values at a time, a warp every kWarps-th row.
-  const int warp = int(threadIdx.x / 32), lane = int(threadIdx.x % 32);
-  const T* value = values + (p.sequence * seen.rows + first) * d;
-  for (int64_t column = lane; column - lane < d; column += 32) {
-    T y = 0;
-    if (column < d)
-      for (int64_t i = warp; i < n; i += kWarps) y += s.weights[i] * value[i * d + column];
-    s.sums[warp][lane] = y;
+  if (threadIdx.x < 32) {  // two keys a lane
+    const int low = int(threadIdx.x), high = low + 32;
+    const T a = low < n ? whole(s.sums, low) : Max::start<T>(), b = high < n ? whole(s.sums, high) : Max::start<T>();
+    const T top = warp_reduce(Max{}(a, b), Max{}), x = std::exp(a - top), y = std::exp(b - top);
+    const T sum = warp_reduce(x + y, Sum{});
+    s.weights[low] = x, s.weights[high] = y;
+    if (low == 0) part[d] = top, part[d + 1] = sum;
+  }
+  __syncthreads();
+  for (int64_t i = 0; i < d; i += kChunk) {
+    s.sums[index][column] = (i == 0 ? first_values : Share<T>(value + i, d, n, d - i)).times(s.weights);
     __syncthreads();
-    if (warp == 0 && column < d) {
-      for (int w = 1; w < kWarps; ++w) y += s.sums[w][lane];
-      part[column] = y;
-    }
+    if (index == 0 && i + column < d) part[i + column] = whole(s.sums, column);
     __syncthreads();
   }
 }
@@ -123,7 +150,9 @@ struct Combine {
     const T* part = parts + at * most_chunks * (d + 2);
     const int64_t length = (p.last - p.first + kChunk - 1) / kChunk * (d + 2);
     T top = Max::start<T>(), sum = 0, weighted = 0;
+#pragma unroll 8
     for (int64_t c = 0; c < length; c += d + 2) top = Max{}(top, part[c + d]);
+#pragma unroll 8
     for (int64_t c = 0; c < length; c += d + 2) {
       const T factor = std::exp(part[c + d] - top);
       sum += factor * part[c + d + 1];
@@ -180,10 +209,10 @@ void attention_decode(Cuda, const Tensor& places, int64_t heads, double factor, 
   const Seen seen{places_of(places), cache.rows, cache.all};
   dispatch_float(q.dtype(), [&]<class T>() {
     const Tensor parts({n, heads, chunks, d + 2}, q.dtype(), Device::cuda);
-    launch(
-        {dim3(unsigned(n), unsigned(heads), unsigned(chunks)), kThreads, sizeof(Shared<T>) + d * sizeof(T), stream()},
-        attend_kernel<T>, seen, d, T(factor), data<T>(q), data_or_null<T>(q_scale), data_or_null<T>(table),
-        data<T>(cache.keys), data<T>(cache.values), data<T>(parts));
+    launch({dim3(unsigned(n), unsigned(heads), unsigned(chunks)), kThreads, sizeof(Shared<T>) + padded(d) * sizeof(T),
+            stream()},
+           attend_kernel<T>, seen, d, T(factor), data<T>(q), data_or_null<T>(q_scale), data_or_null<T>(table),
+           data<T>(cache.keys), data<T>(cache.values), data<T>(parts));
     for_each(n * heads * d, Combine<T>{seen, d, heads, chunks, data<T>(parts), data<T>(y) + column, y.dim(-1)});
   });
 }

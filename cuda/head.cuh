@@ -18,6 +18,7 @@ struct Lanes {
   // f(i) for the thread's runs in a half, of which each begins at number i.
   template <class F>
   __device__ static void over(int half, const F& f) {
+#pragma unroll 1  // once, as a rule
     for (int i = int(threadIdx.x) % kThreads * kN; i < half; i += kThreads * kN) f(i);
   }
   template <class T>

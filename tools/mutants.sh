@@ -77,8 +77,10 @@ mma.cuh s/= row < n \&\& column < d/= row < n/
 decode.cu s/all ? CachePlace{p.sequence, 0, rows} : p/p/
 decode.cu s/(p.last - 1) % rows/p.last % rows/
 decode.cu s/if (key.half() + at + e < d) column/column/
-decode.cu s/    if (j < n) {/    if (true) {/;s/  if (j < n) {/  if (true) {/
-decode.cu s/if (warp == 0 \&\& column < d)/if (warp == 0)/
+decode.cu s/= e \* kShares < n ? \*from/= true ? *from/
+decode.cu s/i < padded(d); i += 32/false; i += 32/
+decode.cu s/b = high < n ? whole/b = true ? whole/
+decode.cu s/if (index == 0 \&\& i + column < d)/if (index == 0)/
 norm.cu s/offset - (v\[i\] - m) \* slope/(v[i] - m) * slope/
 norm.cu s/offset - v\[r\]\[e\] \* slope/v[r][e] * slope/
 norm.cu s/= norm >= T(kMinNorm) ? dot : T(0)/= dot/
