@@ -15,6 +15,7 @@ using Inputs = std::vector<Tensor>;
 using Op = std::function<Tensor(const Inputs&)>;
 
 constexpr int kTimes = 20;  // between one wait for the GPU and the next
+constexpr int kRounds = 5;  // of those
 
 void wait_for_gpu() {  // it works in order: what is read now waits for all
   static const Tensor last = zeros({}, DType::f32, Device::cuda);
@@ -87,8 +88,10 @@ void add_op(const std::string& name, const std::vector<Input>& inputs, const Op&
             double backward_flops = 0) {
   std::string row = "cuda " + name;
   for (const Input& i : inputs) row += " " + text(i.shape) + (i.dtype == DType::bf16 ? " bf16" : "");
-  add_row(row + " forward", [=] { return forward(op, random_inputs(inputs), flops); });
-  add_row(row + " backward", [=] { return backward(op, random_inputs(inputs), backward_flops); });
+  add_row(
+      row + " forward", [=] { return forward(op, random_inputs(inputs), flops); }, kRounds);
+  add_row(
+      row + " backward", [=] { return backward(op, random_inputs(inputs), backward_flops); }, kRounds);
 }
 
 // Weight, both moments and gradient, read and written but for the last.
@@ -103,7 +106,7 @@ void add_adam(int64_t n) {
     return Work{[=] { return seconds_on_gpu([&](int) { adam->step(*grads); }); },
                 {.bytes = 8 * 4.0 * double(n), .device = Device::cuda}};
   };
-  add_row("cuda adam " + text({n}), prepare);
+  add_row("cuda adam " + text({n}), prepare, kRounds);
 }
 
 }  // namespace

@@ -64,7 +64,7 @@ std::string row_name(const std::string& op, const std::vector<Shape>& shapes) {
   return name + " f32";
 }
 
-void add_row(const std::string& name, std::function<Work()> prepare) {
+void add_row(const std::string& name, std::function<Work()> prepare, int64_t times) {
   const auto run = [=](benchmark::State& state) {
     const auto [timed, cost] = prepare();
     timed();  // warms up
@@ -87,7 +87,8 @@ void add_row(const std::string& name, std::function<Work()> prepare) {
       state.counters["ns_each"] = 1e9 / rate / cost.times;
     }
   };
-  benchmark::RegisterBenchmark(name.c_str(), run)->UseManualTime()->Unit(benchmark::kMicrosecond);
+  auto* row = benchmark::RegisterBenchmark(name.c_str(), run)->UseManualTime()->Unit(benchmark::kMicrosecond);
+  if (times) row->Iterations(times);
 }
 
 }  // namespace rondo::bench

@@ -30,8 +30,8 @@ struct Work {
   std::function<double()> timed;
   Cost cost;
 };
-// `prepare` makes the inputs; only rows that are asked for are prepared.
-void add_row(const std::string& name, std::function<Work()> prepare);
+// `prepare` makes the inputs; only rows that are asked for are prepared. Timed so often, or as long as is asked for.
+void add_row(const std::string& name, std::function<Work()> prepare, int64_t times = 0);
 
 double seconds_of(const auto& work) {
   const auto start = std::chrono::steady_clock::now();
