@@ -1,5 +1,7 @@
 // Rows on a GPU, where there is one: ops at the shapes of the `readme` model, in the types that training in bf16 has
 // them in, with many rows, so that they come from memory and fill the device.
+#include <cmath>
+
 #include "apps/bench.h"
 #include "apps/config.h"
 #include "autograd/ops.h"
@@ -109,6 +111,39 @@ void add_adam(int64_t n) {
   add_row("cuda adam " + text({n}), prepare, kRounds);
 }
 
+// One head's keys for all queries of a group, as one writes it first: every score in memory.
+Tensor composed_attention(const Inputs& in, int64_t groups, int64_t width, int64_t heads) {
+  const int64_t D = in[1].dim(-1), keys = in[1].dim(1);
+  const Tensor q = reshape(in[0], {groups, width * heads, D}), k = permute(in[1], {0, 2, 1});
+  return matmul(softmax(scale(matmul(q, k), 1 / std::sqrt(double(D)))), reshape(in[2], {groups, keys, D}));
+}
+Tensor composed_norm(const Inputs& in) {
+  const Shape column = {in[0].dim(0), 1};
+  const Tensor centred = sub(in[0], reshape(mean(in[0], 1), column));
+  const Tensor variance = reshape(mean(mul(centred, centred), 1), column);
+  return mul(mul(centred, exp(scale(log(variance), -0.5))), in[1]);
+}
+
+// From the obvious way to the one that is used (docs/kernels.md).
+void add_gpu_ladder(const BlockRecurrentConfig& c, int64_t rows) {
+  constexpr DType f32 = DType::f32, bf16 = DType::bf16;
+  const int64_t W = c.block_width, D = c.dim_head, H = c.heads, groups = rows / W, d = c.dim;
+  const double product = 2.0 * double(rows * H * D * W);
+  add_op(
+      "ladder attention 1: composed", {{{rows, H * D}, f32}, {{groups, W, D}, f32}, {{groups, W, D}, f32}},
+      [=](const Inputs& in) { return composed_attention(in, groups, W, H); }, 2 * product, 4 * product);
+  for (const DType dtype : {f32, bf16})
+    add_op(
+        dtype == f32 ? "ladder attention 2: tiles, multiply-adds" : "ladder attention 3: tiles, tensor cores",
+        {{{1, rows, H * D}, dtype}, {{1, groups, W, 2 * D}, dtype}},
+        [=](const Inputs& in) { return group_attention(in[0], in[1], W); }, 2 * product, 5 * product);
+  add_op("ladder norm 1: composed", {{{rows, d}, f32}, {{d}, f32}}, composed_norm);
+  add_op("ladder norm 2: a block a row", {{{rows, d - 1}, f32}, {{d - 1}, f32}},
+         [](const Inputs& in) { return layer_norm(in[0], in[1]); });
+  add_op("ladder norm 3: a warp holds a row", {{{rows, d}, f32}, {{d}, f32}},
+         [](const Inputs& in) { return layer_norm(in[0], in[1]); });
+}
+
 }  // namespace
 
 void add_gpu_rows() {
@@ -145,6 +180,7 @@ void add_gpu_rows() {
         return group_attention(in[0], in[1], W, {in[2], in[3], {}});
       },
       2 * product * double(S), 5 * product * double(S));
+  add_gpu_ladder(c, rows);
   for (const int64_t m : {4 * n, rows})
     for (const auto& [out, in] : {std::pair{H * D, d}, {2 * D, d}, {2 * F, d}, {d, F}}) {
       const double flops = 2.0 * double(m * out * in);

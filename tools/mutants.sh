@@ -61,13 +61,14 @@ flash_attention.cu s/if (!sees(first_seen/if (false \&\& !sees(first_seen/
 flash_attention.cu s/if (r >= t.n) continue;//
 flash_attention.cu s/column = sum_column(n, 0); column < d/column = sum_column(n, 0); true/
 flash_attention_backward.cu s/(dp\[m\]\[n\]\[e\] - row.along)/dp[m][n][e]/
-flash_attention_backward.cu s/ - s.numbers\[at\]\[sum_column(n, e)\].along)/)/
+flash_attention_backward.cu s/ - numbers\[n\]\[e % 2\].along)/)/
+flash_attention_backward.cu s/-numbers\[n\]\[e % 2\].lse)/0)/
 flash_attention_backward.cu s/next <= mine.first ||/next <= mine.first + S::kStep ||/
 flash_attention_backward.cu s/int(blockIdx.y) \* share), to/int(blockIdx.y) * share + 1), to/
 flash_attention_backward.cu s/; r < n \&\& column < d/; column < d/
 flash_attention_backward.cu s/; r < n \&\& column < d/; r < n/
-flash_attention_backward.cu s/seen = whole || sees(first_seen.*;/seen = true;/
-flash_attention_backward.cu s/seen = whole || sees(s.first_seen.*;/seen = true;/
+flash_attention_backward.cu s/if (!sees(first_seen/if (false \&\& !sees(first_seen/
+flash_attention_backward.cu s/if (!sees(s.first_seen/if (false \&\& !sees(s.first_seen/
 flash_attention_backward.cu s/there = r + i < last_row/there = true/
 mma.cuh s/\[column + lane \/ 16 \* 8\]/[column]/
 mma.cuh s/left\[m\]\[k\], {b\[2\], b\[3\]}/left[m][k], {b[0], b[1]}/
@@ -83,6 +84,8 @@ decode.cu s/b = high < n ? whole/b = true ? whole/
 decode.cu s/if (index == 0 \&\& i + column < d)/if (index == 0)/
 norm.cu s/offset - (v\[i\] - m) \* slope/(v[i] - m) * slope/
 norm.cu s/offset - v\[r\]\[e\] \* slope/v[r][e] * slope/
+norm.cu s/(adds ? out : T(0)) + //
+norm.cu s/v\[r\]\[e\] += so_far\[e\]/v[r][e] += 0/
 norm.cu s/= norm >= T(kMinNorm) ? dot : T(0)/= dot/
 reduce.cu s/min(first + chunk, n_rows)/min(first + chunk, n_rows - 1)/
 reduce.cu s/if (thread >= kColumns || column >= width) return;/if (thread >= kColumns) return;/
