@@ -1,8 +1,11 @@
 // Attention for decoding: a few queries, each over what is kept of its sequence. What a query sees is cut into chunks,
-// a block a chunk, so that one query of a few heads keeps many processors busy; then its chunks are put together.
+// a block a chunk, so that one query of a few heads keeps many processors busy; whoever reads the result puts its
+// chunks together.
 #include <cmath>
 
+#include "cuda/gemv.cuh"
 #include "cuda/head.cuh"
+#include "cuda/places.cuh"
 
 namespace rondo {
 namespace {
@@ -59,64 +62,53 @@ struct Seen {
   }
 };
 
-// Keys [batch, D, rows]: threads side by side read keys side by side; values [batch, rows, D].
+// One or two attentions of as many heads each: those of the second are counted behind those of the first.
 template <class T>
-struct CacheKeys {
-  const CachePlace* places;
-  int64_t d, rows;
-  const T *kv, *scale, *angles;
-  T *keys, *values;
-  template <class L>
-  __device__ void operator()(L, int64_t i, bool there) const {
-    const CachePlace& p = places[i];
-    const int64_t row = p.last - 1;
-    const T* pair = kv + i * 2 * d;
-    const Head<T, L> key(pair, scale, angles ? angles + row * d : nullptr, d);
-    if (!there) return;
-    T* const column = keys + p.sequence * d * rows + row;
-    L::over(key.half(), [&](int at) {
-      const auto k = key.at(at);
-#pragma unroll
-      for (int e = 0; e < L::kN; ++e) {
-        column[(at + e) * rows] = k.low[e];
-        if (key.half() + at + e < d) column[(key.half() + at + e) * rows] = k.high[e];
-      }
-      store_pairs<L>(load_pairs<L>(pair + d, key.d, at), key.d, at, values + (p.sequence * rows + row) * d);
-    });
+struct Attentions {
+  struct One {
+    Seen seen;
+    T factor;
+    const T *q, *scale, *angles, *keys, *values;
+  } of[2];
+  int heads, d, chunks;  // chunks: that there is room for
+
+  // The part of chunk 0 of a head of a place, of all `n_heads`: d sums of values, weighted by exp(score - top), then
+  // top, then the sum of the weights. The next chunk's is behind it.
+  __device__ int64_t part(int64_t place, int n_heads, int head) const {
+    return (place * n_heads + head) * chunks * (d + 2);
   }
 };
 
-// Block (place, head, chunk) -> the chunk's part: d sums of values, weighted by exp(score - top), then top, then the
-// sum of the weights.
+// Block (place, head, chunk) -> the chunk's part.
 template <class T>
-__global__ void __launch_bounds__(kThreads, 2)
-    attend_kernel(Seen seen, int64_t d, T factor, const T* q, const T* scale, const T* angles, const T* keys,
-                  const T* values, T* parts) {
-  const CachePlace p = seen.from(blockIdx.x);
+__global__ void __launch_bounds__(kThreads, 2) attend_kernel(Attentions<T> all, T* parts) {
+  const int which = int(blockIdx.y) / all.heads, d = all.d;
+  const auto& a = all.of[which];
+  const CachePlace p = a.seen.from(blockIdx.x);
   const int64_t first = p.first + int64_t(blockIdx.z) * kChunk, n = min(p.last - first, int64_t(kChunk));
   if (n <= 0) return;  // a query with fewer chunks than another
   Shared<T>& s = shared<Shared<T>>();
   T* const query = reinterpret_cast<T*>(&s + 1);
-  const int64_t at = int64_t(blockIdx.x) * gridDim.y + blockIdx.y;
-  T* const part = parts + (at * gridDim.z + blockIdx.z) * (d + 2);
-  const T* const key = keys + p.sequence * d * seen.rows + first;
-  const T* const value = values + (p.sequence * seen.rows + first) * d;
-  const Share<T> first_keys(key, seen.rows, d, n), first_values(value, d, n, d);  // read while the query is made
+  T* const part = parts + all.part(blockIdx.x, int(gridDim.y), int(blockIdx.y)) + blockIdx.z * (d + 2);
+  const int64_t ld = a.seen.rows;
+  const T* const key = a.keys + p.sequence * d * ld + first;
+  const T* const value = a.values + (p.sequence * ld + first) * d;
+  const Share<T> first_keys(key, ld, d, n), first_values(value, d, n, d);  // read while the query is made
 
   if (threadIdx.x < 32) {
-    const Head<T, WarpLanes> head(q + at * d, scale, angles ? angles + (p.last - 1) * d : nullptr, d);
+    const T* q = a.q + (int64_t(blockIdx.x) * all.heads + int(blockIdx.y) % all.heads) * d;
+    const Head<T, WarpLanes> head(q, a.scale, a.angles ? a.angles + (p.last - 1) * d : nullptr, d);
     WarpLanes::over(head.half(), [&](int i) {
       auto r = head.at(i);
-      r.low[0] *= factor, r.high[0] *= factor;
+      r.low[0] *= a.factor, r.high[0] *= a.factor;
       store_pairs<WarpLanes>(r, head.d, i, query);
     });
-    for (int64_t i = d + threadIdx.x; i < padded(d); i += 32) query[i] = 0;
+    for (int i = d + int(threadIdx.x); i < padded(d); i += 32) query[i] = 0;
   }
   __syncthreads();
   const int column = Share<T>::column(), index = Share<T>::index();
   T score = first_keys.times(query);
-  for (int64_t i = kChunk; i < d; i += kChunk)
-    score += Share<T>(key + i * seen.rows, seen.rows, d - i, n).times(query + i);
+  for (int i = kChunk; i < d; i += kChunk) score += Share<T>(key + i * ld, ld, d - i, n).times(query + i);
   s.sums[index][column] = score;
   __syncthreads();
   if (threadIdx.x < 32) {  // two keys a lane
@@ -128,7 +120,7 @@ __global__ void __launch_bounds__(kThreads, 2)
     if (low == 0) part[d] = top, part[d + 1] = sum;
   }
   __syncthreads();
-  for (int64_t i = 0; i < d; i += kChunk) {
+  for (int i = 0; i < d; i += kChunk) {
     s.sums[index][column] = (i == 0 ? first_values : Share<T>(value + i, d, n, d - i)).times(s.weights);
     __syncthreads();
     if (index == 0 && i + column < d) part[i + column] = whole(s.sums, column);
@@ -136,84 +128,99 @@ __global__ void __launch_bounds__(kThreads, 2)
   }
 }
 
-// Puts the chunks of a query's head together, an element by itself.
+// The numbers of a place's attentions, its chunks put together.
 template <class T>
-struct Combine {
-  Seen seen;
-  int64_t d, heads, most_chunks;
+struct Combined {
+  Attentions<T> all;
+  int n_heads;  // of all attentions
   const T* parts;
+  static constexpr int kBlocks = 2, kAtOnce = 32 / int(sizeof(T));  // chunks
+  __device__ T at(int64_t place, int i) const {
+    const int d = all.d, head = i / d, column = i % d;
+    const CachePlace p = all.of[head / all.heads].seen.from(place);
+    const T* part = parts + all.part(place, n_heads, head);
+    const int n = int(p.last - p.first + kChunk - 1) / kChunk;
+    T top = Max::start<T>(), sum = 0, weighted = 0;
+    for (int first = 0; first < n; first += kAtOnce, part += kAtOnce * (d + 2)) {
+      T tops[kAtOnce], sums[kAtOnce], values[kAtOnce];
+      const T before = top;
+#pragma unroll
+      for (int c = 0; c < kAtOnce; ++c) {
+        const bool there = first + c < n;
+        const T* from = part + c * (d + 2);
+        tops[c] = there ? from[d] : Max::start<T>();
+        sums[c] = there ? from[d + 1] : T(0);
+        values[c] = there ? from[column] : T(0);
+        top = Max{}(top, tops[c]);
+      }
+      const T shrink = std::exp(before - top);
+      sum *= shrink, weighted *= shrink;
+#pragma unroll
+      for (int c = 0; c < kAtOnce; ++c) {
+        const T factor = std::exp(tops[c] - top);
+        sum += factor * sums[c];
+        weighted += factor * values[c];
+      }
+    }
+    return weighted / sum;
+  }
+  // As gemv's source.
+  template <class F>
+  __device__ void operator()(int row, Range r, int thread, int threads, const F& put) const {
+    for (int i = r.first + thread; i < r.end; i += threads) put(i, at(row, i));
+  }
+};
+template <class T>
+struct StoreCombined {
+  Combined<T> x;
   T* y;
   int64_t width;  // of y's rows
   __device__ void operator()(int64_t i) const {
-    const int64_t column = i % d, at = i / d, place = at / heads;
-    const CachePlace p = seen.from(place);
-    const T* part = parts + at * most_chunks * (d + 2);
-    const int64_t length = (p.last - p.first + kChunk - 1) / kChunk * (d + 2);
-    T top = Max::start<T>(), sum = 0, weighted = 0;
-#pragma unroll 8
-    for (int64_t c = 0; c < length; c += d + 2) top = Max{}(top, part[c + d]);
-#pragma unroll 8
-    for (int64_t c = 0; c < length; c += d + 2) {
-      const T factor = std::exp(part[c + d] - top);
-      sum += factor * part[c + d + 1];
-      weighted += factor * part[c + column];
-    }
-    y[place * width + at % heads * d + column] = weighted / sum;
+    const int n = x.n_heads * x.all.d;
+    y[i / n * width + i % n] = x.at(i / n, int(i % n));
   }
 };
 
+// Makes the parts of all chunks; `parts` is theirs.
 template <class T>
-struct StoreRows {
-  const CachePlace* places;
-  int64_t rows, width;
-  const T* x;
-  T* y;
-  __device__ void operator()(int64_t i) const {
-    const CachePlace& p = places[i / width];
-    y[(p.sequence * rows + (p.last - 1) % rows) * width + i % width] = x[i];
+Combined<T> attend(const Tensor& places, int64_t heads, std::span<const Attended> seen, Tensor& parts) {
+  const int64_t n = places.dim(0), d = seen[0].cache.keys.dim(1), n_heads = heads * int64_t(seen.size());
+  check(seen.size() <= 2, "attention: ", seen.size(), " caches are read at once, but no more than 2 can be");
+  Attentions<T> all{};
+  int64_t rows = 0;  // only the device knows what a query sees: there is room for all of them
+  for (size_t i = 0; i < seen.size(); ++i) {
+    const KeyValueCache& c = seen[i].cache;
+    all.of[i] = {
+        {places_of(places), c.rows, c.all}, T(seen[i].factor), data<T>(seen[i].q), data_or_null<T>(seen[i].q_scale),
+        data_or_null<T>(seen[i].table),     data<T>(c.keys),   data<T>(c.values)};
+    rows = std::max(rows, c.rows);
   }
-};
-
-const CachePlace* places_of(const Tensor& t) { return reinterpret_cast<const CachePlace*>(data<int64_t>(t)); }
+  const int64_t chunks = (rows + kChunk - 1) / kChunk;
+  all.heads = int(heads), all.d = int(d), all.chunks = int(chunks);
+  parts = Tensor({n, n_heads, chunks, d + 2}, dtype_of<T>, Device::cuda);
+  if (n > 0)
+    launch({dim3(unsigned(n), unsigned(n_heads), unsigned(chunks)), kThreads, sizeof(Shared<T>) + padded(d) * sizeof(T),
+            stream()},
+           attend_kernel<T>, all, data<T>(parts));
+  return {all, int(n_heads), data<T>(parts)};
+}
 
 }  // namespace
 
-KeyValueCache key_value_cache(Cuda, int64_t batch, int64_t rows, int64_t head_width, DType dtype) {
-  return {Tensor({batch, head_width, rows}, dtype, Device::cuda),
-          Tensor({batch, rows, head_width}, dtype, Device::cuda), rows};
-}
-
-void cache_keys(Cuda, const Tensor& places, const Tensor& kv, const Tensor& k_scale, const Tensor& table,
-                const KeyValueCache& cache) {
-  const int64_t d = cache.keys.dim(1), rows = cache.keys.dim(2);
-  dispatch_float(kv.dtype(), [&]<class T>() {
-    const T* angles = table ? data<T>(table) + table.dim(1) * d : nullptr;
-    for_each_head<T>(places.dim(0), d,
-                     CacheKeys<T>{places_of(places), d, rows, data<T>(kv), data_or_null<T>(k_scale), angles,
-                                  data<T>(cache.keys), data<T>(cache.values)});
+void attention_decode(Cuda, const Tensor& places, int64_t heads, const Attended& seen, const Tensor& y,
+                      int64_t column) {
+  dispatch_float(y.dtype(), [&]<class T>() {
+    Tensor parts;
+    const Combined<T> x = attend<T>(places, heads, {&seen, 1}, parts);
+    for_each(places.dim(0) * heads * x.all.d, StoreCombined<T>{x, data<T>(y) + column, y.dim(-1)});
   });
 }
 
-void store_rows(Cuda, const Tensor& places, const Tensor& x, const Tensor& y) {
-  dispatch_float(x.dtype(), [&]<class T>() {
-    for_each(x.numel(), StoreRows<T>{places_of(places), y.dim(1), y.dim(2), data<T>(x), data<T>(y)});
-  });
-}
-
-void attention_decode(Cuda, const Tensor& places, int64_t heads, double factor, const Tensor& q, const Tensor& q_scale,
-                      const Tensor& table, const KeyValueCache& cache, const Tensor& y, int64_t column) {
-  const int64_t n = places.dim(0), d = cache.keys.dim(1);
-  if (n == 0) return;
-  // As many as all rows are: only the device knows what a query sees.
-  const int64_t chunks = (cache.rows + kChunk - 1) / kChunk;
-  const Seen seen{places_of(places), cache.rows, cache.all};
-  dispatch_float(q.dtype(), [&]<class T>() {
-    const Tensor parts({n, heads, chunks, d + 2}, q.dtype(), Device::cuda);
-    launch({dim3(unsigned(n), unsigned(heads), unsigned(chunks)), kThreads, sizeof(Shared<T>) + padded(d) * sizeof(T),
-            stream()},
-           attend_kernel<T>, seen, d, T(factor), data<T>(q), data_or_null<T>(q_scale), data_or_null<T>(table),
-           data<T>(cache.keys), data<T>(cache.values), data<T>(parts));
-    for_each(n * heads * d, Combine<T>{seen, d, heads, chunks, data<T>(parts), data<T>(y) + column, y.dim(-1)});
+void attention_gemv(Cuda, const Tensor& places, int64_t heads, std::span<const Attended> seen, const Product& product) {
+  dispatch_float(product.y.dtype(), [&]<class T>() {
+    Tensor parts;
+    const Combined<T> x = attend<T>(places, heads, seen, parts);
+    gemv<T>(places.dim(0), product.weight.dim(1), x, {&product, 1});
   });
 }
 

@@ -1,69 +1,88 @@
-// A few rows times the weights, as in decoding: a warp reads a row of W once, where it lies, in whatever type it is
-// kept, 16 bytes a lane where rows are whole numbers of them.
-#include <cmath>
+// Products of a few rows with the weights: of rows as they are, of their norms, of what goes through GEGLU.
+#include "cuda/gemv.cuh"
 
-#include "cuda/block.cuh"
-#include "cuda/pack.cuh"
+#include "cuda/norm.cuh"
 
 namespace rondo {
 namespace {
 
 using namespace cuda;
 
-// y [m, n] for kRows rows of x at a time; kPack numbers of W at a time. The order of a sum depends on k and kPack
-// alone, and multiply-adds are named as such, since a compiler makes them in one place and not in the next.
-template <int kRows, int kPack, class T, class W>
-__global__ void gemv_kernel(int64_t m, int64_t n, int64_t k, const T* x, const W* weight, const T* scale,
-                            bool accumulate, T* y) {
-  const int lane = int(threadIdx.x % 32);
-  const int64_t warps = int64_t(gridDim.x) * (blockDim.x / 32);
-  for (int64_t j = (int64_t(blockIdx.x) * blockDim.x + threadIdx.x) / 32; j < n; j += warps)
-    for (int64_t first = 0; first < m; first += kRows) {
-      const T* rows = x + first * k;
-      const int n_rows = int(min(m - first, int64_t{kRows}));
-      T sums[kRows] = {};
-#pragma unroll 4
-      for (int64_t i = lane * kPack; i < k; i += 32 * kPack) {
-        computed_t<W> w[kPack];
-        load_numbers(weight + j * k + i, w);
-#pragma unroll
-        for (int r = 0; r < kRows; ++r) {
-          if (r >= n_rows) break;
-          T v[kPack];
-          load_numbers(rows + r * k + i, v);
-#pragma unroll
-          for (int e = 0; e < kPack; ++e) sums[r] = std::fma(v[e], T(w[e]), sums[r]);
-        }
-      }
-#pragma unroll
-      for (int r = 0; r < kRows; ++r) {
-        if (r >= n_rows) break;
-        const T sum = warp_reduce(sums[r], Sum{}) * (scale ? scale[j] : T(1));
-        T& out = y[(first + r) * n + j];
-        if (lane == 0) out = accumulate ? out + sum : sum;
-      }
-    }
-}
+template <class T>
+struct AsItIs {
+  int k;
+  const T* x;
+  static constexpr int kBlocks = 2;
+  template <class F>
+  __device__ void operator()(int row, Range r, int thread, int threads, const F& put) const {
+    const T* from = x + int64_t(row) * k;
+#pragma unroll 8
+    for (int i = r.first + thread; i < r.end; i += threads) put(i, from[i]);
+  }
+};
 
-template <class T, class W>
-void product(const Tensor& x, const Tensor& weight, const Tensor& scale, bool accumulate, const Tensor& y) {
-  if (y.numel() == 0) return;
-  const int64_t n = weight.dim(0), k = weight.dim(1), m = y.numel() / n;
-  const auto run = [&](auto* kernel) {
-    launch({blocks_for(n, kThreads / 32), kThreads, 0, stream()}, kernel, m, n, k, data<T>(x), data<W>(weight),
-           data_or_null<T>(scale), accumulate, data<T>(y));
-  };
-  constexpr int wide = kPerLoad<W>;
-  if (k % wide == 0) return run(m == 1 ? gemv_kernel<1, wide, T, W> : gemv_kernel<8, wide, T, W>);
-  run(m == 1 ? gemv_kernel<1, 1, T, W> : gemv_kernel<8, 1, T, W>);
-}
+// Every warp finds the row's mean for itself: that is cheaper than to wait for another.
+template <class T>
+struct LayerNormed {
+  int k;
+  const T *x, *gamma;
+  T eps;
+  static constexpr int kBlocks = 3;
+  template <class F>
+  __device__ void operator()(int row, Range r, int thread, int threads, const F& put) const {
+    const T* from = x + int64_t(row) * k;
+    const auto sum = [&](const auto& f) {
+      constexpr int kN = kPerLoad<T>;
+      const int lane = int(threadIdx.x % 32), wide = k % kN == 0 ? k : 0;
+      T s = 0;
+#pragma unroll 4
+      for (int i = lane * kN; i < wide; i += 32 * kN) {
+        T v[kN];
+        load_numbers(from + i, v);
+#pragma unroll
+        for (int e = 0; e < kN; ++e) s += f(v[e]);
+      }
+#pragma unroll 1
+      for (int i = wide + lane; i < k; i += 32) s += f(from[i]);
+      return warp_reduce(s, Sum{});
+    };
+    const Norm<T> norm = norm_of(true, from[0], T(k), eps, sum);
+#pragma unroll 2
+    for (int i = r.first + thread; i < r.end; i += threads) put(i, norm(from[i], gamma[i]));
+  }
+};
+
+template <class T>
+struct Gated {  // rows of 2k numbers: geglu's
+  int k;
+  const T* x;
+  static constexpr int kBlocks = 2;
+  template <class F>
+  __device__ void operator()(int row, Range r, int thread, int threads, const F& put) const {
+    const T *a = x + int64_t(row) * 2 * k, *gate = a + k;
+#pragma unroll 2
+    for (int i = r.first + thread; i < r.end; i += threads) put(i, Gelu().value(gate[i]) * a[i]);
+  }
+};
 
 }  // namespace
 
 void gemv(Cuda, const Tensor& x, const Tensor& weight, const Tensor& scale, bool accumulate, const Tensor& y) {
-  if (weight.dtype() == DType::bf16) return product<float, bf16>(x, weight, scale, accumulate, y);
-  if (weight.dtype() == DType::i8) return product<float, int8_t>(x, weight, scale, accumulate, y);
-  dispatch_float(y.dtype(), [&]<class T>() { product<T, T>(x, weight, scale, accumulate, y); });
+  const int64_t k = weight.dim(1), n = weight.dim(0), m = n ? y.numel() / n : 0;
+  const Product p{weight, scale, accumulate ? y : Tensor(), y};
+  dispatch_float(x.dtype(), [&]<class T>() { gemv<T>(m, k, AsItIs<T>{int(k), data<T>(x)}, {&p, 1}); });
+}
+
+void norm_gemv(Cuda, const Tensor& x, const Tensor& gamma, double eps, std::span<const Product> products) {
+  const int64_t k = gamma.numel();
+  dispatch_float(x.dtype(), [&]<class T>() {
+    gemv<T>(row_count(x), k, LayerNormed<T>{int(k), data<T>(x), data<T>(gamma), T(eps)}, products);
+  });
+}
+
+void geglu_gemv(Cuda, const Tensor& x, const Product& product) {
+  const int64_t k = product.weight.dim(1);
+  dispatch_float(x.dtype(), [&]<class T>() { gemv<T>(row_count(x), k, Gated<T>{int(k), data<T>(x)}, {&product, 1}); });
 }
 
 }  // namespace rondo

@@ -4,6 +4,7 @@
 #include <cmath>
 
 #include "cuda/held_row.cuh"
+#include "cuda/norm.cuh"
 
 namespace rondo {
 namespace {
@@ -33,16 +34,12 @@ __global__ void norm_forward_kernel(int64_t n_rows, int64_t n, T eps, const T* x
   Shared<T>& s = shared<Shared<T>>();
   for (int64_t row = blockIdx.x; row < n_rows; row += gridDim.x) {
     const T* from = x + row * n;
-    T m = 0;
-    if (mean) {  // counted from the first element: then a constant row has exactly its constant as mean
-      const T origin = from[0];
-      m = origin + row_sum(n, s, [=](int64_t i) { return from[i] - origin; }) / T(n);
-    }
-    const T r = T(1) / std::sqrt(row_sum(n, s, [=](int64_t i) { return (from[i] - m) * (from[i] - m); }) / T(n) + eps);
-    for (int64_t i = threadIdx.x; i < n; i += blockDim.x) y[row * n + i] = E((from[i] - m) * r * gamma[i]);
+    const Norm<T> norm = norm_of(bool(mean), from[0], T(n), eps,
+                                 [&](const auto& f) { return row_sum(n, s, [&](int64_t i) { return f(from[i]); }); });
+    for (int64_t i = threadIdx.x; i < n; i += blockDim.x) y[row * n + i] = E(norm(from[i], gamma[i]));
     if (threadIdx.x == 0) {
-      if (mean) mean[row] = m;
-      rstd[row] = r;
+      if (mean) mean[row] = norm.mean;
+      rstd[row] = norm.rstd;
     }
   }
 }
@@ -73,24 +70,21 @@ __global__ void __launch_bounds__(kThreads)
     held_norm_forward_kernel(int64_t n_rows, int n, float eps, const float* x, const float* gamma, E* y, float* mean,
                              float* rstd) {
   for (int64_t row = first_row(); row < n_rows; row += row_step()) {
-    float v[kRuns][kHeld], m = 0;
+    float v[kRuns][kHeld];
     over_runs<kRuns>(n, [&](int r, int i) { load_numbers(x + row * n + i, v[r]); });
-    if (mean) {
-      const float origin = x[row * n];
-      m = origin + held_sum<kRuns>(n, [&](int r, int e) { return v[r][e] - origin; }) / float(n);
-    }
-    const float variance = held_sum<kRuns>(n, [&](int r, int e) { return (v[r][e] - m) * (v[r][e] - m); });
-    const float factor = 1 / std::sqrt(variance / float(n) + eps);
+    const Norm<float> norm = norm_of(bool(mean), x[row * n], float(n), eps, [&](const auto& f) {
+      return held_sum<kRuns>(n, [&](int r, int e) { return f(v[r][e]); });
+    });
     over_runs<kRuns>(n, [&](int r, int i) {
       float g[kHeld];
       load_numbers(gamma + i, g);
 #pragma unroll
-      for (int e = 0; e < kHeld; ++e) v[r][e] = (v[r][e] - m) * factor * g[e];
+      for (int e = 0; e < kHeld; ++e) v[r][e] = norm(v[r][e], g[e]);
       store_numbers(v[r], y + row * n + i);
     });
     if (threadIdx.x % 32 == 0) {
-      if (mean) mean[row] = m;
-      rstd[row] = factor;
+      if (mean) mean[row] = norm.mean;
+      rstd[row] = norm.rstd;
     }
   }
 }

@@ -12,12 +12,13 @@ struct LayerNorm {
   Tensor gamma;                 // [dim]
   Tensor beta;                  // [dim] of zeros
   std::optional<DType> result;  // bf16 where what follows is to be computed in that
+  static constexpr double eps = 1e-5;
 
   LayerNorm() = default;
   explicit LayerNorm(int64_t dim, DType dtype = DType::f32)
       : gamma(constant_init({dim}, 1, dtype)), beta(zeros({dim}, dtype)) {}
 
-  Tensor operator()(const Tensor& x) const { return layer_norm(x, gamma, 1e-5, result); }
+  Tensor operator()(const Tensor& x) const { return layer_norm(x, gamma, eps, result); }
 
   template <class F>
   void each(F&& f) {

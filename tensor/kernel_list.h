@@ -57,8 +57,11 @@ bool multiplies_bf16(Backend);
 
 // (gemv) y [m, n] = x [m, k] W^T (+ y), for a few rows x: W [n, k] is read once, where it lies. W is of
 // x's dtype, or bf16 or i8 with x f32; `scale` [n] multiplies its rows, or is empty. A row's bits depend on no other
-// row.
+// row. The others (on the CPU: fused) are the same for what layer_norm makes of x, up to three products at once, and
+// for geglu(x).
 void gemv(Backend, const Tensor& x, const Tensor& weight, const Tensor& scale, bool accumulate, const Tensor& y);
+void norm_gemv(Backend, const Tensor& x, const Tensor& gamma, double eps, std::span<const Product> products);
+void geglu_gemv(Backend, const Tensor& x, const Product& product);
 
 // ---- norms (norm); rows of width n, mean and rstd one number a row ----
 // y and dy of layer_norm: activations. Backward adds to dx where it says so.
@@ -97,21 +100,22 @@ void attention_forward(Backend, const AttentionShape& how, const AttentionInputs
 void attention_backward(Backend, const AttentionShape& how, const AttentionInputs& in, const Tensor& dy,
                         const AttentionForward& forward, const AttentionGradients& out);
 
-// ---- decoding (decode) ----
+// ---- decoding (decode; on CUDA also key_value_cache) ----
 // Places are tensors as tensor_of gives them. An empty cache with room for `rows` keys of each sequence:
 KeyValueCache key_value_cache(Backend, int64_t batch, int64_t rows, int64_t head_width, DType dtype);
 // Puts kv [n, 2D], one pair a place, at the rows last-1: keys k / |k| * scale, then rotated by the table's row of their
-// place. Scale and table may be empty. D is even where there is a table.
+// place. Scale and table may be empty. D is even where there is a table. Into `raw` [batch, R, 2D], where there is one,
+// goes kv as it is: at the row (last-1) mod R of its sequence.
 void cache_keys(Backend, const Tensor& places, const Tensor& kv, const Tensor& k_scale, const Tensor& table,
-                const KeyValueCache& cache);
-// Puts x [n, width], one row a place, into y [batch, R, width]: at the row (last-1) mod R of its sequence.
-void store_rows(Backend, const Tensor& places, const Tensor& x, const Tensor& y);
-// Per place and head softmax(factor q' K^T) V over the rows first..last-1, or all of the cache, q' = q / |q| * q_scale,
-// rotated by the table's row of the place last-1 (as autograd/ops.h has it for attention). q [n, H*D], one a place ->
-// the columns column..column+H*D-1 of y [n, ...]. A row's bits depend on no other row.
-void attention_decode(Backend, const Tensor& places, int64_t heads, double factor, const Tensor& q,
-                      const Tensor& q_scale, const Tensor& table, const KeyValueCache& cache, const Tensor& y,
+                const KeyValueCache& cache, const Tensor& raw);
+// Per place and head what is said of Attended, over the rows first..last-1 or all of the cache; the rotation is that of
+// the place last-1 (as autograd/ops.h has it for attention). Goes to the columns column..column+H*D-1 of y [n, ...]. A
+// row's bits depend on no other row.
+void attention_decode(Backend, const Tensor& places, int64_t heads, const Attended& seen, const Tensor& y,
                       int64_t column);
+// The product of one or two of them, side by side as one row.
+void attention_gemv(Backend, const Tensor& places, int64_t heads, std::span<const Attended> seen,
+                    const Product& product);
 
 // ---- optimizer (optimizer) ----
 // norm () = the length of all gradients as one vector; factor () = min(1, max_norm / (norm + 1e-6)).

@@ -55,6 +55,19 @@ struct AttentionGradients {
   const Tensor &dq, &dkv, &dmemory, &dq_scale, &dk_scale;  // empty where the input is
 };
 
+// y [m, n] = x [m, k] W^T (+ residual), for a few rows x. W [n, k] is of x's dtype, or bf16 or i8 with x f32; `scale`
+// [n] multiplies its rows. Scale and residual may be empty; the residual may be y.
+struct Product {
+  Tensor weight, scale, residual, y;
+};
+// One attention of queries q [n, H*D], of which each sees something of a cache: softmax(factor q' K^T) V, where q' is
+// q / |q| * q_scale, rotated by the table's row of its place. Scale and table may be empty.
+struct Attended {
+  const Tensor &q, &q_scale, &table;
+  double factor;
+  const KeyValueCache& cache;
+};
+
 struct AdamSlot {
   Tensor weight, grad, m, v;
   int64_t index;        // its place in `steps`

@@ -143,7 +143,7 @@ TEST_CASE("attention_decode: equal to group_attention, with the same bits on any
   std::vector<CachePlace> places;
   for (int64_t i = 0; i < kKeys; ++i) places.push_back({1, 0, i + 1});
   const KeyValueCache cache = key_value_cache(Cpu{}, 2, kKeys, kWidth, DType::f64);
-  cache_keys(Cpu{}, tensor_of(places), kv, k_scale, {}, cache);
+  cache_keys(Cpu{}, tensor_of(places), kv, k_scale, {}, cache, {});
   // Windows of several parts of the keys and of less than one; scores near each other, and so far apart that what some
   // parts add is nothing.
   const std::vector<CachePlace> queries = {{1, 0, kKeys}, {1, 479, 481}, {1, 300, 970}, {1, 999, kKeys}, {1, 7, 480}};
@@ -162,7 +162,7 @@ TEST_CASE("attention_decode: equal to group_attention, with the same bits on any
     for (int threads : {1, 2, 3}) {
       set_num_threads(threads);
       const Tensor y = zeros({n, kHeads * kWidth + 3}, DType::f64);
-      attention_decode(Cpu{}, tensor_of(queries), kHeads, factor, q, q_scale, {}, cache, y, 3);
+      attention_decode(Cpu{}, tensor_of(queries), kHeads, {q, q_scale, {}, factor, cache}, y, 3);
       for (int64_t i = 0; i < n; ++i) {
         const Tensor one = narrow(narrow(y, 0, i, 1), 1, 3, kHeads * kWidth);
         CHECK(max_abs_diff(one, reshape(seen[size_t(i)], one.shape())) < 1e-12);

@@ -76,8 +76,8 @@ mma.cuh s/\[n % 2 \* 2 + h\]/[n % 2 + 2 * h]/
 mma.cuh s/= row < n \&\& column < d/= column < d/
 mma.cuh s/= row < n \&\& column < d/= row < n/
 decode.cu s/all ? CachePlace{p.sequence, 0, rows} : p/p/
-decode.cu s/(p.last - 1) % rows/p.last % rows/
-decode.cu s/if (key.half() + at + e < d) column/column/
+key_value_cache.cu s/row % raw_rows/(row + 1) % raw_rows/
+key_value_cache.cu s/if (key.half() + at + e < d) column/column/
 decode.cu s/= e \* kShares < n ? \*from/= true ? *from/
 decode.cu s/i < padded(d); i += 32/false; i += 32/
 decode.cu s/b = high < n ? whole/b = true ? whole/
@@ -107,8 +107,17 @@ memory.cu s/n_rows > 1 ? from.stride | to.stride : 0/0/
 strided.cuh s/inner == 1 \&\& sizes\[rank - 1\] % n == 0/inner == 1/
 strided.cuh s/return s % n == 0/return s % n == 0 || true/
 strided.cuh s/inner == 0 \&\& sizes\[rank - 1\] % n == 0/inner == 0/
-gemv.cu /sums\[r\], Sum/!s/if (r >= n_rows) break;//
-gemv.cu s/if (lane == 0) out = accumulate/out = accumulate/
+decode.cu s/first + c < n;/true;/
+decode.cu s/sum \*= shrink, weighted \*= shrink;//
+decode.cu s/all.of\[head \/ all.heads\]/all.of[0]/
+gemv.cuh s/for (int r = 0; r < kRows; ++r) {/for (int r = 1; r < kRows; ++r) {/
+gemv.cuh s/lane + loads \* kPer < width/lane + loads * kPer <= width/
+gemv.cuh s/j -= of\[1\].n;//
+gemv.cuh s/ || m > kRows || k > kSlab/ || k > kSlab/
+gemv.cuh s/ || m > kRows || k > kSlab/ || m > kRows/
+gemv.cuh s/const bool there = j < n;/const bool there = true;/
+gemv.cu s/i < r.end; i += threads) put(i, norm/i + 1 < r.end; i += threads) put(i, norm/
+gemv.cu s/norm_of(true, from/norm_of(false, from/
 held_row.cuh s/; i < n) f(r, i)/; true) f(r, i)/
 launch.cuh s/blockDim.x + threadIdx.x; i < n; i += step/blockDim.x + threadIdx.x; i <= n; i += step/
 END
@@ -119,9 +128,9 @@ tests_of() {
   case $1 in
     *attention* | tile.cuh | head.cuh | mma.cuh) echo '*attention*' ;;
     communicator.cu) echo '*communicator*' ;;
-    decode.cu) echo '*decoding*' ;;
+    decode.cu | key_value_cache.cu) echo '*decoding*' ;;
     embedding.cu) echo '*embedding*,*none*' ;;
-    gemv.cu) echo '*gemv*' ;;
+    gemv.cu | gemv.cuh) echo '*gemv*' ;;
     loss.cu) echo '*loss*,*none*' ;;
     memory.cu) echo '*memory*' ;;
     strided.cuh) echo '*memory*,*elementwise*' ;;

@@ -116,7 +116,7 @@ void Decoder::begin_block(int64_t index, const Tensor& tokens) {
   const CachePlace place = place_of(index, n - 1);
   const Tensor last = reshape(narrow(r.x, 1, n - 1, 1), {1, c.dim});
   const Tensor x = layer(model_->layers.size() - 1, last, to(tensor_of({&place, 1}), last.device()));
-  fed(index, {tokens.data<int64_t>(), size_t(n)}, model_->head(model_->final_norm(x)), n);
+  fed(index, {tokens.data<int64_t>(), size_t(n)}, head(x), n);
 }
 
 Tensor Decoder::step(const Tensor& tokens) {

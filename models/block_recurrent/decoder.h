@@ -75,6 +75,7 @@ class Decoder {
     Tensor tokens, places;
   };
   Tensor layer(size_t index, const Tensor& x, const Tensor& places) const;
+  Tensor head(const Tensor& x) const;
   Tensor pass(const Fed& fed, bool all_logits) const;
   Tensor replay(const Fed& fed);
   Tensor advance(std::span<const int64_t> counts, const Tensor& tokens, bool all_logits);

@@ -1,6 +1,5 @@
 // The decoder's caches, and one pass of a few tokens over the weights.
 #include <algorithm>
-#include <cmath>
 #include <utility>
 
 #include "models/block_recurrent/decoder.h"
@@ -17,10 +16,6 @@ void copy_some(const Tensor& x, int64_t from, const Tensor& y, int64_t to, int64
   dispatch(x.device(), [&](auto device) {
     copy_rows(device, x, {from * width, width}, y, {to * width, width}, n, width);
   });
-}
-
-double factor_of(const Attention& a, int64_t head_width) {
-  return a.factor ? a.factor : 1 / std::sqrt(double(head_width));
 }
 
 }  // namespace
@@ -55,7 +50,7 @@ void Decoder::cache_window(int64_t row, size_t layer, const Tensor& kv, int64_t 
   for (int64_t i = 0; i < kv.dim(1); ++i) places.push_back({row, first, first + i + 1});
   const Tensor there = to(tensor_of(places), kv.device());
   dispatch(kv.device(), [&](auto device) {
-    cache_keys(device, there, kv, model_->layers[layer].attention.attn.k_scale, model_->rotary, windows_[layer]);
+    cache_keys(device, there, kv, model_->layers[layer].attention.attn.k_scale, model_->rotary, windows_[layer], {});
   });
 }
 
@@ -66,7 +61,7 @@ void Decoder::cache_state(int64_t row, size_t layer) {
   const Tensor there = to(tensor_of(places), kv.device());
   dispatch(kv.device(), [&](auto device) {
     const StateContainer& s = *model_->layers[layer].attention.state_container;
-    cache_keys(device, there, kv, s.to_state_cross_attn.k_scale, {}, states_[layer]);
+    cache_keys(device, there, kv, s.to_state_cross_attn.k_scale, {}, states_[layer], {});
   });
 }
 
@@ -103,35 +98,13 @@ void Decoder::find_places(std::span<const int64_t> counts) {
   }
 }
 
-// A layer's output for x (n, d), whose tokens stand at `places` (their keys and values are kept there).
-Tensor Decoder::layer(size_t index, const Tensor& x, const Tensor& places) const {
-  const BlockRecurrentConfig& c = model_->config;
-  const int64_t HD = c.heads * c.dim_head;
-  const AttentionBlock& a = model_->layers[index].attention;
-  const auto& state = a.state_container;
-  const Tensor h = a.norm(x), q = a.to_q(h), kv = a.to_kv(h), state_q = state ? state->q_to_state(h) : Tensor();
-  const Tensor seen({x.dim(0), state ? 2 * HD : HD}, model_->dtype, x.device());
-  dispatch(x.device(), [&](auto device) {
-    const auto attend = [&](const Attention& how, const Tensor& queries, const Tensor& table,
-                            const KeyValueCache& cache, int64_t column) {
-      attention_decode(device, places, c.heads, factor_of(how, c.dim_head), queries, how.q_scale, table, cache, seen,
-                       column);
-    };
-    store_rows(device, places, kv, blocks_[index]);
-    cache_keys(device, places, kv, a.attn.k_scale, model_->rotary, windows_[index]);
-    attend(a.attn, q, model_->rotary, windows_[index], 0);
-    if (state) attend(state->to_state_cross_attn, state_q, {}, states_[index], HD);
-  });
-  return model_->layers[index].feed_forward(a.to_out(seen, x));
-}
-
 // One pass over the weights: what lies on the host was decided before. Returns the logits of all tokens, or of the last
 // one only.
 Tensor Decoder::pass(const Fed& fed, bool all_logits) const {
   Tensor x = model_->token_emb(fed.tokens);  // (n, d)
   for (size_t i = 0; i < model_->layers.size(); ++i) x = layer(i, x, fed.places);
   if (!all_logits) x = narrow(x, 0, x.dim(0) - 1, 1);
-  return model_->head(model_->final_norm(x));
+  return head(x);
 }
 
 // pass(fed, true), where `fed` lies on the host and the model on a GPU: captured when it comes the second time.

@@ -1,7 +1,6 @@
 // Attention for decoding: a few queries, each over what is kept of its sequence. A key is prepared once, when it comes
 // in, and lies where both products read it as it lies: no token copies the window.
 #include <algorithm>
-#include <cstring>
 #include <type_traits>
 
 #include "tensor/cpu/heads.h"
@@ -142,7 +141,7 @@ KeyValueCache key_value_cache(Cpu, int64_t batch, int64_t rows, int64_t head_wid
 }
 
 void cache_keys(Cpu, const Tensor& at, const Tensor& kv, const Tensor& k_scale, const Tensor& table,
-                const KeyValueCache& cache) {
+                const KeyValueCache& cache, const Tensor& raw) {
   const std::span<const CachePlace> places = places_of(at);
   const int64_t d = kv.dim(-1) / 2;
   dispatch_float(kv.dtype(), [&]<class T>() {
@@ -157,22 +156,14 @@ void cache_keys(Cpu, const Tensor& at, const Tensor& kv, const Tensor& k_scale, 
       for (int64_t e = 0; e < d; ++e) to[e * kChunk<T>] = key[e];
       std::copy(pair + d, pair + 2 * d,
                 cache.values.data<T>() + sequence * cache.values.dim(1) + row * padded(d, Register<T>::length));
+      if (raw) std::copy(pair, pair + 2 * d, raw.data<T>() + (sequence * raw.dim(1) + row % raw.dim(1)) * 2 * d);
     }
   });
 }
 
-void store_rows(Cpu, const Tensor& at, const Tensor& x, const Tensor& y) {
-  const std::span<const CachePlace> places = places_of(at);
-  const int64_t rows = y.dim(1);
-  const size_t bytes = size_t(y.dim(2)) * size_of(y.dtype());
-  for (size_t i = 0; i < places.size(); ++i) {
-    const int64_t row = places[i].sequence * rows + (places[i].last - 1) % rows;
-    std::memcpy(static_cast<char*>(y.bytes()) + size_t(row) * bytes, static_cast<char*>(x.bytes()) + i * bytes, bytes);
-  }
-}
-
-void attention_decode(Cpu, const Tensor& at, int64_t heads, double factor, const Tensor& q, const Tensor& q_scale,
-                      const Tensor& table, const KeyValueCache& cache, const Tensor& y, int64_t column) {
+void attention_decode(Cpu, const Tensor& at, int64_t heads, const Attended& seen, const Tensor& y, int64_t column) {
+  const Tensor &q = seen.q, &q_scale = seen.q_scale, &table = seen.table;
+  const KeyValueCache& cache = seen.cache;
   const std::span<const CachePlace> places = places_of(at);
   const int64_t d = q.dim(-1) / heads;
   const auto seen_from = [&](int64_t query) {
@@ -200,7 +191,7 @@ void attention_decode(Cpu, const Tensor& at, int64_t heads, double factor, const
       const int64_t begin = (p.first / length + i) * length;
       const T* angles = data_or_null<T>(table);
       const int64_t at = query * heads * n_parts + i;
-      attend(heads, d, factor, std::max(p.first, begin), std::min(p.last, begin + length),
+      attend(heads, d, seen.factor, std::max(p.first, begin), std::min(p.last, begin + length),
              q.data<T>() + query * heads * d, data_or_null<T>(q_scale), angles ? angles + (p.last - 1) * d : nullptr,
              cache.keys.data<T>() + p.sequence * cache.keys.dim(1),
              cache.values.data<T>() + p.sequence * cache.values.dim(1),

@@ -42,10 +42,10 @@ void check_decoding(const Decoding& how, DType d) {
   check_same("attention_decode", in, {in[6]}, tolerance_of(d), [&](auto device, const List& at, const List& out) {
     KeyValueCache cache = key_value_cache(device, kBatch, how.all ? 50 : kRows, D, d);
     cache.all = how.all;
-    cache_keys(device, at[7], at[0], at[3], at[5], cache);
-    cache_keys(device, at[8], at[1], at[3], at[5], cache);
+    cache_keys(device, at[7], at[0], at[3], at[5], cache, {});
+    cache_keys(device, at[8], at[1], at[3], at[5], cache, {});
     copy(device, at[6], out[0]);
-    attention_decode(device, at[9], how.heads, 1 / std::sqrt(double(D)), at[2], at[4], at[5], cache, out[0],
+    attention_decode(device, at[9], how.heads, {at[2], at[4], at[5], 1 / std::sqrt(double(D)), cache}, out[0],
                      how.column);
   });
 }
@@ -77,17 +77,54 @@ TEST_CASE("cuda decoding: scales, angles, heads and places") {
   }
 }
 
-TEST_CASE("cuda decoding: rows are stored where their tokens stand") {
+TEST_CASE("cuda decoding: keys and values are also kept as they came") {
   const CachePlace at[] = {{2, 0, 5}, {0, 3, 4}, {2, 1, 8}, {1, 0, 12}};
   for (DType d : kDTypes)
-    check_same("store_rows", {randn({4, 3}, d), randn({3, 4, 3}, d, 2), tensor_of(at)}, {like({3, 4, 3}, d)}, 0,
-               [](auto device, const List& in, const List& out) {
-                 copy(device, in[1], out[0]);
-                 store_rows(device, in[2], in[0], out[0]);
-               });
-  const Tensor x = tensor<double>({1, 2, 3, 4}, {4, 1}), y = zeros({3, 4, 1}, DType::f64);
-  store_rows(Cpu{}, tensor_of(at), x, y);
-  CHECK(values(y) == std::vector<double>{0, 0, 0, 2, 0, 0, 0, 4, 1, 0, 0, 3});
+    for (int64_t width : {6, 7, 16})
+      check_same("cache_keys", {randn({4, 2 * width}, d), randn({3, 4, 2 * width}, d, 2), tensor_of(at)},
+                 {like({3, 4, 2 * width}, d)}, 0, [&](auto device, const List& in, const List& out) {
+                   copy(device, in[1], out[0]);
+                   cache_keys(device, in[2], in[0], {}, {}, key_value_cache(device, 3, 12, width, d), out[0]);
+                 });
+  const Tensor kv = tensor<double>({1, 2, 3, 4, 5, 6, 7, 8}, {4, 2}), raw = zeros({3, 4, 2}, DType::f64);
+  cache_keys(Cpu{}, tensor_of(at), kv, {}, {}, key_value_cache(Cpu{}, 3, 12, 1, DType::f64), raw);
+  CHECK(values(raw) == std::vector<double>{0, 0, 0, 0, 0, 0, 3, 4, 0, 0, 0, 0, 0, 0, 7, 8, 1, 2, 0, 0, 0, 0, 5, 6});
+}
+
+TEST_CASE("cuda decoding: the product of attentions, of a window and of states beside it") {
+  const CachePlace keys[] = {{0, 0, 1}, {0, 1, 2}, {0, 0, 3}, {1, 0, 1}, {1, 0, 2}, {1, 0, 3}};
+  for (DType d : kDTypes)
+    for (DType kept : {d, DType::bf16, DType::i8})
+      for (int64_t n : {1, 2, 11})
+        for (int64_t beside : {0, 1}) {
+          if (kept != d && d == DType::f64) continue;
+          const int64_t D = 6, HD = 2 * D, all = HD * (1 + beside), out_width = 5;
+          const Tensor w({out_width, all}, DType::f32);
+          for (int64_t i = 0; i < w.numel(); ++i) w.data<float>()[i] = float(i * 37 % 255 - 127);
+          std::vector<CachePlace> places;
+          for (int64_t i = 0; i < n; ++i) places.push_back(i % 2 ? CachePlace{1, i % 3, 3} : CachePlace{0, 0, 2});
+          const List in = {randn({6, 2 * D}, d, 1),
+                           randn({n, HD}, d, 2),
+                           randn({n, HD}, d, 3),
+                           randn({D}, d, 4),
+                           to(w, kept),
+                           randn({out_width}, d, 6),
+                           randn({n, out_width}, d, 7),
+                           tensor_of(keys),
+                           tensor_of(places)};
+          check_same("attention_gemv", in, {like({n, out_width}, d)}, 4 * tolerance_of(d),
+                     [&](auto device, const List& at, const List& out) {
+                       const Tensor none;
+                       const KeyValueCache window = key_value_cache(device, 2, 200, D, d);
+                       KeyValueCache states = key_value_cache(device, 2, 3, D, d);
+                       states.all = true;
+                       cache_keys(device, at[7], at[0], none, none, window, none);
+                       cache_keys(device, at[7], at[0], at[3], none, states, none);
+                       const Attended seen[] = {{at[1], none, none, 0.5, window}, {at[2], at[3], none, 0.7, states}};
+                       attention_gemv(device, at[8], 2, std::span(seen).first(size_t(1 + beside)),
+                                      {at[4], kept == DType::i8 ? at[5] : none, at[6], out[0]});
+                     });
+        }
 }
 
 TEST_CASE("cuda decoding: a head of zeros") {
@@ -96,8 +133,8 @@ TEST_CASE("cuda decoding: a head of zeros") {
   check_same("attention_decode of zeros", {kv, scale, zeros({1, 4}, DType::f64), tensor_of(place)},
              {like({1, 4}, DType::f64)}, 1e-13, [](auto device, const List& in, const List& out) {
                const KeyValueCache cache = key_value_cache(device, 1, 1, 4, DType::f64);
-               cache_keys(device, in[3], in[0], in[1], {}, cache);
-               attention_decode(device, in[3], 1, 1, in[2], in[1], {}, cache, out[0], 0);
+               cache_keys(device, in[3], in[0], in[1], {}, cache, {});
+               attention_decode(device, in[3], 1, {in[2], in[1], {}, 1, cache}, out[0], 0);
              });
 }
 
@@ -106,9 +143,9 @@ TEST_CASE("cuda decoding: a query has the same bits whatever stands beside it") 
   const int64_t n = int64_t(how.queries.size());
   const Tensor kv = randn({int64_t(how.keys.size()), 12}, DType::f32, 1), q = randn({n, 12}, DType::f32, 2);
   const KeyValueCache cache = key_value_cache(Cuda{}, kBatch, kRows, 6, DType::f32);
-  cache_keys(Cuda{}, to(tensor_of(how.keys), Device::cuda), to(kv, Device::cuda), {}, {}, cache);
+  cache_keys(Cuda{}, to(tensor_of(how.keys), Device::cuda), to(kv, Device::cuda), {}, {}, cache, {});
   const Tensor all({n, 12}, DType::f32, Device::cuda), one({1, 12}, DType::f32, Device::cuda);
-  attention_decode(Cuda{}, to(tensor_of(how.queries), Device::cuda), 2, 0.5, to(q, Device::cuda), {}, {}, cache, all,
+  attention_decode(Cuda{}, to(tensor_of(how.queries), Device::cuda), 2, {to(q, Device::cuda), {}, {}, 0.5, cache}, all,
                    0);
   const Tensor together = to(all, Device::cpu);
   for (int64_t i = 0; i < n; ++i) {
@@ -116,7 +153,7 @@ TEST_CASE("cuda decoding: a query has the same bits whatever stands beside it") 
     copy_rows(Cpu{}, q, {i * 12, 12}, query, {0, 12}, 1, 12);
     copy_rows(Cpu{}, together, {i * 12, 12}, expected, {0, 12}, 1, 12);
     const Tensor place = to(tensor_of(std::span(&how.queries[size_t(i)], 1)), Device::cuda);
-    attention_decode(Cuda{}, place, 2, 0.5, to(query, Device::cuda), {}, {}, cache, one, 0);
+    attention_decode(Cuda{}, place, 2, {to(query, Device::cuda), {}, {}, 0.5, cache}, one, 0);
     CHECK(same_bits(to(one, Device::cpu), expected));
   }
 }

@@ -24,8 +24,15 @@ TEST_CASE("cuda gemv") {
   for (DType kept : {DType::f32, DType::f64, DType::bf16, DType::i8}) {
     const DType d = kept == DType::f64 ? DType::f64 : DType::f32;
     for (int64_t m : {1, 2, 8, 9, 19})
-      for (const auto& [n, k] :
-           {std::pair<int64_t, int64_t>{1, 1}, {3, 7}, {33, 32}, {9, 600}, {70, 48}, {5, 1365}, {0, 16}})
+      for (const auto& [n, k] : {std::pair<int64_t, int64_t>{1, 1},
+                                 {3, 7},
+                                 {33, 32},
+                                 {9, 600},
+                                 {70, 48},
+                                 {5, 1365},
+                                 {3, 2061},
+                                 {2, 4096},
+                                 {0, 16}})
         for (bool accumulate : {false, true})
           for (bool scaled : {false, true})
             check_same("gemv",
@@ -43,8 +50,34 @@ TEST_CASE("cuda gemv") {
   }
 }
 
+TEST_CASE("cuda gemv: of norms, several products at once, and of geglu") {
+  for (DType kept : {DType::f32, DType::f64, DType::bf16, DType::i8}) {
+    const DType d = kept == DType::f64 ? DType::f64 : DType::f32;
+    const auto product = [&](const List& at, size_t w, const Tensor& residual, const Tensor& y) {
+      return Product{at[w], kept == DType::i8 ? at[w + 1] : Tensor(), residual, y};
+    };
+    for (int64_t m : {1, 3, 19})
+      for (int64_t k : {1, 7, 48, 600, 2061}) {
+        const auto scaled = [&](int64_t n, int64_t width) { return weights({n, width}, kept); };
+        const List in = {randn({m, k}, d), randn({k}, d, 2),       scaled(9, k),  randn({9}, d, 3),
+                         scaled(1, k),     randn({1}, d, 4),       scaled(33, k), randn({33}, d, 5),
+                         randn({m, 9}, d), randn({m, 2 * k}, d, 6)};
+        check_same("norm_gemv", in, {like({m, 9}, d), like({m, 1}, d), like({m, 33}, d)}, 2 * tolerance_of(d),
+                   [&](auto device, const List& at, const List& out) {
+                     const Product all[] = {product(at, 2, at[8], out[0]), product(at, 4, {}, out[1]),
+                                            product(at, 6, {}, out[2])};
+                     norm_gemv(device, at[0], at[1], 1e-5, all);
+                   });
+        check_same("geglu_gemv", in, {like({m, 9}, d)}, tolerance_of(d),
+                   [&](auto device, const List& at, const List& out) {
+                     geglu_gemv(device, at[9], product(at, 2, at[8], out[0]));
+                   });
+      }
+  }
+}
+
 TEST_CASE("cuda gemv: a row has the same bits whatever stands beside it") {
-  for (int64_t k : {47, 48}) {
+  for (int64_t k : {47, 48, 2051}) {
     const Tensor x = randn({11, k}, DType::f32), w = to(randn({21, k}, DType::f32, 2), Device::cuda);
     Tensor all({11, 21}, DType::f32, Device::cuda), one({1, 21}, DType::f32, Device::cuda);
     gemv(Cuda{}, to(x, Device::cuda), w, {}, false, all);
