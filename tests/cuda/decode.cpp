@@ -92,7 +92,8 @@ TEST_CASE("cuda decoding: keys and values are also kept as they came") {
 }
 
 TEST_CASE("cuda decoding: the product of attentions, of a window and of states beside it") {
-  const CachePlace keys[] = {{0, 0, 1}, {0, 1, 2}, {0, 0, 3}, {1, 0, 1}, {1, 0, 2}, {1, 0, 3}};
+  std::vector<CachePlace> keys;  // two chunks of states, of which the window's queries see one
+  for (int64_t i = 0; i < 140; ++i) keys.push_back({i / 70, 0, i % 70 + 1});
   for (DType d : kDTypes)
     for (DType kept : {d, DType::bf16, DType::i8})
       for (int64_t n : {1, 2, 11})
@@ -103,7 +104,7 @@ TEST_CASE("cuda decoding: the product of attentions, of a window and of states b
           for (int64_t i = 0; i < w.numel(); ++i) w.data<float>()[i] = float(i * 37 % 255 - 127);
           std::vector<CachePlace> places;
           for (int64_t i = 0; i < n; ++i) places.push_back(i % 2 ? CachePlace{1, i % 3, 3} : CachePlace{0, 0, 2});
-          const List in = {randn({6, 2 * D}, d, 1),
+          const List in = {randn({140, 2 * D}, d, 1),
                            randn({n, HD}, d, 2),
                            randn({n, HD}, d, 3),
                            randn({D}, d, 4),
@@ -116,7 +117,7 @@ TEST_CASE("cuda decoding: the product of attentions, of a window and of states b
                      [&](auto device, const List& at, const List& out) {
                        const Tensor none;
                        const KeyValueCache window = key_value_cache(device, 2, 200, D, d);
-                       KeyValueCache states = key_value_cache(device, 2, 3, D, d);
+                       KeyValueCache states = key_value_cache(device, 2, 70, D, d);
                        states.all = true;
                        cache_keys(device, at[7], at[0], none, none, window, none);
                        cache_keys(device, at[7], at[0], at[3], none, states, none);
