@@ -76,29 +76,27 @@ Tensor record_linear(const Tensor& x, const Tensor& weight, const Tensor& w, con
                      const Tensor& residual, const Tensor& y) {
   const auto rule = [=, has_bias = bool(bias), has_residual = bool(residual)](const Tensor& dy,
                                                                               SoFar& so_far) -> Grads {
-    const int64_t out = w.dim(0), in = w.dim(1), rows = out ? dy.numel() / out : 0, groups = padding.groups;
+    const int64_t out = w.dim(0), in = w.dim(1), rows = out ? dy.numel() / out : 0;
     const Tensor d = to(dy, x.dtype());
-    Tensor dx = so_far.take(0), dweight = so_far.take(1);
+    // That of a padded weight has zeros of its own: rows of odd widths are slow to multiply into.
+    Tensor dx = so_far.take(0), dweight = pads(padding) ? Tensor() : so_far.take(1);
     const bool adds_dx = bool(dx), adds_dweight = bool(dweight);
     if (!dx) dx = empty_like(x);
-    if (!dweight) dweight = empty_like(weight);
-    const int64_t n = weight.dim(0) / groups, k = weight.dim(1);  // of a group, without its zeros
+    if (!dweight) dweight = Tensor(w.shape(), weight.dtype(), weight.device());
     dispatch(x.device(), [&](auto device) {
       gemm(device, {.m = rows, .n = in, .k = out, .accumulate = adds_dx, .lda = out, .ldb = in, .ldc = in}, d, w, dx);
       gemm(device,
-           {.m = n,
-            .n = k,
+           {.m = out,
+            .n = in,
             .k = rows,
             .transpose_a = true,
             .accumulate = adds_dweight,
             .lda = out,
             .ldb = in,
-            .ldc = k,
-            .batch = groups,
-            .stride_a = n + padding.rows,
-            .stride_c = n * k},
+            .ldc = in},
            d, x, dweight);
     });
+    if (pads(padding)) dweight = unpadded(dweight, weight.shape(), padding);
     return {dx, dweight, has_bias ? sum_to(dy, {weight.dim(0)}) : Tensor(), has_residual ? dy : Tensor()};
   };
   return record("linear", {x, weight, bias, residual}, y, rule);

@@ -17,13 +17,19 @@ struct Kept {
 thread_local int alive = 0;
 thread_local std::vector<Kept> kept;
 
+// f(rows, padded rows, number of rows, their width) for each group of a weight of that shape.
+template <class F>
+void each_group(const Shape& weight, const Padding& p, const F& f) {
+  const int64_t n = weight[0] / p.groups, k = weight[1], wide = k + p.columns, tall = n + p.rows;
+  for (int64_t g = 0; g < p.groups; ++g) f(Rows{g * n * k, k}, Rows{g * tall * wide, wide}, n, k);
+}
+
 Tensor make(const Tensor& weight, DType dtype, const Padding& p) {
   const Tensor w = to(weight, dtype);
-  if (p.rows == 0 && p.columns == 0) return w;
-  const int64_t n = w.dim(0) / p.groups, k = w.dim(1), wide = k + p.columns, tall = n + p.rows;
-  const Tensor y = zeros({p.groups * tall, wide}, dtype, w.device());
-  dispatch(w.device(), [&](auto device) {
-    for (int64_t g = 0; g < p.groups; ++g) copy_rows(device, w, {g * n * k, k}, y, {g * tall * wide, wide}, n, k);
+  if (!pads(p)) return w;
+  const Tensor y = zeros({w.dim(0) + p.groups * p.rows, w.dim(1) + p.columns}, dtype, w.device());
+  each_group(w.shape(), p, [&](Rows inner, Rows padded, int64_t n, int64_t k) {
+    dispatch(w.device(), [&](auto device) { copy_rows(device, w, inner, y, padded, n, k); });
   });
   return y;
 }
@@ -38,7 +44,7 @@ bool RoundedWeights::any() { return alive > 0; }
 
 Tensor multiplied(const Tensor& x, const Tensor& weight, const Padding& p) {
   const DType dtype = x.device() == Device::cpu ? weight.dtype() : x.dtype();
-  if (dtype == weight.dtype() && p.rows == 0 && p.columns == 0) return weight;
+  if (dtype == weight.dtype() && !pads(p)) return weight;
   if (!alive || !weight.is_parameter()) return make(weight, dtype, p);
   for (const Kept& k : kept)
     if (k.weight == weight.id() && k.copy.dtype() == dtype && k.padding.rows == p.rows &&
@@ -46,6 +52,14 @@ Tensor multiplied(const Tensor& x, const Tensor& weight, const Padding& p) {
       return k.copy;
   kept.push_back({weight.id(), p, make(weight, dtype, p)});
   return kept.back().copy;
+}
+
+Tensor unpadded(const Tensor& padded, const Shape& weight, const Padding& p) {
+  const Tensor y(weight, padded.dtype(), padded.device());
+  each_group(weight, p, [&](Rows inner, Rows outer, int64_t n, int64_t k) {
+    dispatch(y.device(), [&](auto device) { copy_rows(device, padded, outer, y, inner, n, k); });
+  });
+  return y;
 }
 
 }  // namespace rondo

@@ -1,4 +1,6 @@
 // Raw memory and copies; filling, converting, and the updates in place that the tape and the optimizers need.
+#include <cmath>
+
 #include "cuda/pack.cuh"
 
 namespace rondo {
@@ -114,6 +116,7 @@ void copy_from_host(Cuda, const void* from, void* to, size_t bytes) {
 }
 
 void fill(Cuda, double value, const Tensor& y) {
+  if (value == 0 && !std::signbit(value) && y.numel() > 0) return fill_bytes(Cuda{}, 0, y.bytes(), y.n_bytes());
   dispatch_any(y.dtype(), [&]<class T>() { for_each(y.numel(), Fill<T>{value, data<T>(y)}); });
 }
 
