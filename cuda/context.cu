@@ -6,6 +6,7 @@
 #include <fstream>
 #include <iterator>
 
+#include "cuda/device.cuh"
 #include "tensor/check.h"
 #include "tensor/device.h"
 
@@ -56,6 +57,17 @@ cudaStream_t open() {
 CUstream_st* stream() {
   static const cudaStream_t opened = open();  // lives as long as the program: tensors may outlive every static
   return opened;
+}
+
+bool starts_early() {
+  static const bool can = [] {
+    stream();  // opens the device
+    int device = 0, major = 0;
+    cudaGetDevice(&device);
+    cudaDeviceGetAttribute(&major, cudaDevAttrComputeCapabilityMajor, device);
+    return major >= 9;
+  }();
+  return can;
 }
 
 void choose_gpu(int index) {

@@ -82,6 +82,7 @@ struct Attentions {
 // Block (place, head, chunk) -> the chunk's part.
 template <class T>
 __global__ void __launch_bounds__(kThreads, 2) attend_kernel(Attentions<T> all, T* parts) {
+  wait_for_previous_grid();
   const int which = int(blockIdx.y) / all.heads, d = all.d;
   const auto& a = all.of[which];
   const CachePlace p = a.seen.from(blockIdx.x);
@@ -200,7 +201,7 @@ Combined<T> attend(const Tensor& places, int64_t heads, std::span<const Attended
   parts = Tensor({n, n_heads, chunks, d + 2}, dtype_of<T>, Device::cuda);
   if (n > 0)
     launch({dim3(unsigned(n), unsigned(n_heads), unsigned(chunks)), kThreads, sizeof(Shared<T>) + padded(d) * sizeof(T),
-            stream()},
+            stream(), true},
            attend_kernel<T>, all, data<T>(parts));
   return {all, int(n_heads), data<T>(parts)};
 }

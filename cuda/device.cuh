@@ -14,7 +14,9 @@ struct Launch {
   dim3 grid, block;
   size_t shared = 0;
   cudaStream_t stream = nullptr;
+  bool early = false;  // may start while the kernel before it runs: it calls wait_for_previous_grid
 };
+bool starts_early();  // whether the device can: since sm_90
 
 // launch({grid, block, sizeof(Shared)}, kernel<float>, x, y, n): in place of <<<>>>, which only nvcc can parse.
 template <class... P, class... A>
@@ -22,8 +24,13 @@ void launch(Launch l, void (*kernel)(P...), const A&... args) {
   if (l.shared > 48 * 1024)
     cudaFuncSetAttribute(reinterpret_cast<const void*>(kernel), cudaFuncAttributeMaxDynamicSharedMemorySize,
                          int(l.shared));
-  kernel<<<l.grid, l.block, l.shared, l.stream>>>(P(args)...);
-  const cudaError_t e = cudaGetLastError();
+  cudaLaunchAttribute early = {};
+  early.id = cudaLaunchAttributeProgrammaticStreamSerialization;
+  early.val.programmaticStreamSerializationAllowed = 1;
+  cudaLaunchConfig_t config = {};
+  config.gridDim = l.grid, config.blockDim = l.block, config.dynamicSmemBytes = l.shared, config.stream = l.stream;
+  config.attrs = &early, config.numAttrs = l.early && starts_early() ? 1 : 0;
+  const cudaError_t e = cudaLaunchKernelEx(&config, kernel, P(args)...);
   check(e == cudaSuccess, "CUDA: a kernel could not be launched: ", cudaGetErrorString(e));
 }
 

@@ -70,7 +70,7 @@ struct Gated {  // rows of 2k numbers: geglu's
 void gemv(Cuda, const Tensor& x, const Tensor& weight, const Tensor& scale, bool accumulate, const Tensor& y) {
   const int64_t k = weight.dim(1), n = weight.dim(0), m = n ? y.numel() / n : 0;
   const Product p{weight, scale, accumulate ? y : Tensor(), y};
-  dispatch_float(x.dtype(), [&]<class T>() { gemv<T>(m, k, AsItIs<T>{int(k), data<T>(x)}, {&p, 1}); });
+  dispatch_float(x.dtype(), [&]<class T>() { gemv<T>(m, k, AsItIs<T>{int(k), data<T>(x)}, {&p, 1}, false); });
 }
 
 void norm_gemv(Cuda, const Tensor& x, const Tensor& gamma, double eps, std::span<const Product> products) {

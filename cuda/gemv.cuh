@@ -118,6 +118,7 @@ __global__ void __launch_bounds__(kThreads, kRows == 1 && sizeof(T) == 4 ? Sourc
         const int width = min(k - slab, kSlab);
         WeightRow<W, kAhead> w(p.weight + int64_t(j) * k + slab, there ? width : 0);  // read while x is made
         if (block == int(blockIdx.x) || m > kRows || k > kSlab) {
+          wait_for_previous_grid();
           __syncthreads();  // whoever still reads what was there
           const int r = kRows == 1 ? 0 : warp;
           if (r < n_rows)
@@ -142,9 +143,10 @@ __global__ void __launch_bounds__(kThreads, kRows == 1 && sizeof(T) == 4 ? Sourc
   }
 }
 
-// All of `products`, of x [m, k], which the source makes.
+// All of `products`, of x [m, k], which the source makes. `early`: begins with the weights while the kernel before
+// still runs, which must not be one that writes them.
 template <class T, class Source>
-void gemv(int64_t m, int64_t k, const Source& source, std::span<const Product> products) {
+void gemv(int64_t m, int64_t k, const Source& source, std::span<const Product> products, bool early = true) {
   const auto of = [&]<class W>() {
     check(products.size() <= 3, "gemv: there are ", products.size(), " products of one x, but no more than 3 can be");
     Products<T, W> all{};
@@ -157,7 +159,7 @@ void gemv(int64_t m, int64_t k, const Source& source, std::span<const Product> p
     }
     if (m == 0 || n == 0) return;
     const size_t numbers = size_t(Spread<kPerLoad<W>>(k).size()) * (m == 1 ? 1 : 8);
-    launch({blocks_for(n, kThreads / 32), kThreads, numbers * sizeof(T), stream()},
+    launch({blocks_for(n, kThreads / 32), kThreads, numbers * sizeof(T), stream(), early},
            m == 1 ? gemv_kernel<1, T, W, Source> : gemv_kernel<8, T, W, Source>, m, n, k, source, all);
   };
   const DType kept = products[0].weight.dtype();

@@ -146,6 +146,7 @@ __device__ void head_backward(const Head<E, L>& h, const F& dy, bool there, E* d
 // f(L, i, there) by the lanes of head i, for i in 0..n-1. All lanes of a warp come along, some for no head.
 template <class L, class F>
 __global__ void for_each_head_kernel(int64_t n, F f) {
+  wait_for_previous_grid();
   constexpr int kHeads = 32 / L::kCount;  // of a warp
   const int64_t warp = (int64_t(blockIdx.x) * blockDim.x + threadIdx.x) / 32,
                 step = int64_t(gridDim.x) * blockDim.x / 32;
@@ -155,10 +156,10 @@ __global__ void for_each_head_kernel(int64_t n, F f) {
   }
 }
 template <class E, class F>
-void for_each_head(int64_t n, int64_t d, const F& f) {
+void for_each_head(int64_t n, int64_t d, const F& f, bool early = false) {
   if (n == 0) return;
   dispatch_lanes<E>(d, [&]<class L>() {
-    launch({blocks_for(n, kThreads / L::kCount), kThreads, 0, stream()}, for_each_head_kernel<L, F>, n, f);
+    launch({blocks_for(n, kThreads / L::kCount), kThreads, 0, stream(), early}, for_each_head_kernel<L, F>, n, f);
   });
 }
 

@@ -56,7 +56,8 @@ void cache_keys(Cuda, const Tensor& places, const Tensor& kv, const Tensor& k_sc
     for_each_head<T>(
         places.dim(0), d,
         CacheKeys<T>{places_of(places), d, rows, data<T>(kv), data_or_null<T>(k_scale), angles, data<T>(cache.keys),
-                     data<T>(cache.values), data_or_null<T>(raw), raw ? raw.dim(1) : 1});
+                     data<T>(cache.values), data_or_null<T>(raw), raw ? raw.dim(1) : 1},
+        true);
   });
 }
 

@@ -4,6 +4,13 @@
 
 namespace rondo::cuda {
 
+// In a kernel that is launched early (programmatic dependent launch): waits until the kernel before it is done, and
+// what that one wrote can be seen. Then the next one may start early.
+__device__ inline void wait_for_previous_grid() {
+#if __CUDA_ARCH__ >= 900
+  asm volatile("griddepcontrol.wait;\n\tgriddepcontrol.launch_dependents;" ::: "memory");
+#endif
+}
 // Two floats, rounded to bf16, low half first.
 __device__ inline uint32_t pack_bf16(float low, float high) {
   uint32_t r;

@@ -2,8 +2,9 @@
 // warp-wide instruction, then another goes on: the lowest, the highest or a random one that can
 // (EMULATION_ORDER=forward|reverse|random:SEED). What it reports: barriers not all threads reach, lanes missing from a
 // warp instruction, shared memory larger than launched, host pointers as arguments; in a captured graph, copies from or
-// to the host, and memory that is gone when it is done again. Fresh memory is NaN. Built with
-// -fsanitize=address: accesses out of bounds; =thread: accesses no barrier orders.
+// to the host, and memory that is gone when it is done again; kernels launched early that do not wait for the one
+// before. Fresh memory is NaN. Built with -fsanitize=address: accesses out of bounds; =thread: accesses no barrier
+// orders.
 #pragma once
 #include <array>
 #include <bit>
@@ -117,9 +118,11 @@ struct Error : std::runtime_error {
   using runtime_error::runtime_error;
 };
 
-void run(dim3 grid, dim3 block, size_t shared, Where where, const std::function<void()>& thread);
+// `early`: each thread must call wait_for_previous_grid.
+void run(dim3 grid, dim3 block, size_t shared, bool early, Where where, const std::function<void()>& thread);
 void check_pointer(const void* p, Where where);  // throws unless p is null or inside a cudaMalloc
 void* shared_memory(size_t bytes, Where where);  // this block's; throws when the launch gave less
+void wait_for_previous_grid();
 void sync_block(Where where);
 void sync_warp(unsigned mask, Where where);
 uint64_t shuffle(unsigned mask, uint64_t bits, int lane, Where where);
@@ -155,10 +158,11 @@ struct Launch {
   dim3 grid, block;
   size_t shared;
   cudaStream_t stream;
+  bool early;
   emulation::Where where;
-  Launch(dim3 grid, dim3 block, size_t shared = 0, cudaStream_t stream = nullptr,
+  Launch(dim3 grid, dim3 block, size_t shared = 0, cudaStream_t stream = nullptr, bool early = false,
          emulation::Where where = emulation::Where::current())
-      : grid(grid), block(block), shared(shared), stream(stream), where(where) {}
+      : grid(grid), block(block), shared(shared), stream(stream), early(early), where(where) {}
 };
 template <class... P, class... A>
 void launch(Launch l, void (*kernel)(P...), const A&... args) {
@@ -179,8 +183,9 @@ void launch(Launch l, void (*kernel)(P...), const A&... args) {
   };
   (look(P(args)), ...);
   const std::tuple<P...> given{P(args)...};
-  emulation::submit(l.where, words,
-                    [=] { emulation::run(l.grid, l.block, l.shared, l.where, [&] { std::apply(kernel, given); }); });
+  emulation::submit(l.where, words, [=] {
+    emulation::run(l.grid, l.block, l.shared, l.early, l.where, [&] { std::apply(kernel, given); });
+  });
 }
 template <class T>
 T& shared(emulation::Where w = emulation::Where::current()) {
@@ -275,6 +280,8 @@ inline int __ffs(int x) { return x ? std::countr_zero(unsigned(x)) + 1 : 0; }
 
 // What ptx.cuh has, here in C++.
 namespace rondo::cuda {
+
+inline void wait_for_previous_grid() { emulation::wait_for_previous_grid(); }
 
 inline uint32_t pack_bf16(float low, float high) {
   auto round = [](float x) {

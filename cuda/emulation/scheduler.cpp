@@ -65,6 +65,7 @@ struct Fiber {
   std::vector<Copy> copies;
   size_t copied = 0;
   int group = 0;
+  bool waited = false;  // for the kernel before
 };
 
 // What the race detector takes for order: launches after one another, and the barriers of each block, two in turn.
@@ -186,6 +187,7 @@ void prepare(Fiber& f, unsigned thread) {
   f.index = {thread % blockDim.x, thread / blockDim.x % blockDim.y, thread / blockDim.x / blockDim.y};
   f.syncs[0] = f.syncs[1] = 0;
   f.copies.clear();
+  f.waited = false;
   f.copied = f.group = 0;
   set_ready(f);
 }
@@ -221,7 +223,7 @@ void stuck() {
   fail(s + " the end");
 }
 
-void run_block(char order) {
+void run_block(char order, bool early, Where where) {
   for (unsigned t = 0; t < g.thread.size(); ++t) prepare(*g.thread[t], t);
   g.alive = unsigned(g.thread.size());
   g.waiting = 0;
@@ -236,6 +238,9 @@ void run_block(char order) {
     if (g.exception) std::rethrow_exception(std::exchange(g.exception, nullptr));
     if (!g.failure.empty()) throw Error(g.failure);
   }
+  for (const Fiber* f : g.thread)
+    if (early && !f->waited)
+      throw Error(text(where) + ": launched early, but " + text(*f) + " does not wait for the kernel before");
 }
 
 Fiber& fiber(unsigned i) {
@@ -261,7 +266,7 @@ struct Group {
 std::vector<Group> groups[kMaxThreads / 32];  // of each warp, those some lane waits in
 }  // namespace
 
-void run(dim3 grid, dim3 block, size_t shared, Where where, const std::function<void()>& thread) {
+void run(dim3 grid, dim3 block, size_t shared, bool early, Where where, const std::function<void()>& thread) {
   unsigned threads = block.x * block.y * block.z, blocks = grid.x * grid.y * grid.z;
   if (!threads || threads > kMaxThreads || threads % 32)
     throw Error(text(where) + ": a block of " + std::to_string(threads) + " threads");
@@ -304,7 +309,7 @@ void run(dim3 grid, dim3 block, size_t shared, Where where, const std::function<
       g.shared = shared ? memory[b].get() : nullptr;
       g.tags = &tags[b];
       for (unsigned t = 0; t < threads; ++t) g.thread[t] = &fiber(i % kSets * threads + t);
-      run_block(order);
+      run_block(order, early, where);
     }
   } catch (...) {
     g.self = nullptr;
@@ -321,6 +326,8 @@ void run(dim3 grid, dim3 block, size_t shared, Where where, const std::function<
   }
   acquire(&end_tag);
 }
+
+void wait_for_previous_grid() { g.self->waited = true; }
 
 int lane() { return int(g.self->thread % 32); }
 

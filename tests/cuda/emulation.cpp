@@ -165,6 +165,12 @@ __global__ void shuffle_from_an_absent_lane(const float* x, float* y) {
   y[threadIdx.x] = z;
 }
 
+template <bool Ok>
+__global__ void launched_early(float* y) {
+  if (Ok || threadIdx.x != 5) wait_for_previous_grid();
+  y[threadIdx.x] = 1;
+}
+
 using Kernel = void (*)(const float*, float*);
 
 // What became of a launch: "" when y = x, else the report or "wrong results".
@@ -221,6 +227,22 @@ TEST_CASE("emulation: every fault shows, and its twin passes") {
     }
     CHECK_MESSAGE(shown, std::string(k.name));
   }
+}
+
+TEST_CASE("emulation: a kernel that is launched early waits for the one before, in every thread") {
+  float* y = nullptr;
+  cudaMalloc(&y, kN * sizeof(float));
+  CHECK_NOTHROW(launch({1, kN, 0, nullptr, true}, launched_early<true>, y));
+  CHECK_NOTHROW(launch({1, kN, 0, nullptr, false}, launched_early<false>, y));
+  std::string report;
+  try {
+    launch({1, kN, 0, nullptr, true}, launched_early<false>, y);
+  } catch (const emulation::Error& e) {
+    report = e.what();
+  }
+  CHECK(report.find("launched early, but thread 5") != report.npos);
+  CHECK(report.find("does not wait for the kernel before") != report.npos);
+  cudaFree(y);
 }
 
 TEST_CASE("emulation: launches that no GPU takes, and reports that say where") {
