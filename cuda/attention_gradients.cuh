@@ -68,6 +68,7 @@ struct QueriesBackward {
 
 // The gradients of all panels' keys and values [rows, D], in parts, `size` numbers from one to the next: each comes
 // from `share` queries of a block. A part that no query of its share sees is not there.
+inline constexpr int kMostShares = 4;
 template <class T>
 struct PanelGradients {
   const T *dkeys, *dvalues;
@@ -89,10 +90,12 @@ struct KeysBackward {
     const int d = int(g.s.head_width);
     const Span by = g.seen_by(g.block(role.row / g.panel), int(role.position), 1);
     Pairs<T, L::kN> sum = {};
-    for (int part = by.first / panels.share; part * panels.share < by.last; ++part) {
-      const auto r = load_pairs<L>(gradients + part * panels.size + role.row * d, d, i);
+    const int first = by.first / panels.share, n = (by.last + panels.share - 1) / panels.share - first;
 #pragma unroll
-      for (int e = 0; e < L::kN; ++e) sum.low[e] += r.low[e], sum.high[e] += r.high[e];
+    for (int k = 0; k < kMostShares; ++k) {  // what is not there is read elsewhere: no load waits for another
+      const auto r = load_pairs<L>(gradients + (k < n ? first + k : 0) * panels.size + role.row * d, d, i);
+#pragma unroll
+      for (int e = 0; e < L::kN; ++e) sum.low[e] += k < n ? r.low[e] : T(0), sum.high[e] += k < n ? r.high[e] : T(0);
     }
     return sum;
   }

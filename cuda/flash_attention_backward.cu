@@ -224,8 +224,8 @@ __global__ void __launch_bounds__(kFlashThreads, 2)
 // Few blocks of keys would leave processors idle: then their queries are shared out, as far as the sums of the shares
 // are not too many to add up. The shapes alone decide.
 int shares(int64_t key_blocks) {
-  constexpr int64_t kEnough = 512, kMost = 4;
-  return int(std::clamp<int64_t>(kEnough / key_blocks, 1, kMost));
+  constexpr int64_t kEnough = 512;
+  return int(std::clamp<int64_t>(kEnough / key_blocks, 1, kMostShares));
 }
 
 }  // namespace

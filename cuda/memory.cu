@@ -111,8 +111,8 @@ void copy_to_host(Cuda, const void* from, void* to, size_t bytes) {
   checked(cudaStreamSynchronize(stream()), "cudaStreamSynchronize");
 }
 void copy_from_host(Cuda, const void* from, void* to, size_t bytes) {
+  // Pageable memory, as tensors on the CPU have, is in the driver's hands when this returns; the copy need not be made.
   checked(cudaMemcpyAsync(to, from, bytes, cudaMemcpyHostToDevice, stream()), "cudaMemcpyAsync");
-  checked(cudaStreamSynchronize(stream()), "cudaStreamSynchronize");
 }
 
 void fill(Cuda, double value, const Tensor& y) {

@@ -15,7 +15,8 @@ void* request_memory(Backend, size_t bytes);
 void return_memory(Backend, void* memory);
 size_t free_memory(Backend);  // bytes that are left, as far as the device can tell
 void fill_bytes(Backend, int byte, void* memory, size_t bytes);
-// Between the device's memory and the host's. Both return when the copy is made.
+// Between the device's memory and the host's. Both return when `from` may be written to, the first when the copy is
+// made.
 void copy_to_host(Backend, const void* from, void* to, size_t bytes);
 void copy_from_host(Backend, const void* from, void* to, size_t bytes);
 
