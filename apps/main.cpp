@@ -1,7 +1,9 @@
 // The program `rondo`: a subcommand a file. Exit 0 done, 1 failed, 2 usage; errors are one line on stderr.
 #include <signal.h>
 
+#include <unistd.h>
 #include <CLI/CLI.hpp>
+
 #include <cerrno>
 #include <cstdio>
 #include <cstring>
@@ -73,6 +75,8 @@ int main(int argc, char** argv) {
   // A full disk and a closed pipe are errors to handle where they happen, not reasons to die.
   signal(SIGXFSZ, SIG_IGN);
   signal(SIGPIPE, SIG_IGN);
+  // Some devices are taken for terminals: then a line that could not be written would fail long before it is asked why.
+  if (!isatty(STDOUT_FILENO)) std::setvbuf(stdout, nullptr, _IOFBF, BUFSIZ);
 
   CLI::App app("Block-recurrent transformers: train, evaluate, generate.", "rondo");
   app.require_subcommand(1);

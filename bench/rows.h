@@ -16,7 +16,7 @@ double copy_ceiling();  // bytes read and written per second by a copy of 64 MiB
 double fma_ceiling();   // f32 operations per second of multiply-adds that stay in registers
 // What its GPU gives.
 double gpu_copy_ceiling();     // by a copy of 512 MiB
-double gpu_product_ceiling();  // operations per second of a product of bf16 matrices [65536, 8192] and [8192, 8192]
+double gpu_product_ceiling();  // operations per second of a product of bf16 matrices [8192, 8192]
 
 // What one run must move or compute at least: flops where they bound it, else bytes. With neither: how many equal
 // things it does.

@@ -94,9 +94,9 @@ std::string why_unusable() {
 std::string describe() {
   std::string text = version_text(CUDART_VERSION) + " for";
   for (const int target : {__CUDA_ARCH_LIST__}) text += " sm_" + std::to_string(target / 10);
-  const int driver = driver_version();
-  const std::string names = gpu_names();
-  return text + "; " + (driver == 0 ? kNoDriver : names.empty() ? "driver for CUDA " + version_text(driver) : names);
+  if (const std::string names = gpu_names(); !names.empty()) return text + "; " + names;
+  const int driver = driver_version();  // which opens the driver: that alone can take a tenth of a second
+  return text + "; " + (driver == 0 ? kNoDriver : "driver for CUDA " + version_text(driver));
 }
 
 }  // namespace rondo::cuda
