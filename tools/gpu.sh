@@ -40,8 +40,10 @@ train_in_ranks() {
   return $code
 }
 
-BUILD_DIR=$dir tools/build.sh -Dcuda=enabled -Ddebug=true "$@" || exit
+BUILD_DIR=$dir tools/build.sh -Dcuda=enabled -Ddebug=true -Dbenchmarks=auto "$@" || exit
 ninja -C "$dir" everything || exit
+rows=$(ninja -C "$dir" -t targets all | sed -n 's/^\(bench\/rondo_bench\): .*/\1/p')
+[ -z "$rows" ] || ninja -C "$dir" "$rows" || exit
 { date; gpus; "$dir/rondo" --version; git log -1 --format='commit %H'; } > "$report" 2>&1
 
 step tests "$dir/tests/rondo_tests"
@@ -63,7 +65,13 @@ for size in readme small tiny; do
   done
   for dtype in f32 bf16 int8; do bench decode --size "$size" --context 900 --tokens 256 --dtype $dtype; done
 done
-bench train --size readme --batch 4 --steps 50 --dtype bf16
+for batch in 4 64; do bench train --size readme --batch $batch --steps 20 --dtype bf16; done
+if [ -n "$rows" ]; then
+  step "rows of ops" "$dir/$rows" --benchmark_filter='^cuda'
+else
+  skipped=$((skipped + 1))
+  echo "skipped: rows of ops: libbenchmark-dev is not installed" | tee -a "$report"
+fi
 
 echo "$passed passed, $failed failed, $skipped skipped; the report is $report" | tee -a "$report"
 [ "$failed" = 0 ]
