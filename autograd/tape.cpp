@@ -207,11 +207,8 @@ void Tape::play(Gradients& into, const Ready& ready) {
       Grads dx = e.play(e.rule, dy, so_far);
       check(dx.size() == e.n_inputs, e.op, ": the rule gave ", dx.size(), " gradients for ", e.n_inputs, " inputs");
       for (int i = 0; i < dx.size(); ++i)
-        if (so_far.taken_ >> i & 1)
-          check(dx[i].record() == s.grads[size_t(e.inputs[i])].record(), e.op, ": the rule took gradient ", i,
-                " to add to it, but returned another");
-        else
-          add_gradient(e, i, std::move(dx[i]));
+        if (so_far.taken_ >> i & 1) keep_taken(e, i, std::exchange(dx[i], {}));
+      for (int i = 0; i < dx.size(); ++i) add_gradient(e, i, std::move(dx[i]));
     }
     e.destroy(std::exchange(e.rule, nullptr));  // frees what was kept for this op
     for (; !s.leaves.empty() && s.leaves.back().first_used_by == k; s.leaves.pop_back()) {
@@ -237,6 +234,13 @@ Tensor SoFar::take(int i) {
   if (!g || !g.owned_alone()) return {};
   taken_ |= 1u << i;
   return g;
+}
+
+// What the rule was to add to is where it was.
+void Tape::keep_taken(const Entry& e, int i, const Tensor& g) {
+  check(g.record() == storage_->grads[size_t(e.inputs[i])].record(), e.op, ": the rule took gradient ", i,
+        " to add to it, but returned another");
+  if (options_.check_finite) check_finite(e.op, "a gradient", g);
 }
 
 void Tape::add_gradient(const Entry& e, int i, Tensor g) {

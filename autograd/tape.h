@@ -173,6 +173,7 @@ class Tape {
   Entry* append(const char* op, const Inputs& inputs, const Tensor& output);
   int32_t slot_of(const Tensor& t);
   void add_gradient(const Entry& entry, int i, Tensor g);
+  void keep_taken(const Entry& entry, int i, const Tensor& g);
   void play(Gradients& into, const Ready& ready);
   void give_back(Gradients& into);
   void clear();

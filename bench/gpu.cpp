@@ -102,7 +102,7 @@ void add_adam(int64_t n) {
   const auto prepare = [=] {
     Generator g;
     const Tensor weight = random({n}, DType::f32, g);
-    auto adam = std::make_shared<Adam>(std::vector<NamedTensor>{{"weight", weight}}, OptimizerConfig{});
+    auto adam = std::make_shared<Adam>(std::vector<NamedTensor>{{"weight", weight, true}}, OptimizerConfig{});
     auto grads = std::make_shared<Gradients>();
     grads->add(weight, detach(random({n}, DType::f32, g)));
     // The norm of the gradients is another pass over them.

@@ -151,7 +151,7 @@ TEST_CASE("mixed precision: weights that are rounded once give the same bits") {
       for (size_t i = 0; i < each.size(); ++i) CHECK(same_bits(each[i], once[i]));
     }
   const Tensor w = parameter(Tensor({2, 2}));
-  Adam adam({{"w", w}}, {});
+  Adam adam({{"w", w, true}}, {});
   const RoundedWeights rounded;
   CHECK(error_of([&] { adam.step(Gradients()); }) ==
         "Adam: RoundedWeights is alive, whose copies of weights the step would make wrong");

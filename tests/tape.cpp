@@ -150,6 +150,35 @@ TEST_CASE("tape: a rule may add to the gradients that are there") {
   CHECK(grads[a].item() == 3 * 8);
   CHECK(in_place == 5);  // all but the very first
 
+  // One tensor as two inputs, of which the rule adds to the second alone.
+  {
+    const Tensor twice = number(2);
+    Gradients both;
+    both.add(twice, full({}, 100, DType::f64));
+    Tape tape;
+    const Tensor y =
+        record("pair", {twice, twice}, scale(detach(twice), 1), [](const Tensor& dy, SoFar& so_far) -> Grads {
+          const Tensor second = so_far.take(1);
+          second.data<double>()[0] += 7;
+          return {scale(dy, 3), second};
+        });
+    tape.backward(y, 1, both);
+    CHECK(both[twice].item() == 110);
+  }
+
+  // What was added to is looked at as what was made is.
+  {
+    const Tensor x = number(2);
+    Tape tape({.check_finite = true});
+    const Tensor y = record("infinite", {x}, scale(detach(x), 1), [](const Tensor&, SoFar& so_far) -> Grads {
+      const Tensor dx = so_far.take(0);
+      dx.data<double>()[0] += INFINITY;
+      return {dx};
+    });
+    const Tensor sum = y + scale(x, 3);
+    CHECK(error_of([&] { tape.backward(sum); }).find("infinite: a gradient of shape () is not finite") == 0);
+  }
+
   // What somebody else holds is left alone.
   const Tensor held = grads[a];
   {
