@@ -149,7 +149,7 @@ test_copy() {  # the tests named $1, in orders that differ most
   ninja -C build-mutants/build tests/kernel_tests >build-mutants/log 2>&1 ||
     { tail -n 20 build-mutants/log; echo "mutants: a fault is no C++ (above)" >&2; exit 1; }
   for order in forward reverse random:1; do
-    EMULATION_ORDER=$order timeout 60 build-mutants/build/tests/kernel_tests -tc="$1" --abort-after=1 >build-mutants/log 2>&1 || return 1
+    EMULATION_ORDER=$order timeout 180 build-mutants/build/tests/kernel_tests -tc="$1" --abort-after=1 >build-mutants/log 2>&1 || return 1
   done
 }
 test_copy 'cuda*' || { tail -n 20 build-mutants/log; echo "mutants: the tests fail without a fault" >&2; exit 1; }
