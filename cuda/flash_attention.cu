@@ -89,13 +89,7 @@ __global__ void __launch_bounds__(kFlashThreads, 2)
       add_dots(InTile<MmaTile<kRows, kWidth>>{s.queries, row}, s.keys[at], scores);
     }
     if (!sees.whole(t.query, last_query, key, kStep))
-#pragma unroll
-      for (int m = 0; m < kM; ++m)
-#pragma unroll
-        for (int n = 0; n < kStep / 8; ++n)
-#pragma unroll
-          for (int e = 0; e < 4; ++e)
-            if (!sees(first_seen[m][e / 2], key + sum_column(n, e))) scores[m][n][e] = -INFINITY;
+      hide(scores, [&](int m, int n, int e) { return sees(first_seen[m][e / 2], key + sum_column(n, e)); });
     softmax_step(scores, tops, sums, out);
     Left<kM, kStep / 16> weights;
     round_to_left(scores, weights);

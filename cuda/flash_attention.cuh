@@ -16,6 +16,18 @@ void dispatch_width(int64_t d, F&& f) {
   f.template operator()<kFlashWidth>();
 }
 
+// Scores that are not seen, as seen(m, n, e) says, weigh nothing.
+template <int kM, int kN, class F>
+__device__ void hide(float (&scores)[kM][kN][4], const F& seen) {
+#pragma unroll
+  for (int m = 0; m < kM; ++m)
+#pragma unroll
+    for (int n = 0; n < kN; ++n)
+#pragma unroll
+      for (int e = 0; e < 4; ++e)
+        if (!seen(m, n, e)) scores[m][n][e] = -INFINITY;
+}
+
 // Which keys a query sees, of those that its block has at all: W of them, beginning behind the query's own place in the
 // panel's first half; or all of its group.
 struct Sight {

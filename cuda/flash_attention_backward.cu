@@ -106,13 +106,7 @@ __global__ void __launch_bounds__(kFlashThreads, 2)
     dots(queries, s.queries, row, s.keys[at], scores);
     dots(dy, s.dy, row, s.values[at], dp);
     if (!sees.whole(t.query, last_query, key, S::kStep))
-#pragma unroll
-      for (int m = 0; m < kM; ++m)
-#pragma unroll
-        for (int n = 0; n < S::kN; ++n)
-#pragma unroll
-          for (int e = 0; e < 4; ++e)
-            if (!sees(first_seen[m][e / 2], key + sum_column(n, e))) scores[m][n][e] = -INFINITY;
+      hide(scores, [&](int m, int n, int e) { return sees(first_seen[m][e / 2], key + sum_column(n, e)); });
 #pragma unroll
     for (int m = 0; m < kM; ++m)
 #pragma unroll
@@ -189,13 +183,8 @@ __global__ void __launch_bounds__(kFlashThreads, 2)
     Left<kM, S::kStep / 16> left;
     add_dots(InTile<Own>{s.keys, own}, s.queries[at], p);
     if (!whole)
-#pragma unroll
-      for (int m = 0; m < kM; ++m)
-#pragma unroll
-        for (int n = 0; n < S::kN; ++n)
-#pragma unroll
-          for (int e = 0; e < 4; ++e)
-            if (!sees(s.first_seen[at][sum_column(n, e)], first + own + sum_row(m, e))) p[m][n][e] = -INFINITY;
+      hide(p,
+           [&](int m, int n, int e) { return sees(s.first_seen[at][sum_column(n, e)], first + own + sum_row(m, e)); });
     RowNumbers<float> numbers[S::kN][2];
     load_numbers_of_columns(s.numbers[at], numbers);
 #pragma unroll

@@ -57,7 +57,7 @@ flash_attention.cu s/, sums\[m\]\[h\] \*= shrink//
 flash_attention.cu s/, out\[m\]\[n\]\[2 \* h + 1\] \*= shrink//
 flash_attention.cu s/top = fmaxf(top, __shfl_xor_sync(~0u, top, 2));//
 flash_attention.cu s/tops\[m\]\[h\] + std::log(sum)/std::log(sum)/
-flash_attention.cu s/if (!sees(first_seen/if (false \&\& !sees(first_seen/
+flash_attention.cu s/return sees(first_seen/return true || sees(first_seen/
 flash_attention.cu s/if (r >= t.n) continue;//
 flash_attention.cu s/column = sum_column(n, 0); column < d/column = sum_column(n, 0); true/
 flash_attention_backward.cu s/(dp\[m\]\[n\]\[e\] - row.along)/dp[m][n][e]/
@@ -67,8 +67,8 @@ flash_attention_backward.cu s/next <= mine.first ||/next <= mine.first + S::kSte
 flash_attention_backward.cu s/int(blockIdx.y) \* share), to/int(blockIdx.y) * share + 1), to/
 flash_attention_backward.cu s/; r < n \&\& column < d/; column < d/
 flash_attention_backward.cu s/; r < n \&\& column < d/; r < n/
-flash_attention_backward.cu s/if (!sees(first_seen/if (false \&\& !sees(first_seen/
-flash_attention_backward.cu s/if (!sees(s.first_seen/if (false \&\& !sees(s.first_seen/
+flash_attention_backward.cu s/return sees(first_seen/return true || sees(first_seen/
+flash_attention_backward.cu s/return sees(s.first_seen/return true || sees(s.first_seen/
 flash_attention_backward.cu s/there = r + i < last_row/there = true/
 mma.cuh s/\[column + lane \/ 16 \* 8\]/[column]/
 mma.cuh s/left\[m\]\[k\], {b\[2\], b\[3\]}/left[m][k], {b[0], b[1]}/

@@ -78,7 +78,7 @@ struct {
   std::vector<std::unique_ptr<Fiber>> pool;
   std::vector<Fiber*> thread;  // of the running block, by thread number
   uint64_t ready[kMaxThreads / 64];
-  unsigned waiting, alive;
+  unsigned waiting, alive, early;
   Fiber* self = nullptr;
   void* main_sp;
   void* main_tsan;
@@ -166,6 +166,7 @@ void enter() {
   acquire(&main_tag);
   try {
     (*g.body)();
+    if (g.early && !f.waited) throw Error("launched early, but " + text(f) + " does not wait for the kernel before");
   } catch (...) {
     g.exception = std::current_exception();
   }
@@ -223,7 +224,7 @@ void stuck() {
   fail(s + " the end");
 }
 
-void run_block(char order, bool early, Where where) {
+void run_block(char order) {
   for (unsigned t = 0; t < g.thread.size(); ++t) prepare(*g.thread[t], t);
   g.alive = unsigned(g.thread.size());
   g.waiting = 0;
@@ -238,9 +239,6 @@ void run_block(char order, bool early, Where where) {
     if (g.exception) std::rethrow_exception(std::exchange(g.exception, nullptr));
     if (!g.failure.empty()) throw Error(g.failure);
   }
-  for (const Fiber* f : g.thread)
-    if (early && !f->waited)
-      throw Error(text(where) + ": launched early, but " + text(*f) + " does not wait for the kernel before");
 }
 
 Fiber& fiber(unsigned i) {
@@ -277,7 +275,7 @@ void run(dim3 grid, dim3 block, size_t shared, bool early, Where where, const st
   std::string how = order();
   char order = how[0] == 'f' ? 'f' : how.substr(0, 3) == "rev" ? 'r' : 'x';
   if (size_t colon = how.find(':'); colon != how.npos) g.random.seed(unsigned(std::atoi(how.c_str() + colon + 1)));
-  blockDim = block, gridDim = grid, g.body = &thread;
+  blockDim = block, gridDim = grid, g.body = &thread, g.early = early;
   for (auto& warp : groups) warp.clear();
   g.failure.clear();
   std::memset(g.ready, 0, sizeof g.ready);
@@ -309,7 +307,7 @@ void run(dim3 grid, dim3 block, size_t shared, bool early, Where where, const st
       g.shared = shared ? memory[b].get() : nullptr;
       g.tags = &tags[b];
       for (unsigned t = 0; t < threads; ++t) g.thread[t] = &fiber(i % kSets * threads + t);
-      run_block(order, early, where);
+      run_block(order);
     }
   } catch (...) {
     g.self = nullptr;
@@ -328,7 +326,6 @@ void run(dim3 grid, dim3 block, size_t shared, bool early, Where where, const st
 }
 
 void wait_for_previous_grid() { g.self->waited = true; }
-
 int lane() { return int(g.self->thread % 32); }
 
 void* shared_memory(size_t bytes, Where where) {
