@@ -49,6 +49,8 @@ int allowed_threads() {
   return std::max(1, std::min(affinity, quota()));
 }
 
+using Part = void (*)(void* context, Tiles& tiles);
+
 // True on a pool thread, and on a caller while its tiles run: tiles that want tiles run them in place.
 thread_local bool inside = false;
 
@@ -85,13 +87,13 @@ class Pool {
   int size() const { return int(workers_.size()) + 1; }
 
   // False when another thread's job is running: the caller then runs its tiles alone.
-  bool run(int64_t n_tiles, void* context, void (*tile)(void*, int64_t)) {
+  bool run(int64_t n_tiles, void* context, Part part) {
     std::unique_lock busy(busy_, std::try_to_lock);
     if (!busy) return false;
     const uint64_t generation = generation_.load(std::memory_order_relaxed) + 1;
     // Late workers find nothing while the job changes.
     for (Share& s : shares_) s.next.store(generation << 32 | kNoTile, std::memory_order_seq_cst);
-    context_ = context, tile_ = tile, n_tiles_ = n_tiles;
+    context_ = context, part_ = part, n_tiles_ = n_tiles;
     done_.store(0, std::memory_order_relaxed);
     for (int i = 0; i < size(); ++i)
       shares_[size_t(i)].next.store(generation << 32 | uint64_t(begin_of(i, n_tiles)), std::memory_order_release);
@@ -117,31 +119,49 @@ class Pool {
   // Where the share of thread i begins.
   int64_t begin_of(int i, int64_t n_tiles) const { return n_tiles * i / size(); }
 
-  // Runs tiles of a job until none is left: those of thread `self` first.
-  void take_tiles(uint64_t generation, int self) {
-    for (int k = 0; k < size(); ++k) {
-      const int i = self + k < size() ? self + k : self + k - size();
-      take_share(generation, i);
+  // What thread `self` takes of a job: the tiles of its own share first, then what is left of the others'.
+  class Taken final : public Tiles {
+   public:
+    Taken(Pool& pool, uint64_t generation, int self)
+        : pool_(pool), generation_(generation & kNoTile), of_(self), shares_left_(pool.size()) {}
+
+    int64_t next() override { return ahead_ >= 0 ? std::exchange(ahead_, -1) : take(); }
+    // True if there is a next one, which is kept for it then.
+    bool any() { return ahead_ >= 0 || (ahead_ = take()) >= 0; }
+    int64_t count() const { return count_; }
+
+   private:
+    int64_t take() {
+      for (; shares_left_ > 0; --shares_left_, of_ = of_ + 1 < pool_.size() ? of_ + 1 : 0) {
+        std::atomic<uint64_t>& next = pool_.shares_[size_t(of_)].next;
+        uint64_t seen = next.load(std::memory_order_acquire);
+        while (seen >> 32 == generation_ &&
+               int64_t(seen & kNoTile) < pool_.begin_of(of_ + 1, pool_.n_tiles_.load(std::memory_order_relaxed)))
+          if (next.compare_exchange_weak(seen, seen + 1, std::memory_order_acq_rel, std::memory_order_acquire)) {
+            ++count_;
+            return int64_t(seen & kNoTile);
+          }
+      }
+      return -1;
     }
-  }
-  void take_share(uint64_t generation, int of) {
-    std::atomic<uint64_t>& next = shares_[size_t(of)].next;
-    uint64_t seen = next.load(std::memory_order_acquire);
-    int64_t n_done = 0;
-    for (;;) {
-      const int64_t i = int64_t(seen & kNoTile);
-      if (seen >> 32 != (generation & kNoTile) || i >= begin_of(of + 1, n_tiles_.load(std::memory_order_relaxed)))
-        break;
-      if (!next.compare_exchange_weak(seen, seen + 1, std::memory_order_acq_rel, std::memory_order_acquire)) continue;
+
+    Pool& pool_;
+    const uint64_t generation_;
+    int of_, shares_left_;
+    int64_t ahead_ = -1, count_ = 0;
+  };
+
+  // Runs tiles of a job until none is left.
+  void take_tiles(uint64_t generation, int self) {
+    Taken tiles(*this, generation, self);
+    while (tiles.any()) {
       try {
-        tile_.load(std::memory_order_relaxed)(context_.load(std::memory_order_relaxed), i);
+        part_.load(std::memory_order_relaxed)(context_.load(std::memory_order_relaxed), tiles);
       } catch (...) {
         if (!failed_.test_and_set(std::memory_order_relaxed)) failure_ = std::current_exception();
       }
-      ++n_done;
-      seen = next.load(std::memory_order_acquire);
     }
-    if (n_done > 0) done_.fetch_add(n_done, std::memory_order_release);
+    if (tiles.count() > 0) done_.fetch_add(tiles.count(), std::memory_order_release);
   }
 
   // A worker that something else keeps from its core holds all the others up with the tile it took, for as long as the
@@ -212,12 +232,22 @@ class Pool {
   alignas(64) std::atomic<uint64_t> generation_ = 0;
   alignas(64) std::atomic<int64_t> done_ = 0;
   std::atomic<void*> context_ = nullptr;
-  std::atomic<void (*)(void*, int64_t)> tile_ = nullptr;
+  std::atomic<Part> part_ = nullptr;
   std::atomic<int64_t> n_tiles_ = 0;
   std::atomic_flag failed_;     // a tile of this job has
   std::exception_ptr failure_;  // and this is how
   std::vector<Share> shares_;
   std::vector<std::thread> workers_;
+};
+
+// All tiles on one thread.
+class InOrder final : public Tiles {
+ public:
+  explicit InOrder(int64_t n_tiles) : n_(n_tiles) {}
+  int64_t next() override { return i_ < n_ ? i_++ : -1; }
+
+ private:
+  int64_t i_ = 0, n_;
 };
 
 std::atomic<int> wanted = 0;  // 0: not asked for yet
@@ -250,10 +280,11 @@ void set_num_threads(int n) {
   wanted.store(n);
 }
 
-void run_tiles(int64_t n_tiles, void* context, void (*tile)(void*, int64_t)) {
-  check(n_tiles < (int64_t{1} << 32) - 1, "run_tiles: ", n_tiles, " tiles are too many");
-  if (n_tiles <= 1 || num_threads() == 1 || inside || !pool()->run(n_tiles, context, tile))
-    for (int64_t i = 0; i < n_tiles; ++i) tile(context, i);
+void run_parts(int64_t n_tiles, void* context, Part part) {
+  check(n_tiles < (int64_t{1} << 32) - 1, "run_parts: ", n_tiles, " tiles are too many");
+  if (n_tiles > 1 && num_threads() > 1 && !inside && pool()->run(n_tiles, context, part)) return;
+  InOrder tiles(n_tiles);
+  if (n_tiles > 0) part(context, tiles);
 }
 
 }  // namespace rondo

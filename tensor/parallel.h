@@ -11,15 +11,34 @@ namespace rondo {
 int num_threads();
 void set_num_threads(int n);
 
-// Runs tile(context, i) for all i in 0..n_tiles-1. Nested calls run their tiles in place. What a tile throws (the first
-// one, where several do) reaches the caller when no tile runs any more; the others may have run or not.
-void run_tiles(int64_t n_tiles, void* context, void (*tile)(void* context, int64_t i));
+// The tiles of one job that one thread runs, one after the other.
+class Tiles {
+ public:
+  // The next one; -1 when none is left.
+  virtual int64_t next() = 0;
+
+ protected:
+  ~Tiles() = default;
+};
+
+// Calls part(context, tiles) on the threads that find a tile to run, each of which then takes tiles until none is left:
+// 0..n_tiles-1 in all. Nested calls run in place. What a part throws (the first one, where several do) reaches the
+// caller when no tile runs any more; the tile it had is lost, and the thread's others begin a part anew.
+void run_parts(int64_t n_tiles, void* context, void (*part)(void* context, Tiles& tiles));
+
+// Calls f(tiles) in this way: for work that each thread prepares once for all the tiles it takes.
+template <class F>
+void parallel_parts(int64_t n_tiles, F&& f) {
+  run_parts(n_tiles, (void*)&f,
+            [](void* context, Tiles& tiles) { (*static_cast<std::remove_reference_t<F>*>(context))(tiles); });
+}
 
 // Calls f(i) for every tile i in 0..n_tiles-1, in any order, on any thread.
 template <class F>
 void parallel_for(int64_t n_tiles, F&& f) {
-  run_tiles(n_tiles, (void*)&f,
-            [](void* context, int64_t i) { (*static_cast<std::remove_reference_t<F>*>(context))(i); });
+  parallel_parts(n_tiles, [&f](Tiles& tiles) {
+    for (int64_t i = tiles.next(); i >= 0; i = tiles.next()) f(i);
+  });
 }
 
 // Calls f(begin, end) for chunks of `grain` elements that cover 0..n-1.

@@ -86,6 +86,44 @@ TEST_CASE("parallel: what a tile throws reaches the caller, when all tiles are d
   }
 }
 
+TEST_CASE("parallel: a part is begun for a tile, by each thread at most once, and takes tiles until none is left") {
+  for (int n_threads : {1, 2, 4}) {
+    const Threads threads(n_threads);
+    for (int64_t n : {0, 1, 2, 50}) {
+      std::vector<std::atomic<int>> count(static_cast<size_t>(n));
+      std::atomic<int> parts = 0, empty = 0;
+      parallel_parts(n, [&](Tiles& tiles) {
+        ++parts;
+        int64_t taken = 0;
+        for (int64_t i = tiles.next(); i >= 0; i = tiles.next()) ++count[size_t(i)], ++taken;
+        if (taken == 0) ++empty;
+        CHECK(tiles.next() == -1);
+      });
+      for (auto& c : count) CHECK(c == 1);
+      CHECK(parts <= n_threads);
+      CHECK((parts > 0) == (n > 0));
+      CHECK(empty == 0);
+    }
+  }
+}
+
+TEST_CASE("parallel: a part that throws loses its tile, and the others begin anew") {
+  for (int n_threads : {2, 3}) {
+    const Threads threads(n_threads);
+    std::atomic<int> n = 0, parts = 0;
+    const auto part = [&](Tiles& tiles) {
+      ++parts;
+      for (int64_t i = tiles.next(); i >= 0; i = tiles.next()) {
+        if (i % 4 == 1) throw Error("no");
+        ++n;
+      }
+    };
+    CHECK(error_of([&] { parallel_parts(40, part); }) == "no");
+    CHECK(n == 30);
+    CHECK(parts >= 10);
+  }
+}
+
 TEST_CASE("parallel: callers on several threads at once") {
   const Threads threads(2);
   std::vector<std::thread> callers;

@@ -83,7 +83,7 @@ struct Packed {
   }
   // c [m, n] = a times the part of a block's matrix; c points to column 0.
   void product(int64_t m, View<E> a, int64_t block, const cpu::Part& part, T* c, int64_t ldc) const {
-    cpu::gemm_packed(m, n, k, a, data.template data<T>() + block * size, c, ldc, false, part);
+    cpu::gemm_packed(m, n, k, a, {data.template data<T>() + block * size}, c, ldc, false, part);
   }
 };
 
@@ -179,13 +179,13 @@ computed_t<E>* sums_of(E* to, int64_t n, cpu::Scratch& scratch) {
     return to;
 }
 
-// Calls f(batch, block, j0, j1) in parallel for runs of at most `step` queries.
+// Calls f(batch, block, j0, j1) in parallel for runs of at most `step` queries; some may hold none.
 template <class E, class F>
 void parallel_queries(const Geometry<E>& g, int64_t step, F&& f) {
   const int64_t per_block = (g.s.width + step - 1) / step;
   parallel_for(g.s.batch * g.blocks * per_block, [&](int64_t i) {
     const int64_t block = i / per_block % g.blocks, j0 = i % per_block * step;
-    if (j0 < g.queries(block)) f(i / per_block / g.blocks, block, j0, std::min(j0 + step, g.queries(block)));
+    f(i / per_block / g.blocks, block, j0, std::min(j0 + step, g.queries(block)));
   });
 }
 
@@ -195,6 +195,7 @@ void forward(const Geometry<E>& g, const Tensor& y, const Tensor& lse) {
   const Panels<E> panels(g, false);
   const int64_t d = g.s.head_width, heads = g.s.heads;
   parallel_queries(g, g.tile(), [&](int64_t batch, int64_t block, int64_t j0, int64_t j1) {
+    if (j0 >= j1) return;
     const Tile<E> t(g, batch, block, j0, j1);
     const int64_t row0 = g.query_row(batch, block, j0);
     cpu::Scratch scratch;
@@ -231,19 +232,21 @@ struct Parts {
   using T = computed_t<E>;
   int64_t per_block, size;
   Tensor keys, values, q_scale, k_scale;
-  T *dkeys, *dvalues;
 
   explicit Parts(const Geometry<E>& g)
       : per_block((g.s.width + g.part() - 1) / g.part()), size(g.panel * g.s.head_width) {
     const int64_t n = g.s.batch * g.blocks, d = g.s.head_width;
-    keys = zeros({n * per_block, size}, dtype_of<T>);
-    values = zeros({n * per_block, size}, dtype_of<T>);
-    dkeys = keys.data<T>(), dvalues = values.data<T>();
-    if (g.q_scale) q_scale = zeros({n * per_block, d}, dtype_of<T>);
-    if (g.k_scale) k_scale = zeros({n, d}, dtype_of<T>);
+    keys = Tensor({n * per_block, size}, dtype_of<T>), values = empty_like(keys);
+    if (g.q_scale) q_scale = Tensor({n * per_block, d}, dtype_of<T>);
+    if (g.k_scale) k_scale = Tensor({n, d}, dtype_of<T>);
   }
-  T* dq_scale(int64_t part, int64_t d) const { return q_scale ? q_scale.data<T>() + part * d : nullptr; }
-  T* dk_scale(int64_t block, int64_t d) const { return k_scale ? k_scale.data<T>() + block * d : nullptr; }
+  // The numbers of one part or block, set to zero; null without such a tensor.
+  static T* cleared(const Tensor& t, int64_t i) {
+    if (!t) return nullptr;
+    T* numbers = t.data<T>() + i * t.dim(1);
+    std::fill(numbers, numbers + t.dim(1), T(0));
+    return numbers;
+  }
 };
 
 // One tile: recompute the probabilities, then dV += P^T dO, dS = P (dP - <dO, O>), dK += dS^T Q, dQ = dS K.
@@ -297,8 +300,8 @@ void add_role(const Geometry<E>& g, const Parts<E>& parts, int64_t block, int64_
   const int64_t d = g.s.head_width;
   std::fill(sum, sum + d, T(0));
   for (int64_t part = block * parts.per_block; part < (block + 1) * parts.per_block; ++part) {
-    add(d, parts.dkeys + part * parts.size + row * d, sum);
-    add(d, parts.dvalues + part * parts.size + row * d, dkv + d);
+    add(d, parts.keys.template data<T>() + part * parts.size + row * d, sum);
+    add(d, parts.values.template data<T>() + part * parts.size + row * d, dkv + d);
   }
   if (g.table) cpu::rotate_head_inverse(sum, g.key_angles(row), d, sum);
   add(d, sum, dkv);
@@ -312,13 +315,12 @@ void collect(const Geometry<E>& g, const Parts<E>& parts, const AttentionGradien
   parallel_for(g.s.batch * g.blocks, [&](int64_t i) {
     const int64_t batch = i / g.blocks, block = i % g.blocks;
     cpu::Scratch scratch;
-    T *sum = scratch.get<T>(d), *pair = scratch.get<T>(2 * d);
+    T *sum = scratch.get<T>(d), *pair = scratch.get<T>(2 * d), *dk_scale = Parts<E>::cleared(parts.k_scale, i);
     const auto one = [&](int64_t row, E* dkv) {
       std::fill(pair, pair + 2 * d, T(0));
       add_role(g, parts, i, row, sum, pair);
       if (g.s.window && row >= w && block + 1 < g.blocks) add_role(g, parts, i + 1, row - w, sum, pair);
-      if (g.k_scale)
-        cpu::l2_normalize_head_backward(pair, g.key(batch, block, row), g.k_scale, d, pair, parts.dk_scale(i, d));
+      if (g.k_scale) cpu::l2_normalize_head_backward(pair, g.key(batch, block, row), g.k_scale, d, pair, dk_scale);
       cpu::lane_map(2 * d, dkv, cpu::kSelf, pair);
     };
     for (int64_t row = g.s.window ? w : 0; row < g.last_key(block); ++row)
@@ -335,13 +337,14 @@ void backward(const Geometry<E>& g, const Tensor& dy, const Tensor& y, const Ten
   using T = computed_t<E>;
   const Panels<E> panels(g, true);
   const Parts<E> parts(g);
-  const int64_t d = g.s.head_width, step = g.part();
+  const int64_t step = g.part();
   parallel_queries(g, step, [&](int64_t batch, int64_t block, int64_t j0, int64_t j1) {
     const int64_t part = (batch * g.blocks + block) * parts.per_block + j0 / step;
+    T *dkeys = parts.cleared(parts.keys, part), *dvalues = parts.cleared(parts.values, part),
+      *dq_scale = parts.cleared(parts.q_scale, part);
     for (int64_t j = j0; j < j1; j += g.tile())
       backward_tile<E>(g, panels, Tile<E>(g, batch, block, j, std::min(j + g.tile(), j1)), dy.data<E>(), y.data<E>(),
-                       lse.data<T>(), parts.dkeys + part * parts.size, parts.dvalues + part * parts.size,
-                       out.dq.data<E>(), parts.dq_scale(part, d));
+                       lse.data<T>(), dkeys, dvalues, out.dq.data<E>(), dq_scale);
   });
   collect(g, parts, out);
   if (g.q_scale) sum_to(Cpu{}, parts.q_scale, out.dq_scale);

@@ -16,6 +16,8 @@ namespace rondo {
 namespace {
 
 constexpr int64_t kFlopsWorthATile = 200'000;
+// Numbers of a B that each thread prepares for itself. Of a larger one, as many are packed by one tile of work.
+constexpr int64_t kPackedAtOnce = 32768;
 // Parts of k that are products of their own: the shortest, how many there are at most, and where they may begin. C has
 // no more than kSmall numbers then.
 constexpr int64_t kPart = 512, kMostParts = 8, kStep = 256, kSmall = 65536;
@@ -64,8 +66,9 @@ struct Cut {
   int64_t rows, columns, tiles, row_step;
 };
 
-// One product over all threads: B is packed by panels, and A by rows where pairs of bf16 cannot be read as they lie;
-// then C is cut into tiles of rows and panels.
+// One product over all threads: C is cut into tiles of rows and panels. A small B is prepared by each thread for
+// itself, and a thread's tiles are rows of C: what it reads is then mostly what it wrote before, in its own cache. A
+// large B is packed by all threads together, and so is A where pairs of bf16 cannot be read as they lie.
 template <class E, class S, class C>
 void split(int64_t m, int64_t n, int64_t k, cpu::View<E> a, cpu::View<S> b, C* c, int64_t ldc, bool accumulate) {
   using T = cpu::Sum<E>;
@@ -77,12 +80,12 @@ void split(int64_t m, int64_t n, int64_t k, cpu::View<E> a, cpu::View<S> b, C* c
   if constexpr (std::is_same_v<S, E> && std::is_same_v<C, T>)  // the types of a weight's gradient
     if (transposed && k > kPart && m * n <= kSmall) return split_depth(m, n, k, a, b, c, ldc, accumulate);
   cpu::Scratch scratch;
-  T* packed = scratch.get<T>(cpu::packed_size<E>(k, n));
-  const int64_t pack_grain = std::max<int64_t>(1, 32768 / (k * columns));
-  parallel_chunks(panels, pack_grain, [&](int64_t p, int64_t q) { cpu::pack_panels<E>(k, n, b, packed, p, q); });
+  const bool small = k * n <= kPackedAtOnce;
+  int64_t depth = k;  // of A
   Cut cut = {cpu::kTallest, 512, 16, cpu::kRows};
   if (transposed && !cpu::in_pairs<E>()) cut.rows = 2 * cpu::kTallest, cut.tiles = 8;
-  bool down_first = true;
+  if (small) cut.tiles = 8;
+  bool down_first = !small;
   if constexpr (std::is_same_v<E, bf16>)
     if (cpu::in_pairs<E>()) {
       if (cpu::pairs::instructions() == cpu::pairs::Instructions::amx) cut = {256, 256, 8, cpu::pairs::kRowStep};
@@ -94,7 +97,7 @@ void split(int64_t m, int64_t n, int64_t k, cpu::View<E> a, cpu::View<S> b, C* c
         parallel_chunks(m, 128, [&](int64_t i, int64_t j) {
           cpu::pairs::pack_rows(j - i, k, {a.data + i * a.row, a.row, a.col}, rows + i * length);
         });
-        a = {rows, length, 1}, k = cpu::pairs::packed_k(k);
+        a = {rows, length, 1}, depth = cpu::pairs::packed_k(k);
       }
     }
 
@@ -106,15 +109,25 @@ void split(int64_t m, int64_t n, int64_t k, cpu::View<E> a, cpu::View<S> b, C* c
   while (across() * down() < cut.tiles && panels_per_tile * columns > cpu::kColumnsReadInPlace)
     panels_per_tile = (panels_per_tile + 1) / 2;
   rows = std::clamp<int64_t>(m * across() / cut.tiles, 32, rows) / cut.row_step * cut.row_step;
-  parallel_for(across() * down(), [&](int64_t tile) {
+  const auto run = [&](int64_t tile, cpu::Right<E> right) {
     const int64_t i = (down_first ? tile % down() : tile / across()) * rows,
                   j = (down_first ? tile / down() : tile % across()) * panels_per_tile * columns;
     const int64_t height = std::min(rows, m - i), width = std::min(panels_per_tile * columns, n - j);
     with_sums(height, width, c + i * ldc + j, ldc, accumulate, [&](T* to, int64_t ld) {
-      cpu::gemm_packed<E>(height, n, k, {a.data + i * a.row, a.row, a.col}, packed, to - j, ld, accumulate,
-                          {0, k, j, j + width});
+      cpu::gemm_packed<E>(height, n, depth, {a.data + i * a.row, a.row, a.col}, right, to - j, ld, accumulate,
+                          {0, depth, j, j + width});
     });
-  });
+  };
+  if (small)
+    return parallel_parts(across() * down(), [&](Tiles& tiles) {
+      cpu::Scratch own;
+      const cpu::Right<E> right = cpu::right_side<E>(k, n, b, own.get<T>(cpu::packed_size<E>(k, n)));
+      for (int64_t tile = tiles.next(); tile >= 0; tile = tiles.next()) run(tile, right);
+    });
+  T* packed = scratch.get<T>(cpu::packed_size<E>(k, n));
+  parallel_chunks(panels, std::max<int64_t>(1, kPackedAtOnce / (k * columns)),
+                  [&](int64_t p, int64_t q) { cpu::pack_panels<E>(k, n, b, packed, p, q); });
+  parallel_for(across() * down(), [&](int64_t tile) { run(tile, {packed}); });
 }
 
 // a is E, b is S, c is C.

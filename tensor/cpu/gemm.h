@@ -36,17 +36,29 @@ void pack(int64_t k, int64_t n, View<S> b, Sum<E>* packed);
 template <class E, class S>
 void pack_panels(int64_t k, int64_t n, View<S> b, Sum<E>* packed, int64_t first_panel, int64_t last_panel);
 
+// B as products read it: packed; or where it lies, `row` numbers from one row to the next, but for a last panel that
+// ends within a register, the only one that is packed then.
+template <class E>
+struct Right {
+  const Sum<E>* packed;
+  const Sum<E>* plain = nullptr;
+  int64_t row = 0;
+};
+// B in the form that serves a small product best. `space` holds packed_size(k, n) numbers, aligned as above.
+template <class E, class S>
+Right<E> right_side(int64_t k, int64_t n, View<S> b, Sum<E>* space);
+
 // C [m, n] (rows ldc apart) = A B, or C += A B.
 template <class E, class S>
 void gemm(int64_t m, int64_t n, int64_t k, View<E> a, View<S> b, Sum<E>* c, int64_t ldc, bool accumulate);
-// The same with B [k, n] packed, for a part of B: rows first..last-1 and columns first_column..last_column-1, which
+// The same with B [k, n] prepared, for a part of B: rows first..last-1 and columns first_column..last_column-1, which
 // begin and end at multiples of column_step() or at n. A is [m, last - first]; c points to the whole C. In products of
 // bf16 `first` is a multiple of 32, and B's rows behind `last` hold finite numbers.
 struct Part {
   int64_t first, last, first_column, last_column;
 };
 template <class E>
-void gemm_packed(int64_t m, int64_t n, int64_t k, View<E> a, const Sum<E>* packed_b, Sum<E>* c, int64_t ldc,
-                 bool accumulate, const Part& part);
+void gemm_packed(int64_t m, int64_t n, int64_t k, View<E> a, Right<E> b, Sum<E>* c, int64_t ldc, bool accumulate,
+                 const Part& part);
 
 }  // namespace rondo::cpu

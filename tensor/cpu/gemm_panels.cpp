@@ -44,7 +44,7 @@ void inner(int64_t k, Rows<T> a, const T* b, int64_t ldb, T* c, int64_t ldc, int
 #pragma GCC unroll 4
     for (int v = 0; v < N; ++v) __builtin_prefetch(c + r * ldc + v * length, 1);
   const auto step = [&](int64_t p) __attribute__((always_inline)) {
-    const V* row = reinterpret_cast<const V*>(b + p * ldb);
+    const U* row = reinterpret_cast<const U*>(b + p * ldb);
     if (Transposed) __builtin_prefetch(a.data + (p + k) * a.stride, 0, 2);
 #pragma GCC unroll 16
     for (int r = 0; r < R; ++r) {
@@ -193,15 +193,28 @@ void pack(int64_t k, int64_t n, View<S> b, Sum<E>* packed) {
   pack_panels<E>(k, n, b, packed, 0, n_panels(n, panel_columns<E>()));
 }
 
+template <class E, class S>
+Right<E> right_side(int64_t k, int64_t n, View<S> b, Sum<E>* space) {
+  using T = Sum<E>;
+  if constexpr (std::is_same_v<E, T> && std::is_same_v<S, T>)
+    if (b.col == 1 && k * n <= kNumbersReadInPlace) {
+      const int64_t panels = n_panels(n, kPanel<T>);
+      pack_panels<E>(k, n, b, space, n % Register<T>::length ? panels - 1 : panels, panels);
+      return {space, b.data, b.row};
+    }
+  pack<E>(k, n, b, space);
+  return {space};
+}
+
 template <class E>
-void gemm_packed(int64_t m, int64_t n, int64_t k, View<E> a, const Sum<E>* packed_b, Sum<E>* c, int64_t ldc,
-                 bool accumulate, const Part& part) {
+void gemm_packed(int64_t m, int64_t n, int64_t k, View<E> a, Right<E> b, Sum<E>* c, int64_t ldc, bool accumulate,
+                 const Part& part) {
   using T = Sum<E>;
   const auto [first, last, first_column, last_column] = part;
   if (first == last && !accumulate)
     for (int64_t i = 0; i < m; ++i) std::fill(c + i * ldc + first_column, c + i * ldc + std::min(n, last_column), T(0));
   if constexpr (std::is_same_v<E, bf16>)
-    if (in_pairs<E>()) return pairs::gemm_packed(m, n, k, a, packed_b, c, ldc, accumulate, part);
+    if (in_pairs<E>()) return pairs::gemm_packed(m, n, k, a, b.packed, c, ldc, accumulate, part);
   // A transposed A is read where it lies when only a few columns ask for it: copying it together would not pay.
   const bool in_place =
       std::is_same_v<E, T> && (a.col == 1 || (a.row == 1 && last_column - first_column <= kColumnsReadInPlace));
@@ -220,18 +233,19 @@ void gemm_packed(int64_t m, int64_t n, int64_t k, View<E> a, const Sum<E>* packe
       const int64_t panel = j / kPanel<T>, j0 = panel * kPanel<T>, wide = panel_width<T>(n, kPanel<T>, panel);
       next = std::min(j0 + kPanel<T>, last_column);
       const int64_t width = std::min(next, n) - j;
+      const bool lies = b.plain && j0 + wide <= n;
+      const T* panel_b =
+          lies ? b.plain + from * b.row + j : b.packed + p0 * padded<T>(n) + j0 * depth + (from - p0) * wide + j - j0;
       const auto product = panel_product_of<T>(width, transposed);
-      product(m, to - from, rows, packed_b + p0 * padded<T>(n) + j0 * depth + (from - p0) * wide + j - j0, wide, c + j,
-              ldc, width, accumulate || from > first);
+      product(m, to - from, rows, panel_b, lies ? b.row : wide, c + j, ldc, width, accumulate || from > first);
     }
   }
 }
 template <class E, class S>
 void gemm(int64_t m, int64_t n, int64_t k, View<E> a, View<S> b, Sum<E>* c, int64_t ldc, bool accumulate) {
   Scratch scratch;
-  Sum<E>* packed = scratch.get<Sum<E>>(packed_size<E>(k, n));
-  pack<E>(k, n, b, packed);
-  gemm_packed(m, n, k, a, packed, c, ldc, accumulate, {0, k, 0, n});
+  const Right<E> right = right_side<E>(k, n, b, scratch.get<Sum<E>>(packed_size<E>(k, n)));
+  gemm_packed(m, n, k, a, right, c, ldc, accumulate, {0, k, 0, n});
 }
 
 template int64_t panel_columns<float>();
@@ -247,11 +261,15 @@ template void pack<float>(int64_t, int64_t, View<float>, float*);
 template void pack<double>(int64_t, int64_t, View<double>, double*);
 template void pack<bf16>(int64_t, int64_t, View<float>, float*);
 template void pack<bf16>(int64_t, int64_t, View<bf16>, float*);
+template Right<float> right_side(int64_t, int64_t, View<float>, float*);
+template Right<double> right_side(int64_t, int64_t, View<double>, double*);
+template Right<bf16> right_side(int64_t, int64_t, View<float>, float*);
+template Right<bf16> right_side(int64_t, int64_t, View<bf16>, float*);
 template void gemm(int64_t, int64_t, int64_t, View<float>, View<float>, float*, int64_t, bool);
 template void gemm(int64_t, int64_t, int64_t, View<double>, View<double>, double*, int64_t, bool);
 template void gemm(int64_t, int64_t, int64_t, View<bf16>, View<bf16>, float*, int64_t, bool);
 template void gemm(int64_t, int64_t, int64_t, View<bf16>, View<float>, float*, int64_t, bool);
-template void gemm_packed(int64_t, int64_t, int64_t, View<float>, const float*, float*, int64_t, bool, const Part&);
-template void gemm_packed(int64_t, int64_t, int64_t, View<double>, const double*, double*, int64_t, bool, const Part&);
-template void gemm_packed(int64_t, int64_t, int64_t, View<bf16>, const float*, float*, int64_t, bool, const Part&);
+template void gemm_packed(int64_t, int64_t, int64_t, View<float>, Right<float>, float*, int64_t, bool, const Part&);
+template void gemm_packed(int64_t, int64_t, int64_t, View<double>, Right<double>, double*, int64_t, bool, const Part&);
+template void gemm_packed(int64_t, int64_t, int64_t, View<bf16>, Right<bf16>, float*, int64_t, bool, const Part&);
 }  // namespace rondo::cpu

@@ -30,6 +30,9 @@ inline constexpr int64_t kTallest = 96;  // rows of a tile
 // Columns for which a transposed A is read where it lies.
 inline constexpr int64_t kColumnsReadInPlace = 128;
 
+// Numbers of a B that is read where it lies: more of them would be read from far away, a few from each page.
+inline constexpr int64_t kNumbersReadInPlace = 32768;
+
 // k is cut into blocks of this: a panel of B stays in the first-level cache.
 inline constexpr int64_t kDepth = kAcross == 4 ? 128 : 256;
 
