@@ -47,48 +47,29 @@ void check_finite(const char* op, const char* what, const Tensor& t) {
 
 // ---- Gradients ----
 
-size_t Gradients::place(uint64_t id) const {
-  size_t i = size_t(id * 0x9E3779B97F4A7C15u) & (table_.size() - 1);
-  while (table_[i].id != 0 && table_[i].id != id) i = (i + 1) & (table_.size() - 1);
-  return i;
+Tensor Gradients::find(const Tensor& t) const {
+  const Tensor* g = grads_.find(t.id());
+  return g ? *g : Tensor();
 }
-
-Tensor Gradients::find(const Tensor& t) const { return table_.empty() ? Tensor() : table_[place(t.id())].grad; }
 
 const Tensor& Gradients::operator[](const Tensor& t) const {
-  const size_t i = table_.empty() ? 0 : place(t.id());
-  check(!table_.empty() && table_[i].grad, "Gradients: no gradient reached this tensor of shape ", t.shape());
-  return table_[i].grad;
+  const Tensor* g = grads_.find(t.id());
+  check(g && *g, "Gradients: no gradient reached this tensor of shape ", t.shape());
+  return *g;
 }
 
-void Gradients::add(const Tensor& t, Tensor g) {
-  if (size_t(n_) * 2 >= table_.size()) {
-    std::vector<Slot> old(std::max<size_t>(64, table_.size() * 2));
-    old.swap(table_);
-    for (Slot& s : old)
-      if (s.id) table_[place(s.id)] = std::move(s);
-  }
-  Slot& slot = table_[place(t.id())];
-  if (slot.id == 0) slot.id = t.id(), ++n_;
-  accumulate(slot.grad, std::move(g));
-}
+void Gradients::add(const Tensor& t, Tensor g) { accumulate(grads_[t.id()], std::move(g)); }
 
 Tensor Gradients::own(const Tensor& t) {
-  if (table_.empty()) return {};
-  Tensor& g = table_[place(t.id())].grad;
-  if (g && !g.owned_alone()) g = copy_of(g);
-  return g;
+  Tensor* g = grads_.find(t.id());
+  if (!g) return {};
+  if (*g && !g->owned_alone()) *g = copy_of(*g);
+  return *g;
 }
 
 Tensor Gradients::take(const Tensor& t) {
-  if (table_.empty()) return {};
-  Tensor& g = table_[place(t.id())].grad;
-  return g && g.owned_alone() ? std::exchange(g, {}) : Tensor();
-}
-
-void Gradients::clear() {
-  for (Slot& s : table_) s = {};
-  n_ = 0;
+  Tensor* g = grads_.find(t.id());
+  return g && *g && g->owned_alone() ? std::exchange(*g, {}) : Tensor();
 }
 
 // ---- Tape ----
@@ -135,15 +116,23 @@ bool Tape::any_recorded() {
 }
 
 // Where the gradient of t is kept, or -1 when nothing will ask for it.
-int32_t Tape::slot_of(const Tensor& t) {
+int32_t Tape::known_slot_of(const Tensor& t) const {
   if (!t) return -1;
-  TensorRecord& r = *t.record();
-  if (r.tape == serial_) return r.slot;
-  if (!r.is_parameter) return -1;
-  r.tape = serial_;
-  r.slot = storage_->n_slots++;
-  storage_->leaves.push_back({t, r.slot, storage_->entries.size()});
-  return r.slot;
+  if (t.is_parameter()) {
+    const int32_t* slot = storage_->leaf_slots.find(t.id());
+    return slot ? *slot : -1;
+  }
+  const TensorRecord& r = *t.record();
+  return r.tape == serial_ ? r.slot : -1;
+}
+// The same; a parameter gets its place at its first use.
+int32_t Tape::slot_of(const Tensor& t) {
+  const int32_t known = known_slot_of(t);
+  if (known >= 0 || !t || !t.is_parameter()) return known;
+  const int32_t slot = storage_->n_slots++;
+  storage_->leaf_slots[t.id()] = slot;
+  storage_->leaves.push_back({t, slot, storage_->entries.size()});
+  return slot;
 }
 
 Tape::Entry* Tape::append(const char* op, const Inputs& inputs, const Tensor& output) {
@@ -176,11 +165,12 @@ Gradients Tape::backward(const Tensor& loss) {
 
 void Tape::backward(const Tensor& loss, double seed, Gradients& into, const Ready& ready) {
   check(loss.numel() == 1, "backward: the loss must be one number, but has shape ", loss.shape());
-  check(loss.record()->tape == serial_, "backward: the loss does not depend on any parameter recorded on this tape");
+  const int32_t slot = known_slot_of(loss);
+  check(slot >= 0, "backward: the loss does not depend on any parameter recorded on this tape");
   Storage& s = *storage_;
   Tape* recording = std::exchange(innermost, nullptr);  // rules are played, not recorded
   s.grads.resize(size_t(s.n_slots));
-  s.grads[size_t(loss.record()->slot)] = full(loss.shape(), seed, loss.dtype(), loss.device());
+  s.grads[size_t(slot)] = full(loss.shape(), seed, loss.dtype(), loss.device());
   try {
     play(into, ready);
   } catch (...) {
@@ -259,6 +249,7 @@ void Tape::clear() {
     if (e.rule) e.destroy(e.rule);
   s.entries.clear();
   s.leaves.clear();
+  s.leaf_slots.clear();
   s.grads.clear();
   s.n_slots = 0;
   s.arena.rewind({});

@@ -13,6 +13,7 @@
 #include <string>
 #include <vector>
 
+#include "autograd/id_map.h"
 #include "tensor/arena.h"
 #include "tensor/tensor.h"
 
@@ -71,17 +72,11 @@ class Gradients {
   Tensor own(const Tensor& t);
   // Takes the gradient of t out of here. Empty when none reached it, or somebody else holds its buffer.
   Tensor take(const Tensor& t);
-  void clear();
-  int size() const { return n_; }
+  void clear() { grads_.clear(); }
+  int size() const { return grads_.size(); }
 
  private:
-  struct Slot {
-    uint64_t id = 0;
-    Tensor grad;
-  };
-  size_t place(uint64_t id) const;
-  std::vector<Slot> table_;  // open addressing, a power of two
-  int n_ = 0;
+  IdMap<Tensor> grads_;
 };
 
 class Tape;
@@ -109,6 +104,7 @@ struct TapeOptions {
   bool check_finite = false;
 };
 
+// Several threads may have a tape each, on the same parameters.
 class Tape {
  public:
   explicit Tape(TapeOptions options = {});  // records from now on, on this thread
@@ -164,6 +160,7 @@ class Tape {
   struct Storage {
     std::vector<Entry> entries;
     std::vector<Leaf> leaves;   // in the order of their first use
+    IdMap<int32_t> leaf_slots;  // apart from the parameters, which other threads may have on their tapes
     std::vector<Tensor> grads;  // by slot, while playing
     int32_t n_slots = 0;
     Arena arena;
@@ -172,6 +169,7 @@ class Tape {
   // Null when no input is tracked (nothing to record); else a new entry without its rule.
   Entry* append(const char* op, const Inputs& inputs, const Tensor& output);
   int32_t slot_of(const Tensor& t);
+  int32_t known_slot_of(const Tensor& t) const;
   void add_gradient(const Entry& entry, int i, Tensor g);
   void keep_taken(const Entry& entry, int i, const Tensor& g);
   void play(Gradients& into, const Ready& ready);

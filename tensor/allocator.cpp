@@ -65,19 +65,23 @@ class MemoryCache {
 
   void* allocate(size_t bytes) {
     const size_t size = block_size(device_, bytes);
-    std::lock_guard lock(whole_.mutex_);
+    std::lock_guard lock(mutex_);
     void* p = take(free_[class_of(bytes).index], size);
-    const bool fresh = !p;
-    if (fresh) p = request(size);
-    if (!fresh && !is_pool()) stats_.cached_bytes -= int64_t(size);
-    if (fresh || !is_pool()) count_in(size);
+    if (!p) {
+      const auto also = lock_whole();
+      p = request(size);
+      count_in(size);
+    } else if (!is_pool()) {
+      stats_.cached_bytes -= int64_t(size);
+      count_in(size);
+    }
     ++in_use_;
     return p;
   }
 
   void deallocate(void* p, size_t bytes) {
     const size_t size = block_size(device_, bytes);
-    std::unique_lock lock(whole_.mutex_);
+    std::unique_lock lock(mutex_);
     --in_use_;
     if (!is_pool()) stats_.current_bytes -= int64_t(size);
     if (keeps_) {
@@ -85,7 +89,10 @@ class MemoryCache {
       if (!is_pool()) stats_.cached_bytes += int64_t(size);
       return;
     }
-    give_back({p, size});
+    {
+      const auto also = lock_whole();
+      give_back({p, size});
+    }
     if (!is_pool() || in_use_ > 0) return;
     lock.unlock();
     delete this;  // the last block of a pool that is gone
@@ -93,8 +100,11 @@ class MemoryCache {
 
   // Of a pool: its blocks go as soon as nobody uses them.
   void close() {
-    std::unique_lock lock(whole_.mutex_);
-    release();
+    std::unique_lock lock(mutex_);
+    {
+      const auto also = lock_whole();
+      release();
+    }
     keeps_ = false;
     if (in_use_ > 0) return;
     lock.unlock();
@@ -121,6 +131,10 @@ class MemoryCache {
   };
 
   bool is_pool() const { return &whole_ != this; }
+  // Behind a pool's own lock that of its device, for the device's numbers and what its cache holds.
+  std::unique_lock<std::mutex> lock_whole() {
+    return is_pool() ? std::unique_lock(whole_.mutex_) : std::unique_lock<std::mutex>();
+  }
   void count_in(size_t size) {
     MemoryStats& stats = whole_.stats_;
     stats.current_bytes += int64_t(size);
@@ -173,8 +187,8 @@ class MemoryCache {
   bool keeps_;
   int64_t in_use_ = 0;
   std::vector<Block> free_[512];
-  std::mutex mutex_;        // of the device and its pools
-  MemoryStats stats_ = {};  // the same
+  std::mutex mutex_;
+  MemoryStats stats_ = {};  // of the device and its pools
 };
 
 namespace {

@@ -10,13 +10,18 @@
 namespace rondo {
 namespace {
 
-FreeList<TensorRecord> records;
-FreeList<Buffer> buffers;
-std::atomic<uint64_t> next_id = 1;
+// Identities are never given twice. A thread takes many at once.
+uint64_t new_id() {
+  constexpr uint64_t kAtOnce = 1024;
+  static std::atomic<uint64_t> next = 1;
+  thread_local uint64_t id = 0, end = 0;
+  if (id == end) id = next.fetch_add(kAtOnce, std::memory_order_relaxed), end = id + kAtOnce;
+  return id++;
+}
 
 TensorRecord* new_record(const Shape& shape, DType dtype, Buffer* buffer) {
-  TensorRecord* r = records.take();
-  r->id = next_id.fetch_add(1, std::memory_order_relaxed);
+  TensorRecord* r = FreeList<TensorRecord>::take();
+  r->id = new_id();
   r->shape = shape;
   r->dtype = dtype;
   r->buffer = buffer;
@@ -26,7 +31,7 @@ TensorRecord* new_record(const Shape& shape, DType dtype, Buffer* buffer) {
 void let_go(Buffer* b) {
   if (b->references.fetch_sub(1, std::memory_order_acq_rel) > 1) return;
   deallocate(b->memory);
-  buffers.give(b);
+  FreeList<Buffer>::give(b);
 }
 
 }  // namespace
@@ -36,7 +41,7 @@ Tensor::Tensor(const Shape& shape, DType dtype, Device device) {
   for (int64_t d : shape)
     check(!__builtin_mul_overflow(bytes, size_t(d), &bytes), "a tensor of shape ", shape, " is larger than any memory");
   const Memory memory = allocate(device, bytes);
-  Buffer* b = buffers.take();
+  Buffer* b = FreeList<Buffer>::take();
   b->device = device;
   b->memory = memory;
   record_ = new_record(shape, dtype, b);
@@ -45,7 +50,7 @@ Tensor::Tensor(const Shape& shape, DType dtype, Device device) {
 void Tensor::release() {
   if (record_->references.fetch_sub(1, std::memory_order_acq_rel) > 1) return;
   let_go(record_->buffer);
-  records.give(record_);
+  FreeList<TensorRecord>::give(record_);
 }
 
 Tensor Tensor::view(const Shape& shape) const {

@@ -21,7 +21,7 @@ struct Buffer {
   Memory memory;
 };
 
-// What a Tensor points to. `tape` and `slot` say where the tape `tape` keeps this tensor's gradient (see
+// What a Tensor points to. `tape` and `slot` say where the tape that made this tensor keeps its gradient (see
 // autograd/tape.h).
 struct TensorRecord {
   std::atomic<uint32_t> references = 1;

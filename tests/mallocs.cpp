@@ -1,7 +1,8 @@
-// Counts this thread's calls of malloc and its kin, for tests that promise none. Not in sanitizer builds, which bring
+// Counts the calls of malloc and its kin, for tests that promise none. Not in sanitizer builds, which bring
 // their own malloc.
 #include "tests/mallocs.h"
 
+#include <atomic>
 #include <cstdlib>
 
 #if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__) || !defined(__GLIBC__)
@@ -14,7 +15,7 @@
 
 #ifndef RONDO_OWN_MALLOC
 namespace {
-thread_local int64_t calls = 0;
+std::atomic<int64_t> calls = 0;  // of all threads
 }
 extern "C" {
 void* __libc_malloc(size_t);

@@ -1,4 +1,4 @@
-// How often this thread called malloc (or calloc, realloc, aligned_alloc) so far.
+// How often malloc (or calloc, realloc, aligned_alloc) was called so far, by any thread.
 #pragma once
 #include <cstdint>
 

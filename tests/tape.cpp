@@ -2,6 +2,8 @@
 // nothing.
 #include "autograd/tape.h"
 
+#include <thread>
+
 #include "autograd/ops.h"
 #include "nn/optimizer.h"
 #include "tensor/allocator.h"
@@ -81,6 +83,25 @@ TEST_CASE("tape: an inner tape records for itself") {
     CHECK(inner.backward(b * a)[a].item() == 4);
   }
   CHECK(outer.backward(b * a)[a].item() == 12);
+}
+
+TEST_CASE("tape: several threads have a tape each on the same parameters") {
+  const Tensor a = parameter(randn({5, 7})), b = parameter(randn({5, 7}));
+  const auto gradients = [&](double x) {
+    Tape tape;
+    Tensor y = mul(a, b);
+    for (int i = 0; i < 30; ++i) y = mul(add(y, x * a), b);
+    return tape.backward(sum(y));
+  };
+  std::vector<Gradients> alone(4), together(4);
+  std::vector<std::thread> threads;
+  for (size_t i = 0; i < 4; ++i) alone[i] = gradients(double(i));
+  for (size_t i = 0; i < 4; ++i) threads.emplace_back([&, i] { together[i] = gradients(double(i)); });
+  for (std::thread& t : threads) t.join();
+  for (size_t i = 0; i < 4; ++i) {
+    CHECK(values(together[i][a]) == values(alone[i][a]));
+    CHECK(values(together[i][b]) == values(alone[i][b]));
+  }
 }
 
 TEST_CASE("tape: seed and accumulation into given gradients") {

@@ -153,5 +153,34 @@ TEST_CASE("tensor: many threads make and share tensors") {
   CHECK(wrong == 0);
 }
 
+TEST_CASE("tensor: what one thread makes and another frees is used again, also after the thread is gone") {
+  if (!mallocs_are_counted()) return skip("sanitizers have a malloc of their own");
+  constexpr int kTensors = 6000;
+  std::vector<Tensor> kept(kTensors);
+  const auto round = [&] {
+    std::thread maker([&] {
+      for (Tensor& t : kept) t = Tensor({1}, DType::i64);
+    });
+    maker.join();
+    for (Tensor& t : kept) t = {};
+  };
+  for (int i = 0; i < 3; ++i) round();
+  const int64_t before = mallocs();
+  for (int i = 0; i < 5; ++i) round();
+  CHECK(mallocs() - before < kTensors);  // of 60,000 records; a thread needs some for itself
+
+  // A thread frees what it made, and ends.
+  const auto alone = [] {
+    std::thread([] {
+      std::vector<Tensor> some;
+      for (int i = 0; i < 2000; ++i) some.push_back(Tensor({1}, DType::i64));
+    }).join();
+  };
+  for (int i = 0; i < 3; ++i) alone();
+  const int64_t before_alone = mallocs();
+  for (int i = 0; i < 5; ++i) alone();
+  CHECK(mallocs() - before_alone < 2000);  // of 20,000
+}
+
 }  // namespace
 }  // namespace rondo::testing

@@ -35,7 +35,8 @@ RecurrentTrainer::Drops RecurrentTrainer::draw(const Tensor& tokens, const Tenso
 }
 
 RecurrentTrainer::Result RecurrentTrainer::run(const Tensor& tokens, const Tensor& labels, const Carried& carried,
-                                               const Drops& drops, Gradients& grads, const Tape::Ready& ready) const {
+                                               const Drops& drops, Gradients& grads, const Tape::Ready& ready,
+                                               double weight) const {
   const int64_t N = model.config.max_seq_len, n = tokens.dim(1), segments = int64_t(drops.size());
   Result result{Tensor({segments}, model.dtype, model.device()), carried};
   const RoundedWeights once;  // for all segments
@@ -50,7 +51,7 @@ RecurrentTrainer::Result RecurrentTrainer::run(const Tensor& tokens, const Tenso
     dispatch(loss.device(), [&](auto d) { copy_rows(d, loss, {0, 1}, result.losses, {s, 1}, 1, 1); });
     result.carried = detach(out.carried);
     out = {};  // let go of the logits before the gradients need room
-    tape.backward(loss, 1 / double(segments), grads, s + 1 == segments ? ready : Tape::Ready());
+    tape.backward(loss, weight / double(segments), grads, s + 1 == segments ? ready : Tape::Ready());
   }
   return result;
 }

@@ -30,9 +30,10 @@ struct RecurrentTrainer {
   };
   using Drops = std::vector<Drop, PoolAllocator<Drop>>;
   Drops draw(const Tensor& tokens, const Tensor& labels, Generator& g) const;
-  // `ready` as Tape::backward has it, in the last segment alone: a gradient is whole there.
+  // `ready` as Tape::backward has it, in the last segment alone: a gradient is whole there. The gradients are those of
+  // `weight` times the mean of the losses.
   Result run(const Tensor& tokens, const Tensor& labels, const Carried& carried, const Drops& drops, Gradients& grads,
-             const Tape::Ready& ready = {}) const;
+             const Tape::Ready& ready = {}, double weight = 1) const;
 };
 
 // [B, n + 1] -> inputs [B, n] and the tokens that follow them [B, n].

@@ -4,6 +4,7 @@
 #include <memory>
 #include <vector>
 
+#include "models/block_recurrent/shards.h"
 #include "models/block_recurrent/trainer.h"
 #include "nn/optimizer.h"
 #include "tensor/graph.h"
@@ -48,6 +49,7 @@ class TrainingStep {
   bool graphs_;
   Communicator* ranks_;
   Gradients grads_;
+  Shards shards_;
   std::shared_ptr<MemoryPool> pool_;
   std::vector<std::unique_ptr<Variant>> variants_;
 };

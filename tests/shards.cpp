@@ -1,0 +1,139 @@
+// A training step in shards is that of the whole batch, and its bits do not depend on the number of threads.
+#include "models/block_recurrent/shards.h"
+
+#include <utility>
+
+#include "models/block_recurrent/training_step.h"
+#include "nn/optimizer.h"
+#include "tensor/parallel.h"
+#include "tests/testing.h"
+
+namespace rondo::testing {
+namespace {
+
+BlockRecurrentConfig config() {
+  BlockRecurrentConfig c;
+  c.num_tokens = 31, c.dim = 16, c.depth = 2, c.dim_head = 8, c.heads = 2;
+  c.max_seq_len = 32, c.block_width = 16, c.num_state_vectors = 5, c.recurrent_layers = {{2}};
+  return c;
+}
+
+std::pair<Tensor, Tensor> text(int64_t batch, int64_t length, Generator& g) {
+  std::vector<int64_t> t;
+  for (int64_t i = 0; i < batch * (length + 1); ++i) t.push_back(g.below(31));
+  return inputs_and_labels(tensor(t, {batch, length + 1}));
+}
+
+TEST_CASE("shards: losses, gradients and what is carried are those of the whole batch") {
+  Generator g(7, 0, 0);
+  const BlockRecurrentTransformer model(config(), g, DType::f64);
+  const RecurrentTrainer trainer{model};
+  const std::vector<NamedTensor> trained = parameters(model);
+  for (const NamedTensor& p : trained) parameter(p.tensor);
+  Shards shards;
+  Carried carried;
+  for (const auto& [n, length] : {std::pair<int64_t, int64_t>{2, 32}, {3, 80}, {5, 7}, {2, 96}}) {
+    CAPTURE(n);
+    CAPTURE(length);
+    const auto [tokens, labels] = text(5, length, g);
+    RecurrentTrainer::Drops drops = trainer.draw(tokens, labels, g);
+    if (drops.size() == 3) drops[1] = {true, false}, drops[2] = {false, true};
+    Gradients grads, whole_grads;
+    const auto whole = trainer.run(tokens, labels, carried, drops, whole_grads);
+    const auto parts = shards.run(n, trainer, tokens, labels, carried, drops, trained, grads);
+    CHECK(max_abs_diff(parts.losses, whole.losses) < 1e-14);
+    CHECK(grads.size() == whole_grads.size());
+    for (const NamedTensor& p : trained) {
+      CAPTURE(p.name);
+      REQUIRE(bool(grads.find(p.tensor)) == bool(whole_grads.find(p.tensor)));
+      if (grads.find(p.tensor)) CHECK(max_abs_diff(grads[p.tensor], whole_grads[p.tensor]) < 1e-13);
+    }
+    REQUIRE(parts.carried.memories.size() == whole.carried.memories.size());
+    REQUIRE(parts.carried.states.size() == whole.carried.states.size());
+    for (size_t i = 0; i < whole.carried.memories.size(); ++i)
+      CHECK(max_abs_diff(parts.carried.memories[i], whole.carried.memories[i]) < 1e-13);
+    for (size_t i = 0; i < whole.carried.states.size(); ++i)
+      CHECK(max_abs_diff(parts.carried.states[i], whole.carried.states[i]) < 1e-13);
+    carried = parts.carried;
+  }
+}
+
+// Losses, norms and weights of some steps.
+std::vector<double> train(int n_threads) {
+  const int before = num_threads();
+  set_num_threads(n_threads);
+  Generator g(8, 0, 0);
+  BlockRecurrentTransformer model(config(), g);
+  Adam adam(parameters(model), {.learning_rate = 0.01, .clip_grad_norm = 0.5});
+  const RecurrentTrainer trainer{model, 0.3, 0.3};
+  TrainingStep step(trainer, adam);
+  std::vector<double> numbers;
+  Carried carried;
+  for (int i = 0; i < 6; ++i) {
+    const auto [tokens, labels] = text(13, 64, g);
+    CHECK(Shards::worthwhile(trainer, tokens, labels, carried) == 3);
+    const TrainingStep::Result r = step(tokens, labels, carried, g);
+    carried = r.carried;
+    numbers.insert(numbers.end(), {r.loss(), r.norm.item()});
+  }
+  for (const NamedTensor& t : named_tensors(model))
+    for (double v : values(t.tensor)) numbers.push_back(v);
+  set_num_threads(before);
+  return numbers;
+}
+
+TEST_CASE("shards: the same bits for any number of threads") {
+  const std::vector<double> once = train(1);
+  for (int n : {2, 3, 5}) {
+    CAPTURE(n);
+    CHECK(train(n) == once);
+  }
+}
+
+TEST_CASE("shards: as many as have 128 rows each, of a small model whose labels all count") {
+  Generator g(9, 0, 0);
+  BlockRecurrentConfig c = config();
+  const BlockRecurrentTransformer small(c, g);
+  c.dim = 1024;
+  const BlockRecurrentTransformer wide(c, g);
+  const auto worthwhile = [&](const BlockRecurrentTransformer& model, int64_t batch, int64_t length) {
+    const auto [tokens, labels] = text(batch, length, g);
+    return Shards::worthwhile({model}, tokens, labels, {});
+  };
+  CHECK(worthwhile(small, 1, 640) == 1);
+  CHECK(worthwhile(small, 7, 640) == 1);
+  CHECK(worthwhile(small, 8, 640) == 2);
+  CHECK(worthwhile(small, 8, 31) == 1);
+  CHECK(worthwhile(small, 63, 4) == 1);
+  CHECK(worthwhile(small, 64, 4) == 2);
+  CHECK(worthwhile(small, 128, 32) == 32);
+  CHECK(worthwhile(small, 129, 32) == 1);  // large
+  CHECK(worthwhile(wide, 8, 32) == 1);
+
+  const auto [tokens, labels] = text(8, 32, g);
+  labels.data<int64_t>()[200] = small.config.ignore_index;
+  CHECK(Shards::worthwhile({small}, tokens, labels, {}) == 1);
+}
+
+TEST_CASE("shards: errors speak of the whole batch, and the next step is as if nothing had been") {
+  Generator g(10, 0, 0);
+  BlockRecurrentTransformer model(config(), g);
+  Adam adam(parameters(model), {});
+  TrainingStep step({model}, adam);
+  const auto [tokens, labels] = text(8, 32, g);
+  const std::vector<double> before = values(model.head.weight);
+  const int64_t good = std::exchange(tokens.data<int64_t>()[7 * 32 + 3], 31);
+  CHECK(error_of([&] { step(tokens, labels, {}, g); }) ==
+        "embedding: tokens hold 31 at index 227, but weight (31, 16) has V = 31 rows");
+  CHECK(error_of([&] {
+          step(tokens, labels, {{}, {zeros({7, 5, 16})}}, g);
+        }) == "model: a state has shape (7, 5, 16), but the model and its tokens ask for (8, 5, 16)");
+  CHECK(values(model.head.weight) == before);
+  tokens.data<int64_t>()[7 * 32 + 3] = good;
+  const double loss = step(tokens, labels, {}, g).loss();
+  CHECK(loss > 0);
+  CHECK(values(model.head.weight) != before);
+}
+
+}  // namespace
+}  // namespace rondo::testing
