@@ -5,8 +5,8 @@
 #include "apps/bench.h"
 #include "apps/config.h"
 #include "autograd/ops.h"
+#include "bench/gpu_time.h"
 #include "bench/rows.h"
-#include "nn/init.h"
 #include "nn/optimizer.h"
 #include "tensor/device.h"
 
@@ -16,28 +16,7 @@ namespace {
 using Inputs = std::vector<Tensor>;
 using Op = std::function<Tensor(const Inputs&)>;
 
-constexpr int kTimes = 20;  // between one wait for the GPU and the next
-constexpr int kRounds = 5;  // of those
-
-void wait_for_gpu() {  // it works in order: what is read now waits for all
-  static const Tensor last = zeros({}, DType::f32, Device::cuda);
-  last.item();
-}
-double seconds_on_gpu(const auto& work) {  // of one of kTimes
-  work(0);                                 // warms up
-  wait_for_gpu();
-  return seconds_of([&] {
-           for (int i = 0; i < kTimes; ++i) work(i);
-           wait_for_gpu();
-         }) /
-         kTimes;
-}
-
-Tensor random(const Shape& shape, DType dtype, Generator& g) {
-  const Tensor uniform(shape, DType::f32, Device::cuda);
-  fill_uniform(uniform, -2, 2, g);
-  return parameter(detach(to(uniform, dtype)));
-}
+constexpr int kRounds = 5;  // of kTimes
 
 double bytes_of(const Inputs& tensors) {
   double sum = 0;
@@ -189,23 +168,6 @@ void add_gpu_rows() {
           "linear", {{{m, in}, bf16}, {{out, in}, f32}}, [](const Inputs& in) { return linear(in[0], in[1]); }, flops,
           2 * flops);
     }
-}
-
-double gpu_copy_ceiling() {
-  static const double bytes_per_second = [] {
-    const Tensor x = zeros({int64_t{128} << 20}, DType::f32, Device::cuda), y = empty_like(x);
-    return 2 * double(x.n_bytes()) / seconds_on_gpu([&](int) { assign(x, y); });
-  }();
-  return bytes_per_second;
-}
-double gpu_product_ceiling() {
-  static const double flops_per_second = [] {
-    constexpr int64_t n = 8192;
-    Generator g;
-    const Tensor a = random({n, n}, DType::bf16, g), b = random({n, n}, DType::bf16, g);
-    return 2.0 * double(n * n * n) / seconds_on_gpu([&](int) { matmul(a, b); });
-  }();
-  return flops_per_second;
 }
 
 }  // namespace rondo::bench

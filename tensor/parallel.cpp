@@ -287,4 +287,11 @@ void run_parts(int64_t n_tiles, void* context, Part part) {
   if (n_tiles > 0) part(context, tiles);
 }
 
+void run_tiles(int64_t n_tiles, void* context, void (*tile)(void*, int64_t)) {
+  const auto each = [=](Tiles& tiles) {
+    for (int64_t i = tiles.next(); i >= 0; i = tiles.next()) tile(context, i);
+  };
+  parallel_parts(n_tiles, each);
+}
+
 }  // namespace rondo

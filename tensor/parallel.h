@@ -33,12 +33,14 @@ void parallel_parts(int64_t n_tiles, F&& f) {
             [](void* context, Tiles& tiles) { (*static_cast<std::remove_reference_t<F>*>(context))(tiles); });
 }
 
-// Calls f(i) for every tile i in 0..n_tiles-1, in any order, on any thread.
+// Runs tile(context, i) for every tile i in 0..n_tiles-1, in any order, on any thread; what throws, as above.
+void run_tiles(int64_t n_tiles, void* context, void (*tile)(void* context, int64_t i));
+
+// Calls f(i) in this way.
 template <class F>
 void parallel_for(int64_t n_tiles, F&& f) {
-  parallel_parts(n_tiles, [&f](Tiles& tiles) {
-    for (int64_t i = tiles.next(); i >= 0; i = tiles.next()) f(i);
-  });
+  run_tiles(n_tiles, (void*)&f,
+            [](void* context, int64_t i) { (*static_cast<std::remove_reference_t<F>*>(context))(i); });
 }
 
 // Calls f(begin, end) for chunks of `grain` elements that cover 0..n-1.

@@ -109,25 +109,24 @@ void split(int64_t m, int64_t n, int64_t k, cpu::View<E> a, cpu::View<S> b, C* c
   while (across() * down() < cut.tiles && panels_per_tile * columns > cpu::kColumnsReadInPlace)
     panels_per_tile = (panels_per_tile + 1) / 2;
   rows = std::clamp<int64_t>(m * across() / cut.tiles, 32, rows) / cut.row_step * cut.row_step;
-  const auto run = [&](int64_t tile, cpu::Right<E> right) {
-    const int64_t i = (down_first ? tile % down() : tile / across()) * rows,
-                  j = (down_first ? tile / down() : tile % across()) * panels_per_tile * columns;
-    const int64_t height = std::min(rows, m - i), width = std::min(panels_per_tile * columns, n - j);
-    with_sums(height, width, c + i * ldc + j, ldc, accumulate, [&](T* to, int64_t ld) {
-      cpu::gemm_packed<E>(height, n, depth, {a.data + i * a.row, a.row, a.col}, right, to - j, ld, accumulate,
-                          {0, depth, j, j + width});
-    });
-  };
-  if (small)
-    return parallel_parts(across() * down(), [&](Tiles& tiles) {
-      cpu::Scratch own;
-      const cpu::Right<E> right = cpu::right_side<E>(k, n, b, own.get<T>(cpu::packed_size<E>(k, n)));
-      for (int64_t tile = tiles.next(); tile >= 0; tile = tiles.next()) run(tile, right);
-    });
-  T* packed = scratch.get<T>(cpu::packed_size<E>(k, n));
-  parallel_chunks(panels, std::max<int64_t>(1, kPackedAtOnce / (k * columns)),
-                  [&](int64_t p, int64_t q) { cpu::pack_panels<E>(k, n, b, packed, p, q); });
-  parallel_for(across() * down(), [&](int64_t tile) { run(tile, {packed}); });
+  T* const packed = small ? nullptr : scratch.get<T>(cpu::packed_size<E>(k, n));
+  if (!small)
+    parallel_chunks(panels, std::max<int64_t>(1, kPackedAtOnce / (k * columns)),
+                    [&](int64_t p, int64_t q) { cpu::pack_panels<E>(k, n, b, packed, p, q); });
+  parallel_parts(across() * down(), [&](Tiles& tiles) {
+    cpu::Scratch own;
+    const cpu::Right<E> right =
+        small ? cpu::right_side<E>(k, n, b, own.get<T>(cpu::packed_size<E>(k, n))) : cpu::Right<E>{packed};
+    for (int64_t tile = tiles.next(); tile >= 0; tile = tiles.next()) {
+      const int64_t i = (down_first ? tile % down() : tile / across()) * rows,
+                    j = (down_first ? tile / down() : tile % across()) * panels_per_tile * columns;
+      const int64_t height = std::min(rows, m - i), width = std::min(panels_per_tile * columns, n - j);
+      with_sums(height, width, c + i * ldc + j, ldc, accumulate, [&](T* to, int64_t ld) {
+        cpu::gemm_packed<E>(height, n, depth, {a.data + i * a.row, a.row, a.col}, right, to - j, ld, accumulate,
+                            {0, depth, j, j + width});
+      });
+    }
+  });
 }
 
 // a is E, b is S, c is C.

@@ -30,6 +30,14 @@ struct Rows {
   int64_t stride, group;
 };
 
+// c [rows, width] (+)= sums.
+template <class T>
+[[gnu::noinline]] void put_part(int64_t rows, int64_t width, const T* sums, int64_t ld, T* c, int64_t ldc,
+                                bool accumulate) {
+  for (int64_t r = 0; r < rows; ++r)
+    for (int64_t j = 0; j < width; ++j) c[r * ldc + j] = (accumulate ? c[r * ldc + j] : T(0)) + sums[r * ld + j];
+}
+
 // C [R, width] (+)= A [R, k] times N vectors a row of a panel, whose rows lie ldb apart. C and what lies at `ahead` are
 // asked for early, and of a transposed A the next k columns: no processor foresees lines that lie a row apart.
 template <class T, int R, int N, bool Transposed>
@@ -71,9 +79,7 @@ void inner(int64_t k, Rows<T> a, const T* b, int64_t ldb, T* c, int64_t ldc, int
     for (int r = 0; r < R; ++r)
 #pragma GCC unroll 4
       for (int v = 0; v < N; ++v) *reinterpret_cast<V*>(lanes + (r * N + v) * length) = sum[r][v];
-    for (int r = 0; r < R; ++r)
-      for (int64_t j = 0; j < width; ++j)
-        c[r * ldc + j] = (accumulate ? c[r * ldc + j] : T(0)) + lanes[r * N * length + j];
+    put_part(R, width, lanes, N * length, c, ldc, accumulate);
   }
 }
 
