@@ -40,9 +40,9 @@ bench() {
   $dir/rondo bench "$@" > "$work/line"
   printf '%s "wall_ms": %s\n' "$(cat "$work/line")" $((($(date +%s%N) - start) / 1000000)) >> "$work/$key"
 }
-median() {
-  sed -n "s/.*\"$1\": *\([0-9.e+-]*\).*/\1/p" "$work/$2" | sort -g | awk '{ v[NR] = $1 } END { print v[int((NR + 1) / 2)] }'
-}
+values() { sed -n "s/.*\"$1\": *\([0-9.e+-]*\).*/\1/p" "$work/$2"; }
+middle() { sort -g | awk '{ v[NR] = $1 } END { print v[int((NR + 1) / 2)] }'; }
+median() { values "$1" "$2" | middle; }
 steps() { case $1 in tiny) n=200 ;; small) n=12 ;; readme) n=4 ;; esac; [ -z "$quick" ] || n=1; echo "$n"; }
 
 one_round() {
@@ -55,7 +55,7 @@ one_round() {
     bench one-$size train --size $size --steps "$(steps $size)" --threads 1
   done
   for tokens in $streams; do bench "stream-$tokens" stream --size tiny --tokens "$tokens"; done
-  bench start train --size tiny --steps 1
+  for _ in 1 2 3 4 5; do bench start train --size tiny --steps 1; done  # too short for one to count
   sh -c 'while :; do :; done' &
   busy=$!
   bench busy train --size tiny --steps "$(steps tiny)"
@@ -73,8 +73,11 @@ line() {
     printf "| %s | " format " | %s %s | %s |\n", what, x, how, limit, holds ? "holds" : "**does not hold**"
   }' | tee -a "$work/table"
 }
-# ratio FIELD KEY OTHER [TIMES]: of medians.
-ratio() { echo "$(median "$1" "$2") $(median "$1" "$3")" | awk -v times="${4:-1}" '{ print times * $1 / $2 }'; }
+# ratio FIELD KEY OTHER [TIMES]: the median of each round's, which a machine that gets slower changes least.
+ratio() {
+  values "$1" "$3" > "$work/others"
+  values "$1" "$2" | paste - "$work/others" | awk -v times="${4:-1}" '{ print times * $1 / $2 }' | middle
+}
 
 round=0
 while [ $round -lt "$rounds" ]; do
