@@ -34,7 +34,8 @@ Memory allocate(Device device, size_t bytes);
 void deallocate(const Memory& memory);
 
 // Blocks that stay where they are, whoever uses them in turn, until the pool is gone and so are its tensors: for work
-// that is written down and done again (tensor/graph.h). All of them count as in use.
+// that is written down and done again (tensor/graph.h), or that shares no memory with other threads' work. All of them
+// count as in use, and stay when cached memory is released.
 class MemoryPool {
  public:
   explicit MemoryPool(Device device);

@@ -126,8 +126,8 @@ class Pool {
         : pool_(pool), generation_(generation & kNoTile), of_(self), shares_left_(pool.size()) {}
 
     int64_t next() override { return ahead_ >= 0 ? std::exchange(ahead_, -1) : take(); }
-    // True if there is a next one, which is kept for it then.
-    bool any() { return ahead_ >= 0 || (ahead_ = take()) >= 0; }
+    // Keeps the next one for a part that begins. False if there is none.
+    bool any() { return (ahead_ = take()) >= 0; }
     int64_t count() const { return count_; }
 
    private:
@@ -168,7 +168,7 @@ class Pool {
   // system lets that other thing run: hundreds of small jobs. So one that lost most of a job's time in this way stays
   // away for a while, which costs less than to be waited for.
   void work(int self) {
-    static constexpr std::chrono::microseconds kLong(500);  // much longer than a tile
+    static constexpr std::chrono::microseconds kLong(500);  // longer than most tiles
     static constexpr int kAway = 8;                         // times what was lost,
     static constexpr std::chrono::milliseconds kMost(100);  // if it is no more: the whole program may have been stopped
     inside = true;

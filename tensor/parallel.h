@@ -21,9 +21,9 @@ class Tiles {
   ~Tiles() = default;
 };
 
-// Calls part(context, tiles) on the threads that find a tile to run, each of which then takes tiles until none is left:
+// Calls part(context, tiles) on the threads that find a tile to run; each then takes tiles until none is left, of
 // 0..n_tiles-1 in all. Nested calls run in place. What a part throws (the first one, where several do) reaches the
-// caller when no tile runs any more; the tile it had is lost, and the thread's others begin a part anew.
+// caller when no tile runs any more; the others may have run or not.
 void run_parts(int64_t n_tiles, void* context, void (*part)(void* context, Tiles& tiles));
 
 // Calls f(tiles) in this way: for work that each thread prepares once for all the tiles it takes.

@@ -107,21 +107,20 @@ TEST_CASE("parallel: a part is begun for a tile, by each thread at most once, an
   }
 }
 
-TEST_CASE("parallel: a part that throws loses its tile, and the others begin anew") {
-  for (int n_threads : {2, 3}) {
-    const Threads threads(n_threads);
-    std::atomic<int> n = 0, parts = 0;
-    const auto part = [&](Tiles& tiles) {
-      ++parts;
-      for (int64_t i = tiles.next(); i >= 0; i = tiles.next()) {
-        if (i % 4 == 1) throw Error("no");
-        ++n;
-      }
-    };
-    CHECK(error_of([&] { parallel_parts(40, part); }) == "no");
-    CHECK(n == 30);
-    CHECK(parts >= 10);
-  }
+TEST_CASE("parallel: what a part throws reaches the caller, before its first tile and behind it") {
+  for (int n_threads : {1, 2, 3})
+    for (const bool before : {false, true}) {
+      const Threads threads(n_threads);
+      const auto part = [&](Tiles& tiles) {
+        if (before) throw Error("no");
+        for (int64_t i = tiles.next(); i >= 0; i = tiles.next())
+          if (i % 4 == 1) throw Error("no");
+      };
+      CHECK(error_of([&] { parallel_parts(40, part); }) == "no");
+      std::atomic<int> n = 0;
+      parallel_for(40, [&](int64_t) { ++n; });
+      CHECK(n == 40);
+    }
 }
 
 TEST_CASE("parallel: callers on several threads at once") {

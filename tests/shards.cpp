@@ -1,6 +1,8 @@
 // A training step in shards is that of the whole batch, and its bits do not depend on the number of threads.
 #include "models/block_recurrent/shards.h"
 
+#include <array>
+#include <sstream>
 #include <utility>
 
 #include "models/block_recurrent/training_step.h"
@@ -58,6 +60,12 @@ TEST_CASE("shards: losses, gradients and what is carried are those of the whole 
   }
 }
 
+std::string text_of(const Shape& s) {
+  std::ostringstream os;
+  os << s;
+  return os.str();
+}
+
 // Losses, norms and weights of some steps.
 std::vector<double> train(int n_threads) {
   const int before = num_threads();
@@ -71,7 +79,7 @@ std::vector<double> train(int n_threads) {
   Carried carried;
   for (int i = 0; i < 6; ++i) {
     const auto [tokens, labels] = text(13, 64, g);
-    CHECK(Shards::worthwhile(trainer, tokens, labels, carried) == 3);
+    CHECK(Shards::worthwhile(trainer, tokens, labels) == 3);
     const TrainingStep::Result r = step(tokens, labels, carried, g);
     carried = r.carried;
     numbers.insert(numbers.end(), {r.loss(), r.norm.item()});
@@ -94,25 +102,34 @@ TEST_CASE("shards: as many as have 128 rows each, of a small model whose labels 
   Generator g(9, 0, 0);
   BlockRecurrentConfig c = config();
   const BlockRecurrentTransformer small(c, g);
-  c.dim = 1024;
+  c.num_tokens = 3000;
   const BlockRecurrentTransformer wide(c, g);
   const auto worthwhile = [&](const BlockRecurrentTransformer& model, int64_t batch, int64_t length) {
     const auto [tokens, labels] = text(batch, length, g);
-    return Shards::worthwhile({model}, tokens, labels, {});
+    return Shards::worthwhile({model}, tokens, labels);
   };
-  CHECK(worthwhile(small, 1, 640) == 1);
-  CHECK(worthwhile(small, 7, 640) == 1);
-  CHECK(worthwhile(small, 8, 640) == 2);
-  CHECK(worthwhile(small, 8, 31) == 1);
-  CHECK(worthwhile(small, 63, 4) == 1);
-  CHECK(worthwhile(small, 64, 4) == 2);
-  CHECK(worthwhile(small, 128, 32) == 32);
-  CHECK(worthwhile(small, 129, 32) == 1);  // large
+  for (const auto& [batch, length, shards] :
+       std::vector<std::array<int64_t, 3>>{{1, 640, 1},
+                                           {7, 640, 1},
+                                           {8, 640, 2},
+                                           {8, 31, 1},
+                                           {10, 31, 2},
+                                           {11, 20, 1},
+                                           {63, 4, 1},
+                                           {64, 4, 2},
+                                           {74, 32, 18},
+                                           {75, 32, 1}}) {  // 75 * 32 rows of 84 numbers are large
+    CAPTURE(batch);
+    CAPTURE(length);
+    CHECK(worthwhile(small, batch, length) == shards);
+  }
   CHECK(worthwhile(wide, 8, 32) == 1);
 
   const auto [tokens, labels] = text(8, 32, g);
+  CHECK(Shards::worthwhile({small}, tokens, labels) == 2);
+  CHECK(Shards::worthwhile({.model = small, .tape_options = {.check_finite = true}}, tokens, labels) == 1);
   labels.data<int64_t>()[200] = small.config.ignore_index;
-  CHECK(Shards::worthwhile({small}, tokens, labels, {}) == 1);
+  CHECK(Shards::worthwhile({small}, tokens, labels) == 1);
 }
 
 TEST_CASE("shards: errors speak of the whole batch, and the next step is as if nothing had been") {
@@ -130,6 +147,15 @@ TEST_CASE("shards: errors speak of the whole batch, and the next step is as if n
         }) == "model: a state has shape (7, 5, 16), but the model and its tokens ask for (8, 5, 16)");
   CHECK(values(model.head.weight) == before);
   tokens.data<int64_t>()[7 * 32 + 3] = good;
+  for (const Shape& wrong : {Shape{7, 5, 16}, Shape{8, 6, 16}})
+    CHECK(error_of([&] {
+            step(tokens, labels, {{}, {zeros(wrong)}}, g);
+          }) == "model: a state has shape " + text_of(wrong) + ", but the model and its tokens ask for (8, 5, 16)");
+  CHECK(values(model.head.weight) == before);
+  CHECK(error_of([&] {
+          Gradients grads;
+          Shards().run(9, {model}, tokens, labels, {}, {{}}, parameters(model), grads);
+        }) == "shards: a batch of 8 rows cannot be cut into 9");
   const double loss = step(tokens, labels, {}, g).loss();
   CHECK(loss > 0);
   CHECK(values(model.head.weight) != before);

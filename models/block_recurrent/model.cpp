@@ -29,8 +29,6 @@ Tensor from_xl_memory(const Tensor& m) {
   return reshape(permute(m, {1, 2, 0, 3}), {m.dim(1), m.dim(2), 2 * m.dim(3)});
 }
 
-namespace {
-
 void check_carried(const BlockRecurrentConfig& c, int64_t batch, const Carried& carried) {
   const int64_t n_states = c.n_recurrent();
   check(carried.memories.empty() || int64_t(carried.memories.size()) == c.depth, "model: ", carried.memories.size(),
@@ -47,6 +45,7 @@ void check_carried(const BlockRecurrentConfig& c, int64_t batch, const Carried& 
           ", but the model and its tokens ask for ", state);
 }
 
+namespace {
 // Checked before anything that depends on it is made.
 const BlockRecurrentConfig& valid(const BlockRecurrentConfig& c) {
   c.validate();

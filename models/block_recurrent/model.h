@@ -14,6 +14,8 @@ struct Carried {
   Tensors memories;  // per layer, (B, w, 2D): keys and values of the last block
   Tensors states;    // per recurrent layer, (B, S, d)
 };
+// Throws where they do not fit the model and its batch.
+void check_carried(const BlockRecurrentConfig& c, int64_t batch, const Carried& carried);
 // Cuts the carried tensors off their tape.
 Carried detach(const Carried& c);
 // The same on another device.

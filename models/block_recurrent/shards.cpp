@@ -8,9 +8,9 @@
 namespace rondo {
 namespace {
 
-// Rows of activations that a shard should have at least, for its products; and the numbers of activations from which on
-// each op has enough for all threads.
-constexpr int64_t kRows = 128, kLarge = 65536;
+// Rows of activations that a shard has at least, for its products; and the numbers of the model's widest activations up
+// to which its ops are small.
+constexpr int64_t kRows = 128, kSmall = 200'000;
 
 // Rows first .. first + n - 1 of the batch, of every tensor that is there.
 Tensors rows_of(const Tensors& tensors, int64_t first, int64_t n) {
@@ -33,18 +33,15 @@ Tensors joined(int64_t shards, const F& of) {
 
 }  // namespace
 
-int64_t Shards::worthwhile(const RecurrentTrainer& trainer, const Tensor& tokens, const Tensor& labels,
-                           const Carried& carried) {
+int64_t Shards::worthwhile(const RecurrentTrainer& trainer, const Tensor& tokens, const Tensor& labels) {
   const BlockRecurrentConfig& c = trainer.model.config;
-  const int64_t batch = tokens.dim(0), rows = batch * std::min(c.max_seq_len, tokens.dim(1));
-  if (trainer.model.device() != Device::cpu || rows * c.dim > kLarge) return 1;
-  const int64_t shards = std::min(batch, rows / kRows);
-  if (shards < 2) return 1;
-  for (const Tensor& t : {tokens, labels})
-    if (t.device() != Device::cpu || t.dtype() != DType::i64) return 1;
-  for (const Tensors* some : {&carried.memories, &carried.states})
-    for (const Tensor& t : *some)
-      if (t && (t.rank() == 0 || t.dim(0) != batch)) return 1;
+  for (const Tensor& t : {tokens, labels, trainer.model.rotary})
+    if (t.device() != Device::cpu) return 1;
+  const int64_t batch = tokens.dim(0), length = std::min(c.max_seq_len, tokens.dim(1));
+  const int64_t widest = std::max({c.dim, 2 * (c.dim * c.ff_mult * 2 / 3), c.heads * c.dim_head, c.num_tokens});
+  const int64_t shards = batch / ((kRows + length - 1) / length);
+  if (batch * length * widest > kSmall || shards < 2 || trainer.tape_options.check_finite) return 1;
+  if (tokens.dtype() != DType::i64 || labels.dtype() != DType::i64) return 1;
   // A label that does not count is no token either.
   const auto known = [&](const Tensor& t) { return first_token_outside(t, c.num_tokens, 0) < 0; };
   return known(tokens) && known(labels) ? shards : 1;
@@ -53,8 +50,10 @@ int64_t Shards::worthwhile(const RecurrentTrainer& trainer, const Tensor& tokens
 RecurrentTrainer::Result Shards::run(int64_t n, const RecurrentTrainer& trainer, const Tensor& tokens,
                                      const Tensor& labels, const Carried& carried, const RecurrentTrainer::Drops& drops,
                                      const std::vector<NamedTensor>& parameters, Gradients& grads) {
-  while (int64_t(shards_.size()) < n) shards_.push_back(std::make_unique<Shard>());
   const int64_t batch = tokens.dim(0);
+  check(n >= 1 && n <= batch, "shards: a batch of ", batch, " rows cannot be cut into ", n);
+  check_carried(trainer.model.config, batch, carried);
+  while (int64_t(shards_.size()) < n) shards_.push_back(std::make_unique<Shard>());
   const auto first_row = [&](int64_t i) { return batch * i / n; };
   const auto weight = [&](int64_t i) { return double(first_row(i + 1) - first_row(i)) / double(batch); };
   parallel_for(n, [&](int64_t i) {

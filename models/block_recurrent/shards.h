@@ -13,10 +13,9 @@ class Shards {
  public:
   // How many shards the trainer's work is best cut into, which depends on it alone, never on the number of threads. One
   // where its ops are large enough to share out; where a label does not count (the mean over labels is then not that of
-  // the shards' means); where a token is none of the model's or rows of what is carried are missing, so that the error
-  // speaks of the whole batch; on a GPU.
-  static int64_t worthwhile(const RecurrentTrainer& trainer, const Tensor& tokens, const Tensor& labels,
-                            const Carried& carried);
+  // the shards' means); where an error should speak of the whole batch: a token is none of the model's, or every result
+  // is looked at; on a GPU.
+  static int64_t worthwhile(const RecurrentTrainer& trainer, const Tensor& tokens, const Tensor& labels);
 
   // RecurrentTrainer::run in that many shards; the same but for the order of sums. `parameters` are the model's.
   RecurrentTrainer::Result run(int64_t shards, const RecurrentTrainer& trainer, const Tensor& tokens,

@@ -80,7 +80,7 @@ void split(int64_t m, int64_t n, int64_t k, cpu::View<E> a, cpu::View<S> b, C* c
   if constexpr (std::is_same_v<S, E> && std::is_same_v<C, T>)  // the types of a weight's gradient
     if (transposed && k > kPart && m * n <= kSmall) return split_depth(m, n, k, a, b, c, ldc, accumulate);
   cpu::Scratch scratch;
-  const bool small = k * n <= kPackedAtOnce;
+  const bool small = k * cpu::padded<T>(n) <= kPackedAtOnce;
   int64_t depth = k;  // of A
   Cut cut = {cpu::kTallest, 512, 16, cpu::kRows};
   if (transposed && !cpu::in_pairs<E>()) cut.rows = 2 * cpu::kTallest, cut.tiles = 8;
