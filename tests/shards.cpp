@@ -1,7 +1,6 @@
 // A training step in shards is that of the whole batch, and its bits do not depend on the number of threads.
 #include "models/block_recurrent/shards.h"
 
-#include <array>
 #include <sstream>
 #include <utility>
 
@@ -27,14 +26,18 @@ std::pair<Tensor, Tensor> text(int64_t batch, int64_t length, Generator& g) {
 }
 
 TEST_CASE("shards: losses, gradients and what is carried are those of the whole batch") {
-  Generator g(7, 0, 0);
+  Generator g{7, 0, 0};
   const BlockRecurrentTransformer model(config(), g, DType::f64);
   const RecurrentTrainer trainer{model};
   const std::vector<NamedTensor> trained = parameters(model);
   for (const NamedTensor& p : trained) parameter(p.tensor);
   Shards shards;
   Carried carried;
-  for (const auto& [n, length] : {std::pair<int64_t, int64_t>{2, 32}, {3, 80}, {5, 7}, {2, 96}}) {
+  struct Case {
+    int64_t n, length;
+  };
+  for (const Case& c : {Case{2, 32}, {3, 80}, {5, 7}, {2, 96}}) {
+    const int64_t n = c.n, length = c.length;
     CAPTURE(n);
     CAPTURE(length);
     const auto [tokens, labels] = text(5, length, g);
@@ -70,7 +73,7 @@ std::string text_of(const Shape& s) {
 std::vector<double> train(int n_threads) {
   const int before = num_threads();
   set_num_threads(n_threads);
-  Generator g(8, 0, 0);
+  Generator g{8, 0, 0};
   BlockRecurrentTransformer model(config(), g);
   Adam adam(parameters(model), {.learning_rate = 0.01, .clip_grad_norm = 0.5});
   const RecurrentTrainer trainer{model, 0.3, 0.3};
@@ -99,7 +102,7 @@ TEST_CASE("shards: the same bits for any number of threads") {
 }
 
 TEST_CASE("shards: as many as have 128 rows each, of a small model whose labels all count") {
-  Generator g(9, 0, 0);
+  Generator g{9, 0, 0};
   BlockRecurrentConfig c = config();
   const BlockRecurrentTransformer small(c, g);
   c.num_tokens = 3000;
@@ -108,20 +111,23 @@ TEST_CASE("shards: as many as have 128 rows each, of a small model whose labels 
     const auto [tokens, labels] = text(batch, length, g);
     return Shards::worthwhile({model}, tokens, labels);
   };
-  for (const auto& [batch, length, shards] :
-       std::vector<std::array<int64_t, 3>>{{1, 640, 1},
-                                           {7, 640, 1},
-                                           {8, 640, 2},
-                                           {8, 31, 1},
-                                           {10, 31, 2},
-                                           {11, 20, 1},
-                                           {63, 4, 1},
-                                           {64, 4, 2},
-                                           {74, 32, 18},
-                                           {75, 32, 1}}) {  // 75 * 32 rows of 84 numbers are large
+  struct Case {
+    int64_t batch, length, shards;
+  };
+  for (const Case& k : {Case{1, 640, 1},
+                        {7, 640, 1},
+                        {8, 640, 2},
+                        {8, 31, 1},
+                        {10, 31, 2},
+                        {11, 20, 1},
+                        {63, 4, 1},
+                        {64, 4, 2},
+                        {74, 32, 18},
+                        {75, 32, 1}}) {  // 75 * 32 rows of 84 numbers are large
+    const int64_t batch = k.batch, length = k.length;
     CAPTURE(batch);
     CAPTURE(length);
-    CHECK(worthwhile(small, batch, length) == shards);
+    CHECK(worthwhile(small, batch, length) == k.shards);
   }
   CHECK(worthwhile(wide, 8, 32) == 1);
 
@@ -133,11 +139,12 @@ TEST_CASE("shards: as many as have 128 rows each, of a small model whose labels 
 }
 
 TEST_CASE("shards: errors speak of the whole batch, and the next step is as if nothing had been") {
-  Generator g(10, 0, 0);
+  Generator g{10, 0, 0};
   BlockRecurrentTransformer model(config(), g);
   Adam adam(parameters(model), {});
   TrainingStep step({model}, adam);
-  const auto [tokens, labels] = text(8, 32, g);
+  const std::pair<Tensor, Tensor> batch = text(8, 32, g);
+  const Tensor tokens = batch.first, labels = batch.second;
   const std::vector<double> before = values(model.head.weight);
   const int64_t good = std::exchange(tokens.data<int64_t>()[7 * 32 + 3], 31);
   CHECK(error_of([&] { step(tokens, labels, {}, g); }) ==
