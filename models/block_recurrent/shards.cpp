@@ -34,11 +34,13 @@ Tensors joined(int64_t shards, const F& of) {
 }  // namespace
 
 int64_t Shards::worthwhile(const RecurrentTrainer& trainer, const Tensor& tokens, const Tensor& labels) {
-  const BlockRecurrentConfig& c = trainer.model.config;
-  for (const Tensor& t : {tokens, labels, trainer.model.rotary})
-    if (t.device() != Device::cpu) return 1;
+  const BlockRecurrentTransformer& model = trainer.model;
+  const BlockRecurrentConfig& c = model.config;
+  for (const Device device : {tokens.device(), labels.device(), model.device()})
+    if (device != Device::cpu) return 1;
   const int64_t batch = tokens.dim(0), length = std::min(c.max_seq_len, tokens.dim(1));
-  const int64_t widest = std::max({c.dim, 2 * (c.dim * c.ff_mult * 2 / 3), c.heads * c.dim_head, c.num_tokens});
+  const int64_t widest =
+      std::max({c.dim, model.layers[0].feed_forward.in.weight.dim(0), c.heads * c.dim_head, c.num_tokens});
   const int64_t shards = batch / ((kRows + length - 1) / length);
   if (batch * length * widest > kSmall || shards < 2 || trainer.tape_options.check_finite) return 1;
   if (tokens.dtype() != DType::i64 || labels.dtype() != DType::i64) return 1;

@@ -17,7 +17,9 @@ class Shards {
   // is looked at; on a GPU.
   static int64_t worthwhile(const RecurrentTrainer& trainer, const Tensor& tokens, const Tensor& labels);
 
-  // RecurrentTrainer::run in that many shards; the same but for the order of sums. `parameters` are the model's.
+  // RecurrentTrainer::run in that many shards, the same but for the order of sums; every label must count. grads gets
+  // the gradients of `parameters`, the model's. Throws where there are fewer rows than shards, and what the trainer
+  // throws.
   RecurrentTrainer::Result run(int64_t shards, const RecurrentTrainer& trainer, const Tensor& tokens,
                                const Tensor& labels, const Carried& carried, const RecurrentTrainer::Drops& drops,
                                const std::vector<NamedTensor>& parameters, Gradients& grads);
