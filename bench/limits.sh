@@ -43,9 +43,11 @@ bench() {
 values() { sed -n "s/.*\"$1\": *\([0-9.e+-]*\).*/\1/p" "$work/$2"; }
 middle() { sort -g | awk '{ v[NR] = $1 } END { print v[int((NR + 1) / 2)] }'; }
 median() { values "$1" "$2" | middle; }
-steps() { case $1 in tiny) n=200 ;; small) n=12 ;; readme) n=4 ;; esac; [ -z "$quick" ] || n=1; echo "$n"; }
+steps() { case $1 in tiny) n=100 ;; small) n=8 ;; readme) n=3 ;; esac; [ -z "$quick" ] || n=1; echo "$n"; }
 
-one_round() {
+# sizes: every size's programs, one after the other: short ones, and ratios of neighbours, because the speed of a machine
+# changes within seconds.
+sizes() {
   for size in tiny small readme; do
     case $size in tiny) batch=4 depth=2 ;; small) batch=8 depth=4 ;; readme) batch=1 depth=6 ;; esac
     bench train-$size train --size $size --steps "$(steps $size)"
@@ -53,15 +55,21 @@ one_round() {
     bench depth-$size train --size $size --steps "$(steps $size)" --depth $((2 * depth))
     bench two-$size train --size $size --steps "$(steps $size)" --threads 2
     bench one-$size train --size $size --steps "$(steps $size)" --threads 1
+    [ $size = tiny ] || continue
+    sh -c 'while :; do :; done' &
+    busy=$!
+    bench busy train --size tiny --steps "$(steps tiny)"
+    kill $busy
+    wait $busy 2> /dev/null || true
+    busy=
   done
+}
+one_round() {
+  sizes
+  sizes
+  sizes
   for tokens in $streams; do bench "stream-$tokens" stream --size tiny --tokens "$tokens"; done
-  for _ in 1 2 3 4 5; do bench start train --size tiny --steps 1; done  # too short for one to count
-  sh -c 'while :; do :; done' &
-  busy=$!
-  bench busy train --size tiny --steps "$(steps tiny)"
-  kill $busy
-  wait $busy 2> /dev/null || true
-  busy=
+  for _ in 1 2 3 4 5; do bench start train --size tiny --steps 1; done
   [ -z "$rows" ] || $rows --benchmark_filter='^tape: a small op, recorded/' --benchmark_format=json 2> /dev/null |
       sed -n 's/.*"ns_each": *\([^,]*\).*/"ns_each": \1/p' >> "$work/op"
 }
@@ -73,7 +81,7 @@ line() {
     printf "| %s | " format " | %s %s | %s |\n", what, x, how, limit, holds ? "holds" : "**does not hold**"
   }' | tee -a "$work/table"
 }
-# ratio FIELD KEY OTHER [TIMES]: the median of each round's, which a machine that gets slower changes least.
+# ratio FIELD KEY OTHER [TIMES]: the median of those of neighbours, which a machine that gets slower changes least.
 ratio() {
   values "$1" "$3" > "$work/others"
   values "$1" "$2" | paste - "$work/others" | awk -v times="${4:-1}" '{ print times * $1 / $2 }' | middle

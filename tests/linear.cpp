@@ -80,6 +80,41 @@ TEST_CASE("gemm: empty sides") {
   CHECK(gemm_error(5, 7, 0, true, true, true, DType::f64) == 0);
 }
 
+TEST_CASE("gemm_onto: what gemm adds to a copy of base, and nothing between the rows") {
+  struct Types {
+    DType a, b, c;
+  };
+  struct Size {
+    int64_t m, n, k, batch;
+    bool transposed;
+  };
+  const DType f32 = DType::f32, f64 = DType::f64, bf16 = DType::bf16;
+  for (const Types& t : {Types{f32, f32, f32}, Types{f64, f64, f64}, Types{bf16, bf16, bf16}, Types{bf16, f32, bf16},
+                         Types{bf16, bf16, f32}, Types{bf16, f32, f32}})
+    // One tile; tiles of C; parts of k; products of a batch; nothing to add.
+    for (const Size& s : {Size{5, 7, 3, 1, false}, Size{203, 300, 130, 1, false}, Size{65, 30, 1100, 1, true},
+                          Size{6, 5, 9, 3, false}, Size{5, 7, 0, 1, false}}) {
+      Gemm how{.m = s.m,
+               .n = s.n,
+               .k = s.k,
+               .transpose_a = s.transposed,
+               .lda = s.transposed ? s.m : s.k,
+               .ldb = s.n,
+               .ldc = s.n + 2,
+               .batch = s.batch};
+      how.stride_a = s.m * s.k, how.stride_b = s.k * s.n, how.stride_c = s.m * how.ldc;
+      const Tensor a = randn({s.batch, s.m, s.k}, t.a, 1), b = randn({s.batch, s.k, s.n}, t.b, 2),
+                   base = randn({s.batch, s.m, how.ldc}, t.c, 3), want = clone(base);
+      const Tensor got = full(base.shape(), 7, t.c);
+      gemm_onto(Cpu{}, how, a, b, base, got);
+      how.accumulate = true;
+      gemm(Cpu{}, how, a, b, want);
+      INFO(t.a, " ", t.b, " ", t.c, ": ", s.m, " ", s.n, " ", s.k);
+      CHECK(same_bits(narrow(got, 2, 0, s.n), narrow(want, 2, 0, s.n)));
+      CHECK(same_bits(narrow(got, 2, s.n, 2), full({s.batch, s.m, 2}, 7, t.c)));
+    }
+}
+
 TEST_CASE("gemm: the same bits for any number of threads, and for a part of the rows") {
   const Tensor a = randn({300, 270}, DType::f32, 1), b = randn({270, 200}, DType::f32, 2);
   const int before = num_threads();

@@ -22,25 +22,28 @@ constexpr int64_t kPackedAtOnce = 32768;
 // no more than kSmall numbers then.
 constexpr int64_t kPart = 512, kMostParts = 8, kStep = 256, kSmall = 65536;
 
-// A part of C [m, n] as products make it, in sums: C itself, or scratch memory that is rounded to C at the end, and
-// holds what C held where something is added to it.
+// C = base + A B, or A B where there is no base. Often base is C itself; if not, its rows lie as C's do.
+
+// A part of C [m, n] as products make it, in sums, which begin as those of base: C itself, or scratch memory that is
+// rounded to C at the end.
 template <class C, class F>
-void with_sums(int64_t m, int64_t n, C* c, int64_t ldc, bool accumulate, const F& product) {
+void with_sums(int64_t m, int64_t n, C* c, int64_t ldc, const C* base, const F& product) {
   if constexpr (std::is_same_v<C, bf16>) {
     cpu::Scratch scratch;
     float* sums = scratch.get<float>(m * n);
-    for (int64_t i = 0; accumulate && i < m; ++i) cpu::lane_map(n, sums + i * n, cpu::kSelf, c + i * ldc);
+    for (int64_t i = 0; base && i < m; ++i) cpu::lane_map(n, sums + i * n, cpu::kSelf, base + i * ldc);
     product(sums, n);
     for (int64_t i = 0; i < m; ++i) cpu::round_row(n, sums + i * n, c + i * ldc);
   } else {
+    for (int64_t i = 0; base && base != c && i < m; ++i) cpu::lane_map(n, c + i * ldc, cpu::kSelf, base + i * ldc);
     product(c, ldc);
   }
 }
 
-// C (+)= A B in parts of k, each a product of its own; then they are added in their order. Where k is long and C small,
+// The same in parts of k, each a product of its own; then they are added in their order. Where k is long and C small,
 // as in the gradient of a weight: the thread that needs a part of B packs it, and what it packed is in its cache.
 template <class E, class T = cpu::Sum<E>>
-void split_depth(int64_t m, int64_t n, int64_t k, cpu::View<E> a, cpu::View<E> b, T* c, int64_t ldc, bool accumulate) {
+void split_depth(int64_t m, int64_t n, int64_t k, cpu::View<E> a, cpu::View<E> b, T* c, int64_t ldc, const T* base) {
   const int64_t part = std::max(kPart, (k / kMostParts + kStep - 1) / kStep * kStep), parts = (k + part - 1) / part;
   cpu::Scratch scratch;
   T* sums = scratch.get<T>(parts * m * n);
@@ -53,8 +56,8 @@ void split_depth(int64_t m, int64_t n, int64_t k, cpu::View<E> a, cpu::View<E> b
     for (int64_t i = begin; i < end; ++i) {
       T* sum = sums + i * n;
       for (int64_t p = 1; p < parts; ++p) cpu::lane_map(n, sum, cpu::kSum, sum, sum + p * m * n);
-      if (accumulate)
-        cpu::lane_map(n, c + i * ldc, cpu::kSum, c + i * ldc, sum);
+      if (base)
+        cpu::lane_map(n, c + i * ldc, cpu::kSum, base + i * ldc, sum);
       else
         cpu::lane_map(n, c + i * ldc, cpu::kSelf, sum);
     }
@@ -70,15 +73,14 @@ struct Cut {
 // itself, and a thread's tiles are rows of C: what it reads is then mostly what it wrote before, in its own cache. A
 // large B is packed by all threads together, and so is A where pairs of bf16 cannot be read as they lie.
 template <class E, class S, class C>
-void split(int64_t m, int64_t n, int64_t k, cpu::View<E> a, cpu::View<S> b, C* c, int64_t ldc, bool accumulate) {
+void split(int64_t m, int64_t n, int64_t k, cpu::View<E> a, cpu::View<S> b, C* c, int64_t ldc, const C* base) {
   using T = cpu::Sum<E>;
   const int64_t flops = 2 * m * n * k, columns = cpu::panel_columns<E>(), panels = cpu::n_panels(n, columns);
   if (flops < 2 * kFlopsWorthATile)
-    return with_sums(m, n, c, ldc, accumulate,
-                     [&](T* to, int64_t ld) { cpu::gemm(m, n, k, a, b, to, ld, accumulate); });
+    return with_sums(m, n, c, ldc, base, [&](T* to, int64_t ld) { cpu::gemm(m, n, k, a, b, to, ld, base); });
   const bool transposed = a.col != 1;
   if constexpr (std::is_same_v<S, E> && std::is_same_v<C, T>)  // the types of a weight's gradient
-    if (transposed && k > kPart && m * n <= kSmall) return split_depth(m, n, k, a, b, c, ldc, accumulate);
+    if (transposed && k > kPart && m * n <= kSmall) return split_depth(m, n, k, a, b, c, ldc, base);
   cpu::Scratch scratch;
   const bool small = k * cpu::padded<T>(n) <= kPackedAtOnce;
   int64_t depth = k;  // of A
@@ -121,51 +123,50 @@ void split(int64_t m, int64_t n, int64_t k, cpu::View<E> a, cpu::View<S> b, C* c
       const int64_t i = (down_first ? tile % down() : tile / across()) * rows,
                     j = (down_first ? tile / down() : tile % across()) * panels_per_tile * columns;
       const int64_t height = std::min(rows, m - i), width = std::min(panels_per_tile * columns, n - j);
-      with_sums(height, width, c + i * ldc + j, ldc, accumulate, [&](T* to, int64_t ld) {
-        cpu::gemm_packed<E>(height, n, depth, {a.data + i * a.row, a.row, a.col}, right, to - j, ld, accumulate,
+      const int64_t corner = i * ldc + j;
+      with_sums(height, width, c + corner, ldc, base ? base + corner : nullptr, [&](T* to, int64_t ld) {
+        cpu::gemm_packed<E>(height, n, depth, {a.data + i * a.row, a.row, a.col}, right, to - j, ld, base,
                             {0, depth, j, j + width});
       });
     }
   });
 }
 
-// a is E, b is S, c is C.
+// a is E, b is S, c and base, if there is one, are C.
 template <class E, class S, class C>
-void products(const Gemm& g, const Tensor& a, const Tensor& b, const Tensor& c) {
+void products(const Gemm& g, const Tensor& a, const Tensor& b, const Tensor& base, const Tensor& c) {
   const auto run = [&](int64_t i, auto&& product) {
     const E* pa = a.data<E>() + i * g.stride_a;
     const S* pb = b.data<S>() + i * g.stride_b;
     const cpu::View<E> va = g.transpose_a ? cpu::View<E>{pa, 1, g.lda} : cpu::View<E>{pa, g.lda, 1};
     const cpu::View<S> vb = g.transpose_b ? cpu::View<S>{pb, 1, g.ldb} : cpu::View<S>{pb, g.ldb, 1};
-    product(va, vb, c.data<C>() + i * g.stride_c);
+    product(va, vb, c.data<C>() + i * g.stride_c, base ? base.data<C>() + i * g.stride_c : nullptr);
   };
   if (g.batch == 1)
-    return run(0, [&](auto va, auto vb, C* pc) { split(g.m, g.n, g.k, va, vb, pc, g.ldc, g.accumulate); });
+    return run(0, [&](auto va, auto vb, C* pc, const C* from) { split(g.m, g.n, g.k, va, vb, pc, g.ldc, from); });
   parallel_for(g.batch, [&](int64_t i) {
-    run(i, [&](auto va, auto vb, C* pc) {
-      with_sums(g.m, g.n, pc, g.ldc, g.accumulate,
-                [&](auto* to, int64_t ld) { cpu::gemm(g.m, g.n, g.k, va, vb, to, ld, g.accumulate); });
+    run(i, [&](auto va, auto vb, C* pc, const C* from) {
+      with_sums(g.m, g.n, pc, g.ldc, from,
+                [&](auto* to, int64_t ld) { cpu::gemm(g.m, g.n, g.k, va, vb, to, ld, from); });
     });
   });
 }
 
 }  // namespace
 
-void gemm(Cpu, const Gemm& g, const Tensor& a, const Tensor& b, const Tensor& c) {
-  dispatch_activation(a.dtype(), [&]<class E>() {
-    if constexpr (!std::is_same_v<E, bf16>) return products<E, E, E>(g, a, b, c);
-    const bool from_f32 = b.dtype() == DType::f32, to_f32 = c.dtype() == DType::f32;
-    if (from_f32 && to_f32) return products<bf16, float, float>(g, a, b, c);
-    if (from_f32) return products<bf16, float, bf16>(g, a, b, c);
-    if (to_f32) return products<bf16, bf16, float>(g, a, b, c);
-    products<bf16, bf16, bf16>(g, a, b, c);
-  });
+void gemm(Cpu, const Gemm& how, const Tensor& a, const Tensor& b, const Tensor& c) {
+  gemm_onto(Cpu{}, how, a, b, how.accumulate ? c : Tensor(), c);
 }
 
 void gemm_onto(Cpu, Gemm how, const Tensor& a, const Tensor& b, const Tensor& base, const Tensor& c) {
-  copy(Cpu{}, base, c);
-  how.accumulate = true;
-  gemm(Cpu{}, how, a, b, c);
+  dispatch_activation(a.dtype(), [&]<class E>() {
+    if constexpr (!std::is_same_v<E, bf16>) return products<E, E, E>(how, a, b, base, c);
+    const bool from_f32 = b.dtype() == DType::f32, to_f32 = c.dtype() == DType::f32;
+    if (from_f32 && to_f32) return products<bf16, float, float>(how, a, b, base, c);
+    if (from_f32) return products<bf16, float, bf16>(how, a, b, base, c);
+    if (to_f32) return products<bf16, bf16, float>(how, a, b, base, c);
+    products<bf16, bf16, bf16>(how, a, b, base, c);
+  });
 }
 
 std::string describe_cpu() {
