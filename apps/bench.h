@@ -6,6 +6,7 @@
 #include <algorithm>
 #include <chrono>
 #include <nlohmann/json.hpp>
+#include <numeric>
 #include <vector>
 
 #include "tensor/random.h"
@@ -23,10 +24,13 @@ inline double seconds_since(std::chrono::steady_clock::time_point start) {
   return std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
 }
 
-// Training: the time of each step of `n_tokens` tokens, at least one; the speed is the median step's.
+// Training: the time of each step of `n_tokens` tokens, at least one; the speed is the median step's. Of steps of
+// unlike length the means compare better: a moment that the machine was busy counts for as much in either.
 inline nlohmann::ordered_json training_speed(std::vector<double> seconds, double n_tokens, double final_loss) {
   std::sort(seconds.begin(), seconds.end());
+  const double all = std::accumulate(seconds.begin(), seconds.end(), 0.0);
   return {{"tokens_per_s", n_tokens / seconds[seconds.size() / 2]},
+          {"mean_tokens_per_s", double(seconds.size()) * n_tokens / all},
           {"best_tokens_per_s", n_tokens / seconds[0]},
           {"final_loss", final_loss}};
 }

@@ -65,7 +65,8 @@ def train(args):
         seconds.append(now(args) - start)
     seconds = sorted(seconds[warm:])
     n = batch * length
-    return dict(tokens_per_s=n / seconds[len(seconds) // 2], best_tokens_per_s=n / seconds[0], final_loss=loss.item())
+    return dict(tokens_per_s=n / seconds[len(seconds) // 2], mean_tokens_per_s=n * len(seconds) / sum(seconds),
+                best_tokens_per_s=n / seconds[0], final_loss=loss.item())
 
 
 def heads(x, n):

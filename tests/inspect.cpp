@@ -65,7 +65,10 @@ TEST_CASE("bench: one JSON line") {
     if (what == "decode")
       for (const char* field : {"prefill_tokens_per_s", "weights_mb_per_token", "copy_gb_per_s", "share_of_copy"})
         CHECK_MESSAGE(json[field] > 0, field);
-    if (what == "train") CHECK(json["final_loss"] > 0);
+    if (what != "train") continue;
+    CHECK(json["final_loss"] > 0);
+    CHECK(json["mean_tokens_per_s"] > 0);
+    CHECK(json["best_tokens_per_s"] >= json["mean_tokens_per_s"]);
   }
 }
 

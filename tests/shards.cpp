@@ -32,18 +32,21 @@ TEST_CASE("shards: losses, gradients and what is carried are those of the whole 
   Shards shards;
   Carried carried;
   struct Case {
-    int64_t n, length;
+    Shards::Cut cut;
+    int64_t length;
   };
-  for (const Case& c : {Case{2, 32}, {3, 80}, {5, 7}, {2, 96}}) {
-    const int64_t n = c.n, length = c.length;
-    CAPTURE(n);
+  for (const Case& c :
+       {Case{{2}, 32}, {{3}, 80}, {{5}, 7}, {{2}, 96}, {{2, true}, 32}, {{3, true}, 80}, {{5, true}, 7}}) {
+    const int64_t length = c.length;
+    CAPTURE(c.cut.shards);
+    CAPTURE(c.cut.in_turn);
     CAPTURE(length);
     const auto [tokens, labels] = text(5, length, uint64_t(length));
     RecurrentTrainer::Drops drops = trainer.draw(tokens, labels, g);
     if (drops.size() == 3) drops[1] = {true, false}, drops[2] = {false, true};
     Gradients grads, whole_grads;
     const auto whole = trainer.run(tokens, labels, carried, drops, whole_grads);
-    const auto parts = shards.run(n, trainer, tokens, labels, carried, drops, trained, grads);
+    const auto parts = shards.run(c.cut, trainer, tokens, labels, carried, drops, trained, grads);
     CHECK(max_abs_diff(parts.losses, whole.losses) < 1e-14);
     CHECK(grads.size() == whole_grads.size());
     for (const NamedTensor& p : trained) {
@@ -61,6 +64,22 @@ TEST_CASE("shards: losses, gradients and what is carried are those of the whole 
   }
 }
 
+TEST_CASE("shards: in turn, a batch has the activations of one shard at a time") {
+  Generator g{11, 0, 0};
+  const BlockRecurrentTransformer model(config(), g);
+  const std::vector<NamedTensor> trained = parameters(model);
+  for (const NamedTensor& p : trained) parameter(p.tensor);
+  const auto [tokens, labels] = text(64, 64);
+  const auto needed = [&, x = tokens, y = labels](Shards::Cut cut) {
+    Gradients grads;
+    const int64_t before = memory_stats().current_bytes;
+    reset_peak_memory();
+    Shards().run(cut, {model}, x, y, {}, {{}, {}}, trained, grads);
+    return double(memory_stats().peak_bytes - before);
+  };
+  CHECK(needed({4, true}) < 0.4 * needed({1, true}));
+}
+
 // Losses, norms and weights of some steps.
 std::vector<double> train(int n_threads) {
   const int before = num_threads();
@@ -74,7 +93,7 @@ std::vector<double> train(int n_threads) {
   Carried carried;
   for (int i = 0; i < 6; ++i) {
     const auto [tokens, labels] = text(13, 64, uint64_t(i));
-    CHECK(Shards::worthwhile(trainer, tokens, labels) == 3);
+    CHECK(Shards::worthwhile(trainer, tokens, labels) == Shards::Cut{3});
     const TrainingStep::Result r = step(tokens, labels, carried, g);
     carried = r.carried;
     numbers.insert(numbers.end(), {r.loss(), r.norm.item()});
@@ -93,7 +112,7 @@ TEST_CASE("shards: the same bits for any number of threads") {
   }
 }
 
-TEST_CASE("shards: as many as have 128 rows each, of a small model whose labels all count") {
+TEST_CASE("shards: of 128 rows for a small model, of many for a large batch, where all labels count") {
   Generator g{9, 0, 0};
   BlockRecurrentConfig c = config();
   const BlockRecurrentTransformer small(c, g);
@@ -104,30 +123,36 @@ TEST_CASE("shards: as many as have 128 rows each, of a small model whose labels 
     return Shards::worthwhile({model}, tokens, labels);
   };
   struct Case {
-    int64_t batch, length, shards;
+    int64_t batch, length;
+    Shards::Cut cut;
   };
-  for (const Case& k : {Case{1, 640, 1},
-                        {7, 640, 1},
-                        {8, 640, 2},
-                        {8, 31, 1},
-                        {10, 31, 2},
-                        {11, 20, 1},
-                        {63, 4, 1},
-                        {64, 4, 2},
-                        {74, 32, 18},
-                        {75, 32, 1}}) {  // 75 * 32 rows of 84 numbers are large
+  for (const Case& k : {Case{1, 640, {1}},
+                        {7, 640, {1}},
+                        {8, 640, {2}},
+                        {8, 31, {1}},
+                        {10, 31, {2}},
+                        {11, 20, {1}},
+                        {63, 4, {1}},
+                        {64, 4, {2}},
+                        {74, 32, {18}},
+                        {75, 32, {1}},  // 75 * 32 rows of 84 numbers are large
+                        {967, 32, {1}},
+                        {968, 32, {2, true}},  // of 484 * 32 * 84 numbers
+                        {1452, 32, {3, true}}}) {
     const int64_t batch = k.batch, length = k.length;
     CAPTURE(batch);
     CAPTURE(length);
-    CHECK(worthwhile(small, batch, length) == k.shards);
+    CHECK(worthwhile(small, batch, length) == k.cut);
   }
-  CHECK(worthwhile(wide, 8, 32) == 1);
+  CHECK(worthwhile(wide, 8, 32) == Shards::Cut{});
+  CHECK(worthwhile(wide, 127, 32) == Shards::Cut{});
+  CHECK(worthwhile(wide, 128, 32) == Shards::Cut{2, true});  // of 2048 rows
 
   const auto [tokens, labels] = text(8, 32);
-  CHECK(Shards::worthwhile({small}, tokens, labels) == 2);
-  CHECK(Shards::worthwhile({.model = small, .tape_options = {.check_finite = true}}, tokens, labels) == 1);
+  CHECK(Shards::worthwhile({small}, tokens, labels) == Shards::Cut{2});
+  CHECK(Shards::worthwhile({.model = small, .tape_options = {.check_finite = true}}, tokens, labels) == Shards::Cut{});
   labels.data<int64_t>()[200] = small.config.ignore_index;
-  CHECK(Shards::worthwhile({small}, tokens, labels) == 1);
+  CHECK(Shards::worthwhile({small}, tokens, labels) == Shards::Cut{});
 }
 
 TEST_CASE("shards: errors speak of the whole batch, and the next step is as if nothing had been") {
@@ -152,7 +177,7 @@ TEST_CASE("shards: errors speak of the whole batch, and the next step is as if n
   CHECK(values(model.head.weight) == before);
   CHECK(error_of([&] {
           Gradients grads;
-          Shards().run(9, {model}, tokens, labels, {}, {{}}, parameters(model), grads);
+          Shards().run({9}, {model}, tokens, labels, {}, {{}}, parameters(model), grads);
         }) == "shards: a batch of 8 rows cannot be cut into 9");
   const double loss = step(tokens, labels, {}, g).loss();
   CHECK(loss > 0);

@@ -8,9 +8,11 @@
 namespace rondo {
 namespace {
 
-// Rows of activations that a shard has at least, for its products; and the numbers of the model's widest activations up
-// to which its ops are small.
+// At once: rows of activations that a shard has at least, for its products; and the numbers of the model's widest
+// activations up to which its ops are small.
 constexpr int64_t kRows = 128, kSmall = 200'000;
+// In turn: rows and widest activations that a shard has at least, so that it works as fast as one of more.
+constexpr int64_t kManyRows = 2048, kLarge = 1'300'000;
 
 // Rows first .. first + n - 1 of the batch, of every tensor that is there.
 Tensors rows_of(const Tensors& tensors, int64_t first, int64_t n) {
@@ -33,48 +35,58 @@ Tensors joined(int64_t shards, const F& of) {
 
 }  // namespace
 
-int64_t Shards::worthwhile(const RecurrentTrainer& trainer, const Tensor& tokens, const Tensor& labels) {
+Shards::Cut Shards::worthwhile(const RecurrentTrainer& trainer, const Tensor& tokens, const Tensor& labels) {
   const BlockRecurrentTransformer& model = trainer.model;
   const BlockRecurrentConfig& c = model.config;
   for (const Device device : {tokens.device(), labels.device(), model.device()})
-    if (device != Device::cpu) return 1;
+    if (device != Device::cpu) return {};
   const int64_t batch = tokens.dim(0), length = std::min(c.max_seq_len, tokens.dim(1));
   const int64_t widest =
       std::max({c.dim, model.layers[0].feed_forward.in.weight.dim(0), c.heads * c.dim_head, c.num_tokens});
-  const int64_t shards = batch / ((kRows + length - 1) / length);
-  if (batch * length * widest > kSmall || shards < 2 || trainer.tape_options.check_finite) return 1;
-  if (tokens.dtype() != DType::i64 || labels.dtype() != DType::i64) return 1;
+  const bool in_turn = batch * length * widest > kSmall;
+  const int64_t at_least = in_turn ? std::max(kManyRows, kLarge / widest) : kRows;
+  const Cut cut = {batch / ((at_least + length - 1) / length), in_turn};
+  if (cut.shards < 2 || trainer.tape_options.check_finite) return {};
+  if (tokens.dtype() != DType::i64 || labels.dtype() != DType::i64) return {};
   // A label that does not count is no token either.
   const auto known = [&](const Tensor& t) { return first_token_outside(t, c.num_tokens, 0) < 0; };
-  return known(tokens) && known(labels) ? shards : 1;
+  return known(tokens) && known(labels) ? cut : Cut{};
 }
 
-RecurrentTrainer::Result Shards::run(int64_t n, const RecurrentTrainer& trainer, const Tensor& tokens,
+RecurrentTrainer::Result Shards::run(const Cut& cut, const RecurrentTrainer& trainer, const Tensor& tokens,
                                      const Tensor& labels, const Carried& carried, const RecurrentTrainer::Drops& drops,
                                      const std::vector<NamedTensor>& parameters, Gradients& grads) {
-  const int64_t batch = tokens.dim(0);
+  const int64_t batch = tokens.dim(0), n = cut.shards;
   check(n >= 1 && n <= batch, "shards: a batch of ", batch, " rows cannot be cut into ", n);
   check_carried(trainer.model.config, batch, carried);
   while (int64_t(shards_.size()) < n) shards_.push_back(std::make_unique<Shard>());
-  const auto first_row = [&](int64_t i) { return batch * i / n; };
-  const auto weight = [&](int64_t i) { return double(first_row(i + 1) - first_row(i)) / double(batch); };
-  parallel_for(n, [&](int64_t i) {
-    Shard& shard = *shards_[size_t(i)];
-    const MemoryPool::Use use(shard.pool);
-    shard.grads.clear(), shard.result = {};  // by the thread that made them, as a rule: their memory is its own
-    const int64_t first = first_row(i), rows = first_row(i + 1) - first;
+  const auto run_one = [&](int64_t i, Gradients& into) {
+    RecurrentTrainer::Result& result = shards_[size_t(i)]->result;
+    result = {};
+    const int64_t first = batch * i / n, rows = batch * (i + 1) / n - first;
+    const double weight = double(rows) / double(batch);
     const Carried before = {rows_of(carried.memories, first, rows), rows_of(carried.states, first, rows)};
-    shard.result = trainer.run(narrow(tokens, 0, first, rows), narrow(labels, 0, first, rows), before, drops,
-                               shard.grads, {}, weight(i));
-    scale_into(Cpu{}, weight(i), shard.result.losses);
-  });
-  parallel_for(int64_t(parameters.size()), [&](int64_t p) {
-    const Tensor& parameter = parameters[size_t(p)].tensor;
-    const Tensor sum = shards_[0]->grads.own(parameter);
-    for (int64_t i = 1; sum && i < n; ++i) add_into(Cpu{}, shards_[size_t(i)]->grads[parameter], sum);
-  });
-  for (const NamedTensor& p : parameters)
-    if (Tensor sum = shards_[0]->grads.take(p.tensor)) grads.add(p.tensor, std::move(sum));
+    result =
+        trainer.run(narrow(tokens, 0, first, rows), narrow(labels, 0, first, rows), before, drops, into, {}, weight);
+    scale_into(Cpu{}, weight, result.losses);
+  };
+  if (cut.in_turn) {
+    for (int64_t i = 0; i < n; ++i) run_one(i, grads);
+  } else {
+    parallel_for(n, [&](int64_t i) {
+      Shard& shard = *shards_[size_t(i)];
+      const MemoryPool::Use use(shard.pool);
+      shard.grads.clear();  // by the thread that made them, as a rule: their memory is its own
+      run_one(i, shard.grads);
+    });
+    parallel_for(int64_t(parameters.size()), [&](int64_t p) {
+      const Tensor& parameter = parameters[size_t(p)].tensor;
+      const Tensor sum = shards_[0]->grads.own(parameter);
+      for (int64_t i = 1; sum && i < n; ++i) add_into(Cpu{}, shards_[size_t(i)]->grads[parameter], sum);
+    });
+    for (const NamedTensor& p : parameters)
+      if (Tensor sum = shards_[0]->grads.take(p.tensor)) grads.add(p.tensor, std::move(sum));
+  }
 
   const auto result_of = [&](int64_t i) -> RecurrentTrainer::Result& { return shards_[size_t(i)]->result; };
   RecurrentTrainer::Result result = {zeros_like(result_of(0).losses), {}};

@@ -102,9 +102,10 @@ TrainingStep::Result TrainingStep::run(const Tensor& tokens, const Tensor& label
     mean.emplace(*ranks_, grads_);
     ready = [&](const Tensor& parameter) { mean->ready(parameter); };
   }
-  const int64_t shards = Shards::worthwhile(trainer_, tokens, labels);
-  Result result{shards == 1 ? trainer_.run(tokens, labels, carried, drops, grads_, ready)
-                            : shards_.run(shards, trainer_, tokens, labels, carried, drops, adam_.parameters(), grads_),
+  const Shards::Cut cut = Shards::worthwhile(trainer_, tokens, labels);
+  Result result{cut.shards == 1
+                    ? trainer_.run(tokens, labels, carried, drops, grads_, ready)
+                    : shards_.run(cut, trainer_, tokens, labels, carried, drops, adam_.parameters(), grads_),
                 {}};
   if (mean) mean->finish(adam_.parameters(), result.losses);
   result.norm = adam_.step(grads_);
