@@ -3,6 +3,7 @@
 
 #include <utility>
 
+#include "models/block_recurrent/precision.h"
 #include "models/block_recurrent/training_step.h"
 #include "nn/optimizer.h"
 #include "tensor/parallel.h"
@@ -81,19 +82,21 @@ TEST_CASE("shards: in turn, a batch has the activations of one shard at a time")
 }
 
 // Losses, norms and weights of some steps.
-std::vector<double> train(int n_threads) {
+std::vector<double> train(int n_threads, int64_t num_tokens, int64_t batch, const Shards::Cut& cut) {
   const int before = num_threads();
   set_num_threads(n_threads);
   Generator g{8, 0, 0};
-  BlockRecurrentTransformer model(config(), g);
+  BlockRecurrentConfig c = config();
+  c.num_tokens = num_tokens;
+  BlockRecurrentTransformer model(c, g);
   Adam adam(parameters(model), {.learning_rate = 0.01, .clip_grad_norm = 0.5});
   const RecurrentTrainer trainer{model, 0.3, 0.3};
   TrainingStep step(trainer, adam);
   std::vector<double> numbers;
   Carried carried;
-  for (int i = 0; i < 6; ++i) {
-    const auto [tokens, labels] = text(13, 64, uint64_t(i));
-    CHECK(Shards::worthwhile(trainer, tokens, labels) == Shards::Cut{3});
+  for (int i = 0; i < (cut.in_turn ? 2 : 6); ++i) {
+    const auto [tokens, labels] = text(batch, cut.in_turn ? 32 : 64, uint64_t(i));
+    CHECK(Shards::worthwhile(trainer, tokens, labels) == cut);
     const TrainingStep::Result r = step(tokens, labels, carried, g);
     carried = r.carried;
     numbers.insert(numbers.end(), {r.loss(), r.norm.item()});
@@ -105,11 +108,12 @@ std::vector<double> train(int n_threads) {
 }
 
 TEST_CASE("shards: the same bits for any number of threads") {
-  const std::vector<double> once = train(1);
+  const std::vector<double> at_once = train(1, 31, 13, {3}), in_turn = train(1, 500, 170, {2, true});
   for (int n : {2, 3, 5}) {
     CAPTURE(n);
-    CHECK(train(n) == once);
+    CHECK(train(n, 31, 13, {3}) == at_once);
   }
+  CHECK(train(2, 500, 170, {2, true}) == in_turn);
 }
 
 TEST_CASE("shards: of 128 rows for a small model, of many for a large batch, where all labels count") {
@@ -137,7 +141,7 @@ TEST_CASE("shards: of 128 rows for a small model, of many for a large batch, whe
                         {74, 32, {18}},
                         {75, 32, {1}},  // 75 * 32 rows of 84 numbers are large
                         {967, 32, {1}},
-                        {968, 32, {2, true}},  // of 484 * 32 * 84 numbers
+                        {968, 32, {2, true}},  // of 484 * 32 rows of 84 numbers
                         {1452, 32, {3, true}}}) {
     const int64_t batch = k.batch, length = k.length;
     CAPTURE(batch);
@@ -147,6 +151,11 @@ TEST_CASE("shards: of 128 rows for a small model, of many for a large batch, whe
   CHECK(worthwhile(wide, 8, 32) == Shards::Cut{});
   CHECK(worthwhile(wide, 127, 32) == Shards::Cut{});
   CHECK(worthwhile(wide, 128, 32) == Shards::Cut{2, true});  // of 2048 rows
+
+  BlockRecurrentTransformer mixed = wide;
+  compute_in(mixed, DType::bf16);
+  CHECK(worthwhile(mixed, 128, 32) == Shards::Cut{});
+  CHECK(worthwhile(mixed, 256, 32) == Shards::Cut{2, true});
 
   const auto [tokens, labels] = text(8, 32);
   CHECK(Shards::worthwhile({small}, tokens, labels) == Shards::Cut{2});

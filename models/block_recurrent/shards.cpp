@@ -2,6 +2,7 @@
 
 #include <algorithm>
 
+#include "models/block_recurrent/precision.h"
 #include "tensor/kernels.h"
 #include "tensor/parallel.h"
 
@@ -11,7 +12,8 @@ namespace {
 // At once: rows of activations that a shard has at least, for its products; and the numbers of the model's widest
 // activations up to which its ops are small.
 constexpr int64_t kRows = 128, kSmall = 200'000;
-// In turn: rows and widest activations that a shard has at least, so that it works as fast as one of more.
+// In turn: rows and numbers of widest activations that a shard has at least: enough for all threads to work as fast as
+// on more.
 constexpr int64_t kManyRows = 2048, kLarge = 1'300'000;
 
 // Rows first .. first + n - 1 of the batch, of every tensor that is there.
@@ -44,7 +46,9 @@ Shards::Cut Shards::worthwhile(const RecurrentTrainer& trainer, const Tensor& to
   const int64_t widest =
       std::max({c.dim, model.layers[0].feed_forward.in.weight.dim(0), c.heads * c.dim_head, c.num_tokens});
   const bool in_turn = batch * length * widest > kSmall;
-  const int64_t at_least = in_turn ? std::max(kManyRows, kLarge / widest) : kRows;
+  // Weights are prepared and their gradients stored once a shard: a larger part of the work where products are fast.
+  const int64_t many = computes_in(model) == DType::bf16 ? 2 : 1;
+  const int64_t at_least = in_turn ? many * std::max(kManyRows, kLarge / widest) : kRows;
   const Cut cut = {batch / ((at_least + length - 1) / length), in_turn};
   if (cut.shards < 2 || trainer.tape_options.check_finite) return {};
   if (tokens.dtype() != DType::i64 || labels.dtype() != DType::i64) return {};
@@ -93,6 +97,8 @@ RecurrentTrainer::Result Shards::run(const Cut& cut, const RecurrentTrainer& tra
   for (int64_t i = 0; i < n; ++i) add_into(Cpu{}, result_of(i).losses, result.losses);
   result.carried.memories = joined(n, [&](int64_t i) -> const Tensors& { return result_of(i).carried.memories; });
   result.carried.states = joined(n, [&](int64_t i) -> const Tensors& { return result_of(i).carried.states; });
+  if (cut.in_turn)
+    for (int64_t i = 0; i < n; ++i) result_of(i) = {};
   return result;
 }
 

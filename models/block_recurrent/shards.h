@@ -1,7 +1,7 @@
 // A training step with its batch cut into shards of some rows each. Of a small model, all at once: the work of one op
 // is too small for several threads to pay, so each thread takes shards through the whole step, on tapes of its own, and
-// the gradients are added up. Of a large batch, in turn: activations are there for one shard at a time, so memory does
-// not grow with the batch.
+// the gradients are added up. Of a large batch, in turn: activations are there for one shard at a time, so they need no
+// more memory in a larger batch.
 #pragma once
 #include <memory>
 #include <vector>
@@ -24,7 +24,8 @@ class Shards {
   static Cut worthwhile(const RecurrentTrainer& trainer, const Tensor& tokens, const Tensor& labels);
 
   // RecurrentTrainer::run in shards, the same but for the order of sums; every label must count. grads gets the
-  // gradients of `parameters`, the model's. Throws where there are fewer rows than shards, and what the trainer throws.
+  // gradients of `parameters`, the model's. Throws where there are fewer rows than shards, and what the trainer throws;
+  // grads may hold parts of them then.
   RecurrentTrainer::Result run(const Cut& cut, const RecurrentTrainer& trainer, const Tensor& tokens,
                                const Tensor& labels, const Carried& carried, const RecurrentTrainer::Drops& drops,
                                const std::vector<NamedTensor>& parameters, Gradients& grads);

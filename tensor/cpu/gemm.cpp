@@ -152,13 +152,8 @@ void products(const Gemm& g, const Tensor& a, const Tensor& b, const Tensor& bas
   });
 }
 
-}  // namespace
-
-void gemm(Cpu, const Gemm& how, const Tensor& a, const Tensor& b, const Tensor& c) {
-  gemm_onto(Cpu{}, how, a, b, how.accumulate ? c : Tensor(), c);
-}
-
-void gemm_onto(Cpu, Gemm how, const Tensor& a, const Tensor& b, const Tensor& base, const Tensor& c) {
+// base may be empty.
+void multiply(const Gemm& how, const Tensor& a, const Tensor& b, const Tensor& base, const Tensor& c) {
   dispatch_activation(a.dtype(), [&]<class E>() {
     if constexpr (!std::is_same_v<E, bf16>) return products<E, E, E>(how, a, b, base, c);
     const bool from_f32 = b.dtype() == DType::f32, to_f32 = c.dtype() == DType::f32;
@@ -167,6 +162,15 @@ void gemm_onto(Cpu, Gemm how, const Tensor& a, const Tensor& b, const Tensor& ba
     if (to_f32) return products<bf16, bf16, float>(how, a, b, base, c);
     products<bf16, bf16, bf16>(how, a, b, base, c);
   });
+}
+
+}  // namespace
+
+void gemm(Cpu, const Gemm& how, const Tensor& a, const Tensor& b, const Tensor& c) {
+  multiply(how, a, b, how.accumulate ? c : Tensor(), c);
+}
+void gemm_onto(Cpu, Gemm how, const Tensor& a, const Tensor& b, const Tensor& base, const Tensor& c) {
+  multiply(how, a, b, base, c);
 }
 
 std::string describe_cpu() {
