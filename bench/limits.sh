@@ -58,7 +58,8 @@ sizes() {
     bench one-$size train --size $size --steps "$(steps $size)" --threads 1
   done
 }
-beside_another() {  # program, which keeps one core busy
+# beside_another: program, that is, which keeps one core busy.
+beside_another() {
   sh -c 'while :; do :; done' &
   busy=$!
   bench busy train --size tiny --steps "$(steps tiny)"
@@ -67,11 +68,9 @@ beside_another() {  # program, which keeps one core busy
   busy=
 }
 one_round() {
-  sizes
-  sizes
-  sizes
+  for _ in 1 2 3; do sizes; done
   for tokens in $streams; do bench "stream-$tokens" stream --size tiny --tokens "$tokens"; done
-  for _ in 1 2 3 4 5; do bench start train --size tiny --steps 1; done
+  for _ in 1 2 3 4 5; do bench start train --size tiny --steps 1; done  # too short for one to count
   [ -z "$rows" ] || $rows --benchmark_filter='^tape: a small op, recorded/' --benchmark_format=json 2> /dev/null |
       sed -n 's/.*"ns_each": *\([^,]*\).*/"ns_each": \1/p' >> "$work/op"
 }

@@ -9,6 +9,7 @@
 #include "models/block_recurrent/precision.h"
 #include "nn/optimizer.h"
 #include "tensor/parallel.h"
+#include "tests/decoding.h"
 #include "tests/mallocs.h"
 #include "tests/testing.h"
 
@@ -122,20 +123,25 @@ TEST_CASE("trainer: a warm training step asks for no memory, neither malloc nor 
   c.max_seq_len = 64, c.block_width = 32, c.recurrent_layers = {{2}};
   Generator g;
   BlockRecurrentTransformer model(c, g);
-  std::vector<int64_t> text;
-  for (int i = 0; i < 4 * 129; ++i) text.push_back(g.below(256));
-  const std::pair<Tensor, Tensor> batch = inputs_and_labels(tensor(text, {4, 129}));
+  const auto text = [&](int64_t rows, int64_t length) {
+    return inputs_and_labels(reshape(random_tokens(rows * (length + 1), 1, 256), {rows, length + 1}));
+  };
+  const std::pair<Tensor, Tensor> few = text(4, 128), many = text(240, 64);  // in shards at once, and in turn
   Adam adam(parameters(model), {.learning_rate = 1e-3, .clip_grad_norm = 0.5});
   TrainingStep train({model}, adam);
-  const auto step = [&] { train(batch.first, batch.second, {}, g); };
   const int threads_before = num_threads();
-  for (int round = 0; round < 4; ++round) {
+  for (int round = 0; round < 8; ++round) {
     const int threads = 1 + round % 2;
-    const DType dtype = round < 2 ? DType::f32 : DType::bf16;
+    const DType dtype = round % 4 < 2 ? DType::f32 : DType::bf16;
+    const bool in_turn = round >= 4;
+    const auto& [tokens, labels] = in_turn ? many : few;
+    const auto step = [&, &x = tokens, &y = labels] { train(x, y, {}, g); };
+    CAPTURE(in_turn);
     CAPTURE(threads);
     CAPTURE(dtype);
     compute_in(model, dtype);
     set_num_threads(threads);
+    CHECK(Shards::worthwhile({model}, tokens, labels).in_turn == in_turn);
     for (int i = 0; i < 3; ++i) step();
     int64_t fewest_mallocs = 1 << 30, fewest_faults = 1 << 30;
     for (int i = 0; i < 5; ++i) {
