@@ -36,15 +36,15 @@ Tensor attend(const char* op, AttentionShape how, const Tensor& q, const Tensor&
   dispatch(q.device(), [&](auto device) {
     attention_forward(device, how, {q, kv, memory, qk.q_scale, qk.k_scale, qk.table}, forward);
   });
-  return record(op, {q, kv, memory, qk.q_scale, qk.k_scale}, forward.y, [=](const Tensor& dy) -> Grads {
+  return record(op, {q, kv, memory, qk.q_scale, qk.k_scale}, forward.y, [=](const Tensor& dy, SoFar& so_far) -> Grads {
     const auto like = [](const Tensor& t) { return t ? empty_like(t) : Tensor(); };
-    Tensor dq = like(q), dkv = like(kv), dmemory = like(memory), dq_scale = like(qk.q_scale),
-           dk_scale = like(qk.k_scale);
+    Tensor dq = like(q), dkv = like(kv), dmemory = like(memory);
+    const Into dq_scale = so_far.into(3, qk.q_scale), dk_scale = so_far.into(4, qk.k_scale);
     dispatch(q.device(), [&](auto device) {
       attention_backward(device, how, {q, kv, memory, qk.q_scale, qk.k_scale, qk.table}, dy, forward,
                          {dq, dkv, dmemory, dq_scale, dk_scale});
     });
-    return {dq, dkv, dmemory, dq_scale, dk_scale};
+    return {dq, dkv, dmemory, dq_scale.tensor, dk_scale.tensor};
   });
 }
 

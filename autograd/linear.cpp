@@ -71,6 +71,35 @@ void multiply_rows(const Tensor& x, const Tensor& w, const Tensor& base, const T
   });
 }
 
+// dW = d^T x, where d has `out` columns. A product for each group of rows goes where they lie, without the padding's;
+// rows whose end is padded are made whole first, since rows of odd widths are slow to multiply into.
+void weight_gradient(const Tensor& d, const Tensor& x, int64_t out, const Padding& padding, const Into& dweight) {
+  const Tensor& to = dweight.tensor;
+  const int64_t in = x.dim(-1), rows = out ? d.numel() / out : 0, group = to.dim(0) / padding.groups;
+  const Tensor made = padding.columns ? Tensor({to.dim(0), in}, to.dtype(), to.device()) : to;
+  dispatch(to.device(), [&](auto device) {
+    gemm(device,
+         {.m = group,
+          .n = in,
+          .k = rows,
+          .transpose_a = true,
+          .accumulate = dweight.adds && !padding.columns,
+          .lda = out,
+          .ldb = in,
+          .ldc = in,
+          .batch = padding.groups,
+          .stride_a = group + padding.rows,
+          .stride_c = group * in},
+         d, x, made);
+    if (!padding.columns) return;
+    const Rows inner = {0, to.dim(1)}, padded = {0, in};
+    if (dweight.adds)
+      add_rows(device, made, padded, to, inner, to.dim(0), to.dim(1));
+    else
+      copy_rows(device, made, padded, to, inner, to.dim(0), to.dim(1));
+  });
+}
+
 // Records y = x W'^T + bias + residual; w is what was multiplied with. Gradients that are there already are added to.
 Tensor record_linear(const Tensor& x, const Tensor& weight, const Tensor& w, const Padding& padding, const Tensor& bias,
                      const Tensor& residual, const Tensor& y) {
@@ -78,26 +107,13 @@ Tensor record_linear(const Tensor& x, const Tensor& weight, const Tensor& w, con
                                                                               SoFar& so_far) -> Grads {
     const int64_t out = w.dim(0), in = w.dim(1), rows = out ? dy.numel() / out : 0;
     const Tensor d = to(dy, x.dtype());
-    // That of a padded weight has zeros of its own: rows of odd widths are slow to multiply into.
-    Tensor dx = so_far.take(0), dweight = pads(padding) ? Tensor() : so_far.take(1);
-    const bool adds_dx = bool(dx), adds_dweight = bool(dweight);
-    if (!dx) dx = empty_like(x);
-    if (!dweight) dweight = Tensor(w.shape(), weight.dtype(), weight.device());
+    const Into dx = so_far.into(0, x), dweight = so_far.into(1, weight);
     dispatch(x.device(), [&](auto device) {
-      gemm(device, {.m = rows, .n = in, .k = out, .accumulate = adds_dx, .lda = out, .ldb = in, .ldc = in}, d, w, dx);
-      gemm(device,
-           {.m = out,
-            .n = in,
-            .k = rows,
-            .transpose_a = true,
-            .accumulate = adds_dweight,
-            .lda = out,
-            .ldb = in,
-            .ldc = in},
-           d, x, dweight);
+      gemm(device, {.m = rows, .n = in, .k = out, .accumulate = dx.adds, .lda = out, .ldb = in, .ldc = in}, d, w,
+           dx.tensor);
     });
-    if (pads(padding)) dweight = unpadded(dweight, weight.shape(), padding);
-    return {dx, dweight, has_bias ? sum_to(dy, {weight.dim(0)}) : Tensor(), has_residual ? dy : Tensor()};
+    weight_gradient(d, x, out, padding, dweight);
+    return {dx.tensor, dweight.tensor, has_bias ? sum_to(dy, {weight.dim(0)}) : Tensor(), has_residual ? dy : Tensor()};
   };
   return record("linear", {x, weight, bias, residual}, y, rule);
 }

@@ -32,11 +32,9 @@ Tensor layer_norm(const Tensor& x, const Tensor& gamma, double eps, std::optiona
   Tensor y(x.shape(), dtype, x.device()), mean = empty_rows(x), rstd = empty_rows(x);
   dispatch(x.device(), [&](auto device) { layer_norm_forward(device, x, gamma, eps, y, mean, rstd); });
   return record("layer_norm", {x, gamma}, y, [x, gamma, mean, rstd](const Tensor& dy, SoFar& so_far) -> Grads {
-    Tensor dx = so_far.take(0), dgamma = empty_like(gamma);
-    const bool adds = bool(dx);
-    if (!adds) dx = empty_like(x);
-    dispatch(x.device(), [&](auto device) { layer_norm_backward(device, dy, x, gamma, mean, rstd, adds, dx, dgamma); });
-    return {dx, dgamma};
+    const Into dx = so_far.into(0, x), dgamma = so_far.into(1, gamma);
+    dispatch(x.device(), [&](auto device) { layer_norm_backward(device, dy, x, gamma, mean, rstd, dx, dgamma); });
+    return {dx.tensor, dgamma.tensor};
   });
 }
 
@@ -45,11 +43,9 @@ Tensor rms_norm(const Tensor& x, const Tensor& gamma, double eps) {
   Tensor y = empty_like(x), rstd = empty_rows(x);
   dispatch(x.device(), [&](auto device) { rms_norm_forward(device, x, gamma, eps, y, rstd); });
   return record("rms_norm", {x, gamma}, y, [x, gamma, rstd](const Tensor& dy, SoFar& so_far) -> Grads {
-    Tensor dx = so_far.take(0), dgamma = empty_like(gamma);
-    const bool adds = bool(dx);
-    if (!adds) dx = empty_like(x);
-    dispatch(x.device(), [&](auto device) { rms_norm_backward(device, dy, x, gamma, rstd, adds, dx, dgamma); });
-    return {dx, dgamma};
+    const Into dx = so_far.into(0, x), dgamma = so_far.into(1, gamma);
+    dispatch(x.device(), [&](auto device) { rms_norm_backward(device, dy, x, gamma, rstd, dx, dgamma); });
+    return {dx.tensor, dgamma.tensor};
   });
 }
 
@@ -62,10 +58,11 @@ Tensor l2_normalize(const Tensor& x, const Tensor& scale) {
         scale.shape(), " asks for rows of heads of width ", scale.numel());
   Tensor y = empty_like(x);
   dispatch(x.device(), [&](auto device) { l2_normalize_forward(device, x, scale, y); });
-  return record("l2_normalize", {x, scale}, y, [x, scale](const Tensor& dy) -> Grads {
-    Tensor dx = empty_like(x), dscale = empty_like(scale);
+  return record("l2_normalize", {x, scale}, y, [x, scale](const Tensor& dy, SoFar& so_far) -> Grads {
+    Tensor dx = empty_like(x);
+    const Into dscale = so_far.into(1, scale);
     dispatch(x.device(), [&](auto device) { l2_normalize_backward(device, dy, x, scale, dx, dscale); });
-    return {dx, dscale};
+    return {dx, dscale.tensor};
   });
 }
 

@@ -17,6 +17,8 @@ struct Kept {
 thread_local int alive = 0;
 thread_local std::vector<Kept> kept;
 
+bool pads(const Padding& p) { return p.rows > 0 || p.columns > 0; }
+
 // f(rows, padded rows, number of rows, their width) for each group of a weight of that shape.
 template <class F>
 void each_group(const Shape& weight, const Padding& p, const F& f) {
@@ -52,14 +54,6 @@ Tensor multiplied(const Tensor& x, const Tensor& weight, const Padding& p) {
       return k.copy;
   kept.push_back({weight.id(), p, make(weight, dtype, p)});
   return kept.back().copy;
-}
-
-Tensor unpadded(const Tensor& padded, const Shape& weight, const Padding& p) {
-  const Tensor y(weight, padded.dtype(), padded.device());
-  each_group(weight, p, [&](Rows inner, Rows outer, int64_t n, int64_t k) {
-    dispatch(y.device(), [&](auto device) { copy_rows(device, padded, outer, y, inner, n, k); });
-  });
-  return y;
 }
 
 }  // namespace rondo

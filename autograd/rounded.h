@@ -7,8 +7,5 @@ namespace rondo {
 // The weight, padded; and rounded to bf16 where a GPU multiplies an x of bf16. (A CPU rounds what it reads.) The weight
 // itself where nothing is to be done.
 Tensor multiplied(const Tensor& x, const Tensor& weight, const Padding& padding);
-// What is left of a padded weight's gradient without the zeros' part.
-Tensor unpadded(const Tensor& padded, const Shape& weight, const Padding& padding);
-inline bool pads(const Padding& p) { return p.rows > 0 || p.columns > 0; }
 
 }  // namespace rondo

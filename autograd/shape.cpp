@@ -19,22 +19,22 @@ struct Around {
   }
 };
 
-// Copies `part` to where it lies in `whole`, from index `start` of the axis on (into), or from there.
-void copy_slice(const Tensor& part, const Tensor& whole, int axis, int64_t start, bool into) {
+// Copies `part` to where it lies in `whole`, from index `start` of the axis on, or from there, or adds it there.
+enum class Slice { copy_in, copy_out, add_in };
+void move(const Tensor& part, const Tensor& whole, int axis, int64_t start, Slice how) {
   const Around at(whole.shape(), axis);
   const int64_t width = part.dim(axis) * at.step;
   const Rows of_part{0, width}, of_whole{start * at.step, whole.dim(axis) * at.step};
   dispatch(whole.device(), [&](auto device) {
-    if (into)
-      copy_rows(device, part, of_part, whole, of_whole, at.n_rows, width);
-    else
-      copy_rows(device, whole, of_whole, part, of_part, at.n_rows, width);
+    if (how == Slice::copy_in) copy_rows(device, part, of_part, whole, of_whole, at.n_rows, width);
+    if (how == Slice::copy_out) copy_rows(device, whole, of_whole, part, of_part, at.n_rows, width);
+    if (how == Slice::add_in) add_rows(device, part, of_part, whole, of_whole, at.n_rows, width);
   });
 }
 
 Tensor slice(const Tensor& x, int axis, int64_t start, int64_t length) {
   Tensor y(x.shape().with(axis, length), x.dtype(), x.device());
-  copy_slice(y, x, axis, start, false);
+  move(y, x, axis, start, Slice::copy_out);
   return y;
 }
 
@@ -84,7 +84,7 @@ Tensor joined(std::span<const Tensor> parts, int axis) {
   Tensor y(parts[0].shape().with(axis, length), parts[0].dtype(), parts[0].device());
   int64_t start = 0;
   for (const Tensor& p : parts) {
-    copy_slice(p, y, axis, start, true);
+    move(p, y, axis, start, Slice::copy_in);
     start += p.dim(axis);
   }
   return record("concat", Inputs(parts), y, [kept, axis, n = parts.size()](const Tensor& dy) {
@@ -127,11 +127,14 @@ Tensor narrow(const Tensor& x, int axis, int64_t start, int64_t length) {
   const int a = axis_of("narrow", "axis", axis, "x", x);
   check(start >= 0 && length >= 0 && length <= x.dim(a) - start, "narrow: axis ", axis, " of x ", x.shape(), " has ",
         x.dim(a), " elements, but ", length, " from ", start, " on were asked for");
-  return record("narrow", {x}, slice(x, a, start, length), [from = x.shape(), a, start](const Tensor& dy) -> Grads {
-    Tensor dx = zeros(from, dy.dtype(), dy.device());
-    copy_slice(dy, dx, a, start, true);
+  const auto rule = [from = x.shape(), a, start](const Tensor& dy, SoFar& so_far) -> Grads {
+    Tensor dx = so_far.take(0);
+    const bool adds = bool(dx);
+    if (!adds) dx = zeros(from, dy.dtype(), dy.device());
+    move(dy, dx, a, start, adds ? Slice::add_in : Slice::copy_in);
     return {dx};
-  });
+  };
+  return record("narrow", {x}, slice(x, a, start, length), rule);
 }
 
 // An op has at most kMaxInputs inputs: more parts are joined in groups, and these again.

@@ -15,10 +15,11 @@ Tensor state_gate(const Tensor& c, const Tensor& z, const Tensor& beta) {
         ", but c has shape ", c.shape(), ", and beta is one number for each of its columns");
   Tensor y = empty_like(c);
   dispatch(c.device(), [&](auto device) { state_gate_forward(device, c, z, beta, y); });
-  return record("state_gate", {c, z, beta}, y, [c, z, beta](const Tensor& dy) -> Grads {
-    Tensor dc = empty_like(c), dz = empty_like(z), dbeta = empty_like(beta);
+  return record("state_gate", {c, z, beta}, y, [c, z, beta](const Tensor& dy, SoFar& so_far) -> Grads {
+    Tensor dc = empty_like(c), dz = empty_like(z);
+    const Into dbeta = so_far.into(2, beta);
     dispatch(c.device(), [&](auto device) { state_gate_backward(device, dy, c, z, beta, dc, dz, dbeta); });
-    return {dc, dz, dbeta};
+    return {dc, dz, dbeta.tensor};
   });
 }
 

@@ -88,6 +88,12 @@ class SoFar {
   // The gradient of input i, to add to; then it is what the rule returns for i. Empty where there is none yet, or where
   // somebody else sees its buffer: then the rule returns one of its own.
   Tensor take(int i);
+  // The same, or else a new tensor like input i, to put its gradient there. Empty where the input is.
+  Into into(int i, const Tensor& input) {
+    Tensor g = take(i);
+    const bool adds = bool(g);
+    return {adds || !input ? g : empty_like(input), adds};
+  }
 
  private:
   friend class Tape;

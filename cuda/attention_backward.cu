@@ -140,8 +140,10 @@ void attention_backward(Cuda, const AttentionShape& how, const AttentionInputs& 
                         const AttentionForward& forward, const AttentionGradients& out) {
   const Tensor &y = forward.y, &lse = forward.lse;
   if (y.numel() == 0) {
-    for (const Tensor* t : {&out.dq, &out.dkv, &out.dmemory, &out.dq_scale, &out.dk_scale})
-      if (*t) fill(Cuda{}, 0, *t);
+    for (const Tensor& t : {out.dq, out.dkv, out.dmemory})
+      if (t) fill(Cuda{}, 0, t);
+    for (const Into& scale : {out.dq_scale, out.dk_scale})
+      if (scale && !scale.adds) fill(Cuda{}, 0, scale.tensor);
     return;
   }
   if (y.dtype() == DType::bf16 && flash_takes(how)) return flash_attention_backward(how, in, dy, forward, out);

@@ -117,7 +117,7 @@ void state_gate_forward(Cuda, const Tensor& c, const Tensor& z, const Tensor& be
 }
 
 void state_gate_backward(Cuda, const Tensor& dy, const Tensor& c, const Tensor& z, const Tensor& beta, const Tensor& dc,
-                         const Tensor& dz, const Tensor& dbeta) {
+                         const Tensor& dz, const Into& dbeta) {
   const Tensor parts = empty_like(c);
   dispatch_float(c.dtype(), [&]<class T>() {
     dispatch_run<T>(beta.numel(), [&]<int kN>() {

@@ -192,9 +192,9 @@ __global__ void sum_heads_kernel(int64_t n, int d, F f, T* parts) {
       parts[int64_t(blockIdx.x) * d + i] = sum;
     }
 }
-// dscale [D] = the sums over all heads, if it is there.
+// dscale [D]: the sums over all heads, if it is there.
 template <class E, class F>
-void for_each_head_summed(int64_t n, int64_t d, const F& f, const Tensor& dscale) {
+void for_each_head_summed(int64_t n, int64_t d, const F& f, const Into& dscale) {
   using T = computed_t<E>;
   constexpr unsigned kMostBlocks = 512;
   if (n == 0) return;

@@ -71,6 +71,18 @@ struct FindNonFinite {
     if (!(v - v == 0)) atomicMin(first, (unsigned long long)(i));  // integers: the order does not matter
   }
 };
+template <class E>
+struct AddRows {
+  const E* x;
+  int64_t x_stride;
+  E* y;
+  int64_t y_stride, width;
+  __device__ void operator()(int64_t i) const {
+    const int64_t row = i / width, at = i - row * width;
+    E& to = y[row * y_stride + at];
+    to = E(computed_t<E>(to) + computed_t<E>(x[row * x_stride + at]));
+  }
+};
 // What only moves needs no dtype, just its width.
 template <class U>
 struct MoveRows {
@@ -167,6 +179,13 @@ void copy_rows(Cuda, const Tensor& x, Rows from, const Tensor& y, Rows to, int64
     for_each(n_rows * width / run,
              MoveRows<U>{static_cast<const U*>(x.bytes()) + from.offset / run, from.stride / run,
                          static_cast<U*>(y.bytes()) + to.offset / run, to.stride / run, width / run});
+  });
+}
+
+void add_rows(Cuda, const Tensor& x, Rows from, const Tensor& y, Rows to, int64_t n_rows, int64_t width) {
+  dispatch_activation(y.dtype(), [&]<class E>() {
+    for_each(n_rows * width,
+             AddRows<E>{data<E>(x) + from.offset, from.stride, data<E>(y) + to.offset, to.stride, width});
   });
 }
 

@@ -199,8 +199,8 @@ void norm_forward(const Tensor& x, const Tensor& gamma, double eps, const Tensor
 }
 
 void norm_backward(const Tensor& dy, const Tensor& x, const Tensor& gamma, const Tensor& mean, const Tensor& rstd,
-                   bool adds, const Tensor& dx, const Tensor& dgamma) {
-  if (x.numel() == 0) return fill(Cuda{}, 0, dgamma);
+                   const Into& dx, const Into& dgamma) {
+  if (x.numel() == 0) return sum_to(Cuda{}, x, dgamma);
   const int64_t n_rows = row_count(x), n = row_width(x);
   dispatch_activation(dy.dtype(), [&]<class E>() {
     using T = computed_t<E>;
@@ -209,13 +209,13 @@ void norm_backward(const Tensor& dy, const Tensor& x, const Tensor& gamma, const
       const Tensor parts({blocks, n}, DType::f32, Device::cuda);
       launch({blocks, kThreads, sizeof(HeldShared<32 * kRuns * kHeld>), stream()}, held_norm_backward_kernel<E, kRuns>,
              n_rows, int(n), data<E>(dy), data<float>(x), data<float>(gamma), data_or_null<float>(mean),
-             data<float>(rstd), adds, data<float>(dx), data<float>(parts));
+             data<float>(rstd), dx.adds, data<float>(dx.tensor), data<float>(parts));
       sum_to(Cuda{}, parts, dgamma);
     });
     if (held) return;
     const Tensor parts({n_rows, n}, x.dtype(), Device::cuda);
     launch(rows_launch<T>(n_rows), norm_backward_kernel<T, E>, n_rows, n, data<E>(dy), data<T>(x), data<T>(gamma),
-           data_or_null<T>(mean), data<T>(rstd), adds, data<T>(dx), data<T>(parts));
+           data_or_null<T>(mean), data<T>(rstd), dx.adds, data<T>(dx.tensor), data<T>(parts));
     sum_to(Cuda{}, parts, dgamma);
   });
 }
@@ -227,16 +227,16 @@ void layer_norm_forward(Cuda, const Tensor& x, const Tensor& gamma, double eps, 
   norm_forward(x, gamma, eps, y, mean, rstd);
 }
 void layer_norm_backward(Cuda, const Tensor& dy, const Tensor& x, const Tensor& gamma, const Tensor& mean,
-                         const Tensor& rstd, bool adds, const Tensor& dx, const Tensor& dgamma) {
-  norm_backward(dy, x, gamma, mean, rstd, adds, dx, dgamma);
+                         const Tensor& rstd, const Into& dx, const Into& dgamma) {
+  norm_backward(dy, x, gamma, mean, rstd, dx, dgamma);
 }
 
 void rms_norm_forward(Cuda, const Tensor& x, const Tensor& gamma, double eps, const Tensor& y, const Tensor& rstd) {
   norm_forward(x, gamma, eps, y, {}, rstd);
 }
-void rms_norm_backward(Cuda, const Tensor& dy, const Tensor& x, const Tensor& gamma, const Tensor& rstd, bool adds,
-                       const Tensor& dx, const Tensor& dgamma) {
-  norm_backward(dy, x, gamma, {}, rstd, adds, dx, dgamma);
+void rms_norm_backward(Cuda, const Tensor& dy, const Tensor& x, const Tensor& gamma, const Tensor& rstd, const Into& dx,
+                       const Into& dgamma) {
+  norm_backward(dy, x, gamma, {}, rstd, dx, dgamma);
 }
 
 void l2_normalize_forward(Cuda, const Tensor& x, const Tensor& scale, const Tensor& y) {
@@ -248,11 +248,11 @@ void l2_normalize_forward(Cuda, const Tensor& x, const Tensor& scale, const Tens
 }
 
 void l2_normalize_backward(Cuda, const Tensor& dy, const Tensor& x, const Tensor& scale, const Tensor& dx,
-                           const Tensor& dscale) {
-  if (x.numel() == 0) return fill(Cuda{}, 0, dscale);
+                           const Into& dscale) {
   const int64_t d = scale.numel(), n_rows = x.numel() / d;
   const Tensor parts(Shape{n_rows, d}, x.dtype(), Device::cuda);
   dispatch_float(x.dtype(), [&]<class T>() {
+    if (n_rows == 0) return;
     launch(rows_launch<T>(n_rows), l2_backward_kernel<T>, n_rows, d, data<T>(dy), data<T>(x), data<T>(scale),
            data<T>(dx), data<T>(parts));
   });

@@ -14,14 +14,15 @@ struct Shared {
   double scratch[32];
 };
 template <class E>
-__global__ void sum_to_kernel(int64_t n_results, int64_t n, Strided result, Strided summed, const E* x, E* y) {
+__global__ void sum_to_kernel(int64_t n_results, int64_t n, Strided result, Strided summed, const E* x, bool adds,
+                              E* y) {
   Shared& s = shared<Shared>();
   for (int64_t o = blockIdx.x; o < n_results; o += gridDim.x) {
     const E* from = x + result(o);
     double sum = 0;
     for (int64_t i = threadIdx.x; i < n; i += blockDim.x) sum += converted<double>(from[summed(i)]);
     sum = block_reduce(sum, s.scratch, Sum{});
-    if (threadIdx.x == 0) y[o] = converted<E>(sum);
+    if (threadIdx.x == 0) y[o] = converted<E>(sum + (adds ? converted<double>(y[o]) : 0));
   }
 }
 
@@ -29,6 +30,7 @@ template <class E>
 struct SumAlone {
   int64_t n_rows, width;
   const E* x;
+  bool adds;
   E* y;
   template <int n>
   __device__ void operator()(int64_t i, Count<n>) const {
@@ -40,9 +42,10 @@ struct SumAlone {
 #pragma unroll
       for (int e = 0; e < n; ++e) sum[e] += double(v[e]);
     }
-    computed_t<E> rounded[n];
+    computed_t<E> rounded[n] = {};
+    if (adds) load_numbers(y + i, rounded);
 #pragma unroll
-    for (int e = 0; e < n; ++e) rounded[e] = computed_t<E>(sum[e]);
+    for (int e = 0; e < n; ++e) rounded[e] = computed_t<E>(sum[e] + double(rounded[e]));
     store_numbers(rounded, y + i);
   }
 };
@@ -53,7 +56,7 @@ struct ColumnsShared {
 };
 // Block (kColumns columns, chunk of rows) -> a row of y [chunks, width]. Warps read 32 / kColumns rows at a time.
 template <int kColumns, class From, class To>
-__global__ void sum_columns_kernel(int64_t n_rows, int64_t width, int64_t chunk, const From* x, To* y) {
+__global__ void sum_columns_kernel(int64_t n_rows, int64_t width, int64_t chunk, const From* x, bool adds, To* y) {
   ColumnsShared<kColumns>& s = shared<ColumnsShared<kColumns>>();
   const int thread = int(threadIdx.x), lane = thread % kColumns;
   const int64_t column = int64_t(blockIdx.x) * kColumns + lane, first = blockIdx.y * chunk,
@@ -68,30 +71,32 @@ __global__ void sum_columns_kernel(int64_t n_rows, int64_t width, int64_t chunk,
   __syncthreads();
   if (thread >= kColumns || column >= width) return;
   for (int w = 1; w < int(kThreads) / 32; ++w) sum += s.sums[w][lane];
-  y[blockIdx.y * width + column] = converted<To>(sum);
+  To& to = y[blockIdx.y * width + column];
+  to = converted<To>(sum + (adds ? converted<double>(to) : 0));
 }
 
 template <int kColumns, class From, class To>
-void sum_columns(int64_t n_rows, int64_t width, int64_t chunk, const From* x, To* y) {
+void sum_columns(int64_t n_rows, int64_t width, int64_t chunk, const From* x, bool adds, To* y) {
   const dim3 grid(unsigned((width + kColumns - 1) / kColumns), unsigned((n_rows + chunk - 1) / chunk));
   launch({grid, kThreads, sizeof(ColumnsShared<kColumns>), cuda::stream()}, sum_columns_kernel<kColumns, From, To>,
-         n_rows, width, chunk, x, y);
+         n_rows, width, chunk, x, adds, y);
 }
 // Few columns a block make blocks enough where rows are not cut into chunks. 32 bytes are the least that memory gives.
 constexpr int kNarrow = 8, kWide = 32;
 template <class E>
-void sum_columns(const Tensor& x, int64_t width, const Tensor& y) {
+void sum_columns(const Tensor& x, int64_t width, const Into& y) {
   constexpr int64_t kFewRows = 8, kManyColumns = 1 << 16, kOneChunk = 1024, kChunk = 64, kMostChunks = 256;
   const int64_t n_rows = x.numel() / width;
+  E* const to = data<E>(y.tensor);
   if (n_rows <= kFewRows || width >= kManyColumns) {
-    const SumAlone<E> sum{n_rows, width, data<E>(x), data<E>(y)};
+    const SumAlone<E> sum{n_rows, width, data<E>(x), y.adds, to};
     return width % kPerLoad<E> == 0 ? for_each_run<kPerLoad<E>>(width, sum) : for_each_run<1>(width, sum);
   }
-  if (n_rows <= kOneChunk) return sum_columns<kNarrow>(n_rows, width, n_rows, data<E>(x), data<E>(y));
+  if (n_rows <= kOneChunk) return sum_columns<kNarrow>(n_rows, width, n_rows, data<E>(x), y.adds, to);
   const int64_t chunk = std::max(kChunk, (n_rows + kMostChunks - 1) / kMostChunks);
   const Tensor sums({(n_rows + chunk - 1) / chunk, width}, DType::f64, Device::cuda);
-  sum_columns<kWide>(n_rows, width, chunk, data<E>(x), data<double>(sums));
-  sum_columns<kNarrow>(sums.dim(0), width, sums.dim(0), data<double>(sums), data<E>(y));
+  sum_columns<kWide>(n_rows, width, chunk, data<E>(x), false, data<double>(sums));
+  sum_columns<kNarrow>(sums.dim(0), width, sums.dim(0), data<double>(sums), y.adds, to);
 }
 
 bool keeps(const Tensor& x, const Tensor& y, int i) {  // whether y has dimension i of x
@@ -110,11 +115,12 @@ int64_t columns_of(const Tensor& x, const Tensor& y) {
 
 }  // namespace
 
-void sum_to(Cuda, const Tensor& x, const Tensor& y) {
+void sum_to(Cuda, const Tensor& x, const Into& into) {
+  const Tensor& y = into.tensor;
   if (y.numel() == 0) return;
   constexpr int64_t kFewColumns = 16;
   if (const int64_t width = columns_of(x, y); width >= kFewColumns && x.numel() > 0)
-    return dispatch_activation(x.dtype(), [&]<class E>() { sum_columns<E>(x, width, y); });
+    return dispatch_activation(x.dtype(), [&]<class E>() { sum_columns<E>(x, width, into); });
   // x's dimensions apart: those y keeps, in y's order, and those that are summed.
   Shape kept, kept_strides, summed, summed_strides;
   int64_t stride = x.numel();
@@ -125,7 +131,7 @@ void sum_to(Cuda, const Tensor& x, const Tensor& y) {
   }
   dispatch_activation(x.dtype(), [&]<class E>() {
     launch({blocks_for(y.numel(), 1), 128, sizeof(Shared), cuda::stream()}, sum_to_kernel<E>, y.numel(), summed.numel(),
-           Strided(kept, kept_strides), Strided(summed, summed_strides), data<E>(x), data<E>(y));
+           Strided(kept, kept_strides), Strided(summed, summed_strides), data<E>(x), into.adds, data<E>(y));
   });
 }
 

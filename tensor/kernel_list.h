@@ -1,9 +1,9 @@
 // The contract of a backend, on one page: every kernel. `Backend` stands for a device's tag; tensor/kernels.h, which
 // everybody includes, reads this list once for each. (In brackets: the base name of the file in tensor/cpu and cuda.)
 // Arguments were checked by the op; outputs are allocated, of the right shape and dtype, and hold garbage unless it
-// says "adds". Float tensors are all f32 or all f64 within one call, or, where it says "activations", these are bf16
-// and the others f32. Tokens and labels were checked where they are on the CPU; a GPU's kernel makes the row of one
-// that is outside NaN.
+// says "adds", or an Into does. Float tensors are all f32 or all f64 within one call, or, where it says "activations",
+// these are bf16 and the others f32. Tokens and labels were checked where they are on the CPU; a GPU's kernel makes the
+// row of one that is outside NaN.
 //
 // Rules for a kernel: sums over fixed chunks (the same bits for any number of threads), rows centred before squares,
 // the maximum before exponentials, no atomics on floats, empty tensors allowed.
@@ -26,6 +26,7 @@ void add_into(Backend, const Tensor& x, const Tensor& y);  // y += x, activation
 void scale_into(Backend, double factor, const Tensor& y);  // y *= factor
 int64_t first_non_finite(Backend, const Tensor& x);        // index of the first NaN or infinity, or -1
 void copy_rows(Backend, const Tensor& x, Rows from, const Tensor& y, Rows to, int64_t n_rows, int64_t width);
+void add_rows(Backend, const Tensor& x, Rows from, const Tensor& y, Rows to, int64_t n_rows, int64_t width);  // y += x
 // (strided) y[i0, i1, ...] = x[i0 * strides[0] + i1 * strides[1] + ...], for all indices of y. strides
 // has y's rank.
 void copy_strided(Backend, const Tensor& x, const Shape& strides, const Tensor& y);
@@ -41,10 +42,10 @@ void geglu_backward(Backend, const Tensor& dy, const Tensor& x, const Tensor& dx
 // y = g z + (1 - g) c, g = sigmoid(beta); c, z [rows, d], beta [d]
 void state_gate_forward(Backend, const Tensor& c, const Tensor& z, const Tensor& beta, const Tensor& y);
 void state_gate_backward(Backend, const Tensor& dy, const Tensor& c, const Tensor& z, const Tensor& beta,
-                         const Tensor& dc, const Tensor& dz, const Tensor& dbeta);
+                         const Tensor& dc, const Tensor& dz, const Into& dbeta);
 
 // ---- reductions (reduce) ----
-void sum_to(Backend, const Tensor& x, const Tensor& y);  // y's shape broadcasts to x's; activations
+void sum_to(Backend, const Tensor& x, const Into& y);  // y's shape broadcasts to x's; activations
 
 // ---- products (gemm) ----
 // Where a is bf16, so are the numbers that are multiplied: b may be f32 and is rounded. Sums are made in f32, and c
@@ -65,17 +66,17 @@ void norm_gemv(Backend, const Tensor& x, const Tensor& gamma, double eps, std::s
 void geglu_gemv(Backend, const Tensor& x, const Product& product);
 
 // ---- norms (norm); rows of width n, mean and rstd one number a row ----
-// y and dy of layer_norm: activations. Backward adds to dx where it says so.
+// y and dy of layer_norm: activations.
 void layer_norm_forward(Backend, const Tensor& x, const Tensor& gamma, double eps, const Tensor& y, const Tensor& mean,
                         const Tensor& rstd);
 void layer_norm_backward(Backend, const Tensor& dy, const Tensor& x, const Tensor& gamma, const Tensor& mean,
-                         const Tensor& rstd, bool adds, const Tensor& dx, const Tensor& dgamma);
+                         const Tensor& rstd, const Into& dx, const Into& dgamma);
 void rms_norm_forward(Backend, const Tensor& x, const Tensor& gamma, double eps, const Tensor& y, const Tensor& rstd);
-void rms_norm_backward(Backend, const Tensor& dy, const Tensor& x, const Tensor& gamma, const Tensor& rstd, bool adds,
-                       const Tensor& dx, const Tensor& dgamma);
+void rms_norm_backward(Backend, const Tensor& dy, const Tensor& x, const Tensor& gamma, const Tensor& rstd,
+                       const Into& dx, const Into& dgamma);
 void l2_normalize_forward(Backend, const Tensor& x, const Tensor& scale, const Tensor& y);
 void l2_normalize_backward(Backend, const Tensor& dy, const Tensor& x, const Tensor& scale, const Tensor& dx,
-                           const Tensor& dscale);
+                           const Into& dscale);
 
 // ---- softmax and loss (softmax, loss) ----
 void softmax_forward(Backend, const Tensor& x, const Tensor& y);

@@ -52,7 +52,8 @@ struct AttentionForward {
   Tensor queries = {}, keys = {}, values = {};
 };
 struct AttentionGradients {
-  const Tensor &dq, &dkv, &dmemory, &dq_scale, &dk_scale;  // empty where the input is
+  const Tensor &dq, &dkv, &dmemory;  // empty where the input is, as the next
+  const Into &dq_scale, &dk_scale;
 };
 
 // y [m, n] = x [m, k] W^T (+ residual), for a few rows x. W [n, k] is of x's dtype, or bf16 or i8 with x f32; `scale`

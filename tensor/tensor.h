@@ -94,6 +94,14 @@ class Tensor {
   TensorRecord* record_ = nullptr;
 };
 
+// Where a kernel puts a result: there, or added to what is there.
+struct Into {
+  Tensor tensor;
+  bool adds;
+  Into(Tensor t, bool adds = false) : tensor(std::move(t)), adds(adds) {}
+  explicit operator bool() const { return bool(tensor); }
+};
+
 Tensor empty_like(const Tensor& t);
 Tensor zeros(const Shape& shape, DType dtype = DType::f32, Device device = Device::cpu);
 Tensor full(const Shape& shape, double value, DType dtype = DType::f32, Device device = Device::cpu);

@@ -138,6 +138,13 @@ TEST_CASE("window_attention: gradients by differences") {
       },
       p.inputs());
   gradcheck([&](auto& in) { return window_attention(in[0], in[1], {}, 3); }, {p.q, p.kv});
+  // Scales that are used twice.
+  gradcheck(
+      [&](auto& in) {
+        const QueryKey how{in[2], in[3], to(p.table, in[0].device()), 0};
+        return window_attention(window_attention(in[0], in[1], {}, 3, how), in[1], {}, 3, how);
+      },
+      {p.q, p.kv, p.inputs()[3], p.inputs()[4]});
 }
 
 TEST_CASE("window_attention: one query sees exactly W keys") {

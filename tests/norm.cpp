@@ -57,6 +57,17 @@ TEST_CASE("norms: gradients") {
   gradcheck([](const std::vector<Tensor>& in) { return rms_norm(in[0], in[1], 0.3); }, rows_and_gamma({3, 5}, 6));
 }
 
+TEST_CASE("norms: gradients of what is used twice are added up") {
+  for (const Op& norm : {kLayerNorm, kRmsNorm, kL2Normalize})
+    for (const Shape& shape : {Shape{3, 8}, Shape{40, 64}, Shape{2, 5, 3}})
+      gradcheck(
+          [&](const std::vector<Tensor>& in) {
+            const Tensor once = norm(in);
+            return norm({once, in[1]}) + once;
+          },
+          rows_and_gamma(shape, 7));
+}
+
 TEST_CASE("l2_normalize: gradients") {
   for (uint64_t seed : {1, 2, 3})
     for (int64_t d : {2, 7, 16, 33, 64})

@@ -115,6 +115,13 @@ TEST_CASE("narrow and concat: gradients") {
     for (int64_t start : {0, 1, 3})
       gradcheck([&](const std::vector<Tensor>& in) { return narrow(in[0], axis, start, 2); }, {randn({5, 6, 7})});
   gradcheck([](const std::vector<Tensor>& in) { return narrow(in[0], 0, 2, 0); }, {randn({3, 2})});
+  for (int axis : {0, 1, 2})  // parts that overlap, and the whole
+    gradcheck(
+        [&](const std::vector<Tensor>& in) {
+          const Tensor x = scale(in[0], 2);
+          return narrow(x, axis, 0, 3) * narrow(x, axis, 1, 3) + narrow(x * x, axis, 2, 3);
+        },
+        {randn({5, 6, 7})});
   for (int axis : {0, 1, -1}) {
     const auto part = [&](int64_t length, uint64_t seed) {
       return randn(Shape{2, 3, 2}.with(axis, length), DType::f64, seed);

@@ -29,6 +29,8 @@ TEST_CASE("state_gate: the composed twin, forward and backward") {
 TEST_CASE("state_gate: gradients") {
   for (const Shape& shape : {Shape{1}, Shape{5}, Shape{3, 1}, Shape{7, 33}, Shape{2, 40, 3}, Shape{0, 4}, Shape{3, 0}})
     gradcheck(kGate, inputs(shape));
+  for (const Shape& shape : {Shape{3, 1}, Shape{70, 33}, Shape{2, 40, 4}})  // beta is used twice
+    gradcheck([](const std::vector<Tensor>& in) { return kGate({kGate(in), in[1], in[2]}); }, inputs(shape));
   check_f32_against_f64(kGate, inputs({200, 33}), 1e-6);
 }
 

@@ -90,6 +90,10 @@ norm.cu s/= norm >= T(kMinNorm) ? dot : T(0)/= dot/
 reduce.cu s/min(first + chunk, n_rows)/min(first + chunk, n_rows - 1)/
 reduce.cu s/if (thread >= kColumns || column >= width) return;/if (thread >= kColumns) return;/
 reduce.cu s/i = 16; i >= kColumns;/i = 16; i > kColumns;/
+reduce.cu s/(adds ? converted<double>(y\[o\]) : 0)/0/
+reduce.cu s/if (adds) load_numbers(y + i, rounded);//
+reduce.cu s/(adds ? converted<double>(to) : 0)/0/
+memory.cu s/E(computed_t<E>(to) + /E(/
 embedding.cu s/t >= 0 \&\& t < n_rows/t < n_rows/
 embedding.cu s/i < n_tokens \&\& tokens/tokens/
 embedding.cu s/if (here\[k\]) places/places/

@@ -91,14 +91,14 @@ void state_gate_forward(Cpu, const Tensor& c, const Tensor& z, const Tensor& bet
 
 // dc = (1 - g) dy, dz = g dy, dbeta = g (1 - g) * the sum over the rows of dy (z - c).
 void state_gate_backward(Cpu, const Tensor& dy, const Tensor& c, const Tensor& z, const Tensor& beta, const Tensor& dc,
-                         const Tensor& dz, const Tensor& dbeta) {
+                         const Tensor& dz, const Into& dbeta) {
   dispatch_float(c.dtype(), [&]<class T>() {
     constexpr int64_t kRows = 32;  // of one part of dbeta
     const int64_t d = beta.numel(), n_rows = row_count(c), n_parts = (n_rows + kRows - 1) / kRows;
     const T *dys = dy.data<T>(), *cs = c.data<T>(), *zs = z.data<T>();
     T *dcs = dc.data<T>(), *dzs = dz.data<T>();
     Scratch scratch;
-    T *g = scratch.get<T>(d), *parts = scratch.get<T>(n_parts * d);
+    T *g = scratch.get<T>(d), *sums = scratch.get<T>(d), *parts = scratch.get<T>(n_parts * d);
     gate_weights(beta.data<T>(), d, g);
     const auto times = [](const auto& v, const auto& w) { return v * w; };
     const auto times_rest = [](const auto& v, const auto& w) { return v * (T(1) - w); };
@@ -114,10 +114,14 @@ void state_gate_backward(Cpu, const Tensor& dy, const Tensor& c, const Tensor& z
         lane_map(d, part, gather, part, dys + i * d, zs + i * d, cs + i * d);
       }
     });
-    T* db = dbeta.data<T>();
-    sum_middle(parts, 1, n_parts, d, db);
+    T* db = dbeta.tensor.data<T>();
+    sum_middle(parts, 1, n_parts, d, sums);
     const auto close = [](const auto& v, const auto& w) { return v * w * (T(1) - w); };
-    lane_map(d, db, close, db, g);
+    const auto close_onto = [=](const auto& v, const auto& w, const auto& so_far) { return so_far + close(v, w); };
+    if (dbeta.adds)
+      lane_map(d, db, close_onto, sums, g, db);
+    else
+      lane_map(d, db, close, sums, g);
   });
 }
 

@@ -92,4 +92,15 @@ void copy_rows(Cpu, const Tensor& x, Rows from, const Tensor& y, Rows to, int64_
   });
 }
 
+void add_rows(Cpu, const Tensor& x, Rows from, const Tensor& y, Rows to, int64_t n_rows, int64_t width) {
+  dispatch_activation(y.dtype(), [&]<class T>() {
+    const T* xs = x.data<T>() + from.offset;
+    T* ys = y.data<T>() + to.offset;
+    parallel_chunks(n_rows, rows_per_tile(width), [&](int64_t begin, int64_t end) {
+      for (int64_t i = begin; i < end; ++i)
+        lane_map(width, ys + i * to.stride, kSum, xs + i * from.stride, ys + i * to.stride);
+    });
+  });
+}
+
 }  // namespace rondo

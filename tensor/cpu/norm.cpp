@@ -12,20 +12,20 @@ namespace {
 
 using namespace cpu;
 
-// dweight [width] = the sum over all rows of what rows(begin, end, part) adds to part [width]. Chunks of rows each have
+// dweight [width]: the sum over all rows of what rows(begin, end, part) adds to part [width]. Chunks of rows each have
 // a part of their own, and the parts are added in order.
 template <class T, class F>
-void sum_over_rows(int64_t n_rows, int64_t width, T* dweight, const F& rows) {
+void sum_over_rows(int64_t n_rows, int64_t width, const Into& dweight, const F& rows) {
   const int64_t grain = std::max(rows_per_tile(width), (n_rows + 63) / 64), n_parts = (n_rows + grain - 1) / grain;
   Scratch scratch;
-  T* parts = scratch.get<T>(n_parts * width);
+  T *parts = scratch.get<T>(n_parts * width), *sums = dweight.tensor.data<T>();
   parallel_for(n_parts, [&](int64_t i) {
     flat(parts + i * width, width).setZero();
     rows(i * grain, std::min(i * grain + grain, n_rows), parts + i * width);
   });
   parallel_chunks(width, 128, [&](int64_t begin, int64_t end) {
-    auto sum = flat(dweight + begin, end - begin);
-    sum.setZero();
+    auto sum = flat(sums + begin, end - begin);
+    if (!dweight.adds) sum.setZero();
     for (int64_t i = 0; i < n_parts; ++i) sum += flat(parts + i * width + begin, end - begin);
   });
 }
@@ -61,13 +61,13 @@ void norm_forward(const Tensor& x, const Tensor& gamma, double eps, const Tensor
 // With n = (x - mean) * rstd and g = dy * gamma: dx = rstd * (g - <g> - n <g n>), where <> is the mean over the row and
 // <g> comes from the centring; dgamma = the sum over the rows of dy * n.
 template <class T, class E>
-void norm_backward(const Tensor& dy, const Tensor& x, const Tensor& gamma, const T* mean, const T* rstd, bool adds,
-                   const Tensor& dx, const Tensor& dgamma) {
+void norm_backward(const Tensor& dy, const Tensor& x, const Tensor& gamma, const T* mean, const T* rstd, const Into& dx,
+                   const Into& dgamma) {
   const int64_t n = row_width(x);
   const E* dys = dy.data<E>();
   const T *xs = x.data<T>(), *scale = gamma.data<T>();
-  T* dxs = dx.data<T>();
-  sum_over_rows(row_count(x), n, dgamma.data<T>(), [&](int64_t begin, int64_t end, T* part) {
+  T* dxs = dx.tensor.data<T>();
+  sum_over_rows<T>(row_count(x), n, dgamma, [&](int64_t begin, int64_t end, T* part) {
     for (int64_t i = begin; i < end; ++i) {
       const T* row = xs + i * n;
       const E* drow = dys + i * n;
@@ -83,7 +83,7 @@ void norm_backward(const Tensor& dy, const Tensor& x, const Tensor& gamma, const
       const auto onto_dx = [=](const auto& d, const auto& g, const auto& v, const auto& so_far) {
         return so_far + into_dx(d, g, v);
       };
-      if (adds)
+      if (dx.adds)
         lane_map(n, dxs + i * n, onto_dx, drow, scale, row, dxs + i * n);
       else
         lane_map(n, dxs + i * n, into_dx, drow, scale, row);
@@ -102,10 +102,10 @@ void layer_norm_forward(Cpu, const Tensor& x, const Tensor& gamma, double eps, c
 }
 
 void layer_norm_backward(Cpu, const Tensor& dy, const Tensor& x, const Tensor& gamma, const Tensor& mean,
-                         const Tensor& rstd, bool adds, const Tensor& dx, const Tensor& dgamma) {
+                         const Tensor& rstd, const Into& dx, const Into& dgamma) {
   dispatch_activation(dy.dtype(), [&]<class E>() {
     using T = computed_t<E>;
-    norm_backward<T, E>(dy, x, gamma, mean.data<T>(), rstd.data<T>(), adds, dx, dgamma);
+    norm_backward<T, E>(dy, x, gamma, mean.data<T>(), rstd.data<T>(), dx, dgamma);
   });
 }
 
@@ -113,10 +113,9 @@ void rms_norm_forward(Cpu, const Tensor& x, const Tensor& gamma, double eps, con
   dispatch_float(x.dtype(), [&]<class T>() { norm_forward<T, T>(x, gamma, eps, y, nullptr, rstd.data<T>()); });
 }
 
-void rms_norm_backward(Cpu, const Tensor& dy, const Tensor& x, const Tensor& gamma, const Tensor& rstd, bool adds,
-                       const Tensor& dx, const Tensor& dgamma) {
-  dispatch_float(x.dtype(),
-                 [&]<class T>() { norm_backward<T, T>(dy, x, gamma, nullptr, rstd.data<T>(), adds, dx, dgamma); });
+void rms_norm_backward(Cpu, const Tensor& dy, const Tensor& x, const Tensor& gamma, const Tensor& rstd, const Into& dx,
+                       const Into& dgamma) {
+  dispatch_float(x.dtype(), [&]<class T>() { norm_backward<T, T>(dy, x, gamma, nullptr, rstd.data<T>(), dx, dgamma); });
 }
 
 void l2_normalize_forward(Cpu, const Tensor& x, const Tensor& scale, const Tensor& y) {
@@ -131,12 +130,12 @@ void l2_normalize_forward(Cpu, const Tensor& x, const Tensor& scale, const Tenso
 }
 
 void l2_normalize_backward(Cpu, const Tensor& dy, const Tensor& x, const Tensor& scale, const Tensor& dx,
-                           const Tensor& dscale) {
+                           const Into& dscale) {
   const int64_t d = scale.numel();
   dispatch_float(x.dtype(), [&]<class T>() {
     const T *dys = dy.data<T>(), *xs = x.data<T>(), *factors = scale.data<T>();
     T* dxs = dx.data<T>();
-    sum_over_rows(x.numel() / d, d, dscale.data<T>(), [&](int64_t begin, int64_t end, T* part) {
+    sum_over_rows<T>(x.numel() / d, d, dscale, [&](int64_t begin, int64_t end, T* part) {
       for (int64_t i = begin; i < end; ++i)
         l2_normalize_head_backward(dys + i * d, xs + i * d, factors, d, dxs + i * d, part);
     });

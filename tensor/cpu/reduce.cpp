@@ -118,14 +118,20 @@ void sum_runs(Runs runs, const T* x, T* y) {
 }  // namespace
 }  // namespace cpu
 
-void sum_to(Cpu, const Tensor& x, const Tensor& y) {
+void sum_to(Cpu, const Tensor& x, const Into& y) {
+  const Tensor& sums = y.tensor;
+  if (y.adds) {
+    const Tensor apart = empty_like(sums);
+    sum_to(Cpu{}, x, apart);
+    return add_into(Cpu{}, apart, sums);
+  }
   if (x.dtype() == DType::bf16) {  // rare, so by way of f32
-    const Tensor sums(y.shape(), DType::f32);
-    sum_to(Cpu{}, to(x, DType::f32), sums);
-    return copy(Cpu{}, sums, y);
+    const Tensor wide(sums.shape(), DType::f32);
+    sum_to(Cpu{}, to(x, DType::f32), wide);
+    return copy(Cpu{}, wide, sums);
   }
   dispatch_float(x.dtype(),
-                 [&]<class T>() { cpu::sum_runs(cpu::Runs(x.shape(), y.shape()), x.data<T>(), y.data<T>()); });
+                 [&]<class T>() { cpu::sum_runs(cpu::Runs(x.shape(), sums.shape()), x.data<T>(), sums.data<T>()); });
 }
 
 }  // namespace rondo

@@ -99,6 +99,15 @@ TEST_CASE("cuda memory: rows, strides, updates in place, numbers that are not fi
                    });
   }
   for (DType d : kActivations)
+    for (int64_t width : {1, 5, 16})
+      check_same("add_rows", {randn({6, 48}, d), randn({6, 40}, d, 2)}, {like({6, 40}, d)}, tolerance_of(d),
+                 [&](auto device, const List& in, const List& out) {
+                   copy(device, in[1], out[0]);
+                   add_rows(device, in[0], {3, 48}, out[0], {2, 40}, 5, width);
+                   add_rows(device, in[0], {0, 1}, out[0], {20, 40}, 6, width);
+                   add_rows(device, in[0], {0, 48}, out[0], {0, 40}, 0, width);
+                 });
+  for (DType d : kActivations)
     for (const Shape& shape : kRows)
       check_same("add_into, scale_into", {randn(shape, d), randn(shape, d, 2)}, {like(shape, d)}, 0,
                  [&](auto device, const List& in, const List& out) {
@@ -164,7 +173,10 @@ TEST_CASE("cuda reductions") {
                                {{1, 64}, {1, 64}},
                                {{4, 0}, {4, 0}}})
       check_same("sum_to", {randn(x, d)}, {like(y, d)}, tolerance_of(d),
-                 [&](auto device, const List& in, const List& out) { sum_to(device, in[0], out[0]); });
+                 [&](auto device, const List& in, const List& out) {
+                   sum_to(device, in[0], out[0]);
+                   sum_to(device, in[0], {out[0], true});
+                 });
 }
 
 TEST_CASE("cuda norms") {
@@ -179,14 +191,14 @@ TEST_CASE("cuda norms") {
                  [](auto device, const List& in, const List& out) {
                    if (in[0].numel() == 0) fill(device, 0, out[1]), fill(device, 0, out[2]);
                    layer_norm_forward(device, in[0], in[1], 1e-5, out[0], out[1], out[2]);
-                   layer_norm_backward(device, in[2], in[0], in[1], out[1], out[2], false, out[3], out[4]);
+                   layer_norm_backward(device, in[2], in[0], in[1], out[1], out[2], out[3], out[4]);
                    if (in[0].numel() == 0) fill(device, 0, out[1]), fill(device, 0, out[2]);
                  });
       if (d != activation) continue;
       check_same("rms_norm", {x, gamma, dy}, {x, per_row, x, gamma}, tolerance_of(d),
                  [](auto device, const List& in, const List& out) {
                    rms_norm_forward(device, in[0], in[1], 1e-6, out[0], out[1]);
-                   rms_norm_backward(device, in[2], in[0], in[1], out[1], false, out[2], out[3]);
+                   rms_norm_backward(device, in[2], in[0], in[1], out[1], out[2], out[3]);
                    if (in[0].numel() == 0) fill(device, 0, out[1]);
                  });
       if (shape.back() > 0)
@@ -194,6 +206,7 @@ TEST_CASE("cuda norms") {
                    [](auto device, const List& in, const List& out) {
                      l2_normalize_forward(device, in[0], in[1], out[0]);
                      l2_normalize_backward(device, in[2], in[0], in[1], out[1], out[2]);
+                     l2_normalize_backward(device, in[2], in[0], in[1], out[1], {out[2], true});
                    });
     }
   // Gradients that are added to.
@@ -206,14 +219,16 @@ TEST_CASE("cuda norms") {
                  [](auto device, const List& in, const List& out) {
                    layer_norm_forward(device, in[0], in[1], 1e-5, out[0], out[1], out[2]);
                    copy(device, in[0], out[3]);
-                   layer_norm_backward(device, in[2], in[0], in[1], out[1], out[2], true, out[3], out[4]);
+                   copy(device, in[1], out[4]);
+                   layer_norm_backward(device, in[2], in[0], in[1], out[1], out[2], {out[3], true}, {out[4], true});
                  });
       if (d == activation)
         check_same("rms_norm, added", {x, gamma, dy}, {x, per_row, x, gamma}, tolerance_of(d),
                    [](auto device, const List& in, const List& out) {
                      rms_norm_forward(device, in[0], in[1], 1e-6, out[0], out[1]);
                      copy(device, in[0], out[2]);
-                     rms_norm_backward(device, in[2], in[0], in[1], out[1], true, out[2], out[3]);
+                     copy(device, in[1], out[3]);
+                     rms_norm_backward(device, in[2], in[0], in[1], out[1], {out[2], true}, {out[3], true});
                    });
     }
   // Below the smallest norm; a large mean; a NaN stays in its row.
@@ -312,6 +327,7 @@ TEST_CASE("cuda gates and rotary") {
                  {c, c, c, like({shape.back()}, d)}, tolerance_of(d), [](auto device, const List& in, const List& out) {
                    state_gate_forward(device, in[0], in[1], in[2], out[0]);
                    state_gate_backward(device, in[3], in[0], in[1], in[2], out[1], out[2], out[3]);
+                   state_gate_backward(device, in[3], in[0], in[1], in[2], out[1], out[2], {out[3], true});
                  });
     }
   for (DType d : kDTypes)
