@@ -1,59 +1,56 @@
 #include "autograd/rounded.h"
 
-#include <utility>
-#include <vector>
-
 #include "tensor/dispatch.h"
 #include "tensor/kernels.h"
 
 namespace rondo {
 namespace {
 
-struct Kept {
-  uint64_t weight;
-  Padding padding;
-  Tensor copy;
-};
-thread_local int alive = 0;
-thread_local std::vector<Kept> kept;
-
-bool pads(const Padding& p) { return p.rows > 0 || p.columns > 0; }
-
-// f(rows, padded rows, number of rows, their width) for each group of a weight of that shape.
-template <class F>
-void each_group(const Shape& weight, const Padding& p, const F& f) {
-  const int64_t n = weight[0] / p.groups, k = weight[1], wide = k + p.columns, tall = n + p.rows;
-  for (int64_t g = 0; g < p.groups; ++g) f(Rows{g * n * k, k}, Rows{g * tall * wide, wide}, n, k);
-}
-
-Tensor make(const Tensor& weight, DType dtype, const Padding& p) {
-  const Tensor w = to(weight, dtype);
-  if (!pads(p)) return w;
-  const Tensor y = zeros({w.dim(0) + p.groups * p.rows, w.dim(1) + p.columns}, dtype, w.device());
-  each_group(w.shape(), p, [&](Rows inner, Rows padded, int64_t n, int64_t k) {
-    dispatch(w.device(), [&](auto device) { copy_rows(device, w, inner, y, padded, n, k); });
-  });
-  return y;
-}
+thread_local WeightCopies* in_use = nullptr;
 
 }  // namespace
 
-RoundedWeights::RoundedWeights() { ++alive; }
-RoundedWeights::~RoundedWeights() {
-  if (--alive == 0) kept.clear();
+WeightCopies::WeightCopies() = default;
+WeightCopies::~WeightCopies() = default;
+
+// A kernel's call for each run of copies of the same dtypes; as a rule all are of one.
+void WeightCopies::make_again() {
+  for (size_t begin = 0, end = 0; begin < copies_.size(); begin = end) {
+    const auto& [weight, copy, groups] = copies_[begin];
+    while (end < copies_.size() && copies_[end].copy.dtype() == copy.dtype() &&
+           copies_[end].weight.dtype() == weight.dtype())
+      ++end;
+    dispatch(copy.device(), [&](auto device) { copy_weights(device, std::span(copies_).subspan(begin, end - begin)); });
+  }
 }
-bool RoundedWeights::any() { return alive > 0; }
+
+Tensor WeightCopies::of(const Tensor& weight, const Shape& shape, DType dtype, int64_t groups) {
+  for (const WeightCopy& c : copies_)
+    if (c.weight.id() == weight.id() && c.copy.dtype() == dtype && c.copy.shape() == shape && c.groups == groups)
+      return c.copy;
+  const WeightCopy made = {weight, Tensor(shape, dtype, weight.device()), groups};
+  dispatch(weight.device(), [&](auto device) { copy_weights(device, {&made, 1}); });
+  copies_.push_back(made);
+  return made.copy;
+}
+
+RoundedWeights::RoundedWeights() : outer_(in_use) {
+  if (!in_use) in_use = &own_;
+}
+RoundedWeights::RoundedWeights(WeightCopies& copies) : outer_(in_use) {
+  if (in_use) return;
+  copies.make_again();
+  in_use = &copies;
+}
+RoundedWeights::~RoundedWeights() { in_use = outer_; }
+bool RoundedWeights::any() { return in_use; }
 
 Tensor multiplied(const Tensor& x, const Tensor& weight, const Padding& p) {
   const DType dtype = x.device() == Device::cpu ? weight.dtype() : x.dtype();
-  if (dtype == weight.dtype() && !pads(p)) return weight;
-  if (!alive || !weight.is_parameter()) return make(weight, dtype, p);
-  for (const Kept& k : kept)
-    if (k.weight == weight.id() && k.copy.dtype() == dtype && k.padding.rows == p.rows &&
-        k.padding.groups == p.groups && k.padding.columns == p.columns)
-      return k.copy;
-  kept.push_back({weight.id(), p, make(weight, dtype, p)});
-  return kept.back().copy;
+  const Shape shape = {weight.dim(0) + p.groups * p.rows, weight.dim(1) + p.columns};
+  if (dtype == weight.dtype() && shape == weight.shape()) return weight;
+  WeightCopies once;
+  return (in_use && weight.is_parameter() ? *in_use : once).of(weight, shape, dtype, p.groups);
 }
 
 }  // namespace rondo

@@ -1,5 +1,4 @@
-// Clipping and Adam. All tensors together are cut into one list of chunks, a block a chunk, so that many small ones
-// fill the device as a large one would.
+// Clipping and Adam, over lists of tensors.
 #include <limits>
 
 #include "cuda/block.cuh"
@@ -10,8 +9,6 @@ namespace rondo {
 namespace {
 
 using namespace cuda;
-
-constexpr int64_t kChunk = 4096;
 
 struct Shared {
   double scratch[32];
@@ -30,34 +27,6 @@ struct Slot {
   int64_t numel, first, index;
   double weight_decay;
 };
-
-// Calls run(list, number of its chunks) for tensors 0..n-1, as many at a time as a list takes. item(i) is tensor i, but
-// for its first chunk.
-template <class Item, class Make, class Run>
-void in_lists(int64_t n, Make&& item, Run&& run) {
-  for (int64_t i = 0; i < n;) {
-    List<Item> list;
-    int64_t chunks = 0;
-    for (; i < n && !list.full(); ++i) {
-      Item next = item(size_t(i));
-      next.first = chunks;
-      chunks += (next.numel + kChunk - 1) / kChunk;
-      list.add(next);
-    }
-    run(list, chunks);
-  }
-}
-
-// The tensor of a chunk: the last that begins there or before.
-template <class Item>
-__device__ int tensor_of(const List<Item>& list, int64_t chunk) {
-  int at = 0;
-  for (int end = list.n; end - at > 1;) {
-    const int middle = (at + end) / 2;
-    (list.items[middle].first <= chunk ? at : end) = middle;
-  }
-  return at;
-}
 
 // The numbers begin..end-1 by a block: f(Count<n>, places) where each of kRuns places has n numbers, 16 bytes, so that
 // many loads are on their way at once; then what is left, by less. `begin` is a multiple of 16 bytes.

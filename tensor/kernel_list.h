@@ -31,6 +31,9 @@ void add_rows(Backend, const Tensor& x, Rows from, const Tensor& y, Rows to, int
 // has y's rank.
 void copy_strided(Backend, const Tensor& x, const Shape& strides, const Tensor& y);
 
+// (rounded) All weights of one dtype, and all copies; these may be bf16.
+void copy_weights(Backend, std::span<const WeightCopy> copies);
+
 // ---- elementwise (elementwise) ----
 void unary(Backend, const Unary& f, const Tensor& x, const Tensor& y);
 void unary_backward(Backend, const Unary& f, const Tensor& dy, const Tensor& x, const Tensor& y, const Tensor& dx);

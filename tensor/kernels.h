@@ -15,6 +15,13 @@ struct Rows {
   int64_t offset, stride;
 };
 
+// A copy of a weight [groups * n, k] as it is multiplied with: [groups * tall, wide], with zeros behind each row and
+// behind the rows of each group.
+struct WeightCopy {
+  Tensor weight, copy;
+  int64_t groups;
+};
+
 // For each of `batch` matrices: C = op(A) op(B) + (accumulate ? C : 0), row-major, op = transpose or not; op(A) [m, k],
 // op(B) [k, n]. `ld` are the widths of the rows in memory, `stride` the distance between matrices (0: shared).
 struct Gemm {

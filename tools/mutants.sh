@@ -87,6 +87,14 @@ norm.cu s/offset - v\[r\]\[e\] \* slope/v[r][e] * slope/
 norm.cu s/(adds ? out : T(0)) + //
 norm.cu s/v\[r\]\[e\] += so_far\[e\]/v[r][e] += 0/
 norm.cu s/= norm >= T(kMinNorm) ? dot : T(0)/= dot/
+rounded.cu s/if (inner < rows \&\& width % n == 0 \&\& column < width)/if (width % n == 0 \&\& column < width)/
+rounded.cu s/if (inner < rows \&\& width % n == 0 \&\& column < width)/if (inner < rows \&\& width % n == 0)/
+rounded.cu s/if (inner < rows \&\& width % n == 0 \&\& column < width)/if (inner < rows)/
+rounded.cu s/} else if (inner < rows) {/} else {/
+rounded.cu s/if (column + e < width)/if (true)/
+rounded.cu s/(group) \* rows + inner/(group) * tall + inner/
+list.cuh s/next.first = chunks/next.first = 0/
+list.cuh s/chunk ? at : end/chunk ? end : at/
 reduce.cu s/min(first + chunk, n_rows)/min(first + chunk, n_rows - 1)/
 reduce.cu s/if (thread >= kColumns || column >= width) return;/if (thread >= kColumns) return;/
 reduce.cu s/i = 16; i >= kColumns;/i = 16; i > kColumns;/
@@ -102,7 +110,6 @@ embedding.cu s/__syncwarp();//
 loss.cu s/label == column + e ? g - factor/label == column ? g - factor/
 loss.cu s/: bad                 ? std::numeric_limits<T>::quiet_NaN()//
 loss.cu s/return outside(label, n) ? /return false ? /
-optimizer.cu s/next.first = chunks/next.first = 0/
 optimizer.cu s/if (i >= list.n || /if (/
 optimizer.cu s/ || \*factor != \*factor) return;/) return;/
 pack.cuh s/runs \* kN + first; i < n;/runs * kN + first; i + 1 < n;/
@@ -140,13 +147,15 @@ tests_of() {
     strided.cuh) echo '*memory*,*elementwise*' ;;
     norm.cu) echo '*norms*' ;;
     optimizer.cu) echo '*adam*,*clip*' ;;
+    rounded.cu) echo '*weights*' ;;
+    list.cuh) echo '*weights*,*adam*,*clip*' ;;
     reduce.cu) echo '*reductions*' ;;
     *) echo 'cuda*' ;;
   esac
 }
 
 mkdir -p $copy
-git ls-files -z | xargs -0 cp -u --parents -t $copy
+git ls-files -z -c -o --exclude-standard | xargs -0 cp -u --parents -t $copy
 [ ! -d .deps ] || ln -sfn "$PWD/.deps" $copy/.deps
 [ -f build-mutants/build/build.ninja ] || meson setup build-mutants/build $copy -Dcuda=disabled >build-mutants/log
 test_copy() {  # the tests named $1, in orders that differ most

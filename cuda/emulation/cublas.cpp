@@ -176,6 +176,10 @@ cublasStatus_t cublasLtMatmul(cublasLtHandle_t, cublasLtMatmulDesc_t p, const vo
     std::memcpy(&one, alpha, sizeof one), std::memcpy(&keep, beta, sizeof keep);
     const void* const pointers[] = {a, b, c, d, workspace};
     emulation::submit(emulation::Where::current(), pointers, [=, p = *p, la = *la, lb = *lb, lc = *lc] {
+      if (emulation::listing())
+        return emulation::list("product " + std::to_string(lc.columns) + " " + std::to_string(lc.rows) + " " +
+                               std::to_string(p.transpose_a == CUBLAS_OP_T ? la.rows : la.columns) + ", " +
+                               std::to_string(lc.batch) + " of " + std::to_string(8 * sizeof(X)) + " bits");
       emulation::Devices open;
       multiply(p, one, static_cast<const X*>(a), la, static_cast<const X*>(b), lb, keep, static_cast<const Y*>(c),
                static_cast<Y*>(d), lc, in_place && ++calls % 2, rounded_parts);

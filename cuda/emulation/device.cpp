@@ -1,6 +1,9 @@
 // The device behind emulation.h: its memory, copies, and graphs of work that is written down. Compiled as scheduler.cpp
 // is.
+#include <cxxabi.h>
+
 #include <algorithm>
+#include <cstdio>
 #include <cstdlib>
 #include <map>
 #include <string>
@@ -111,6 +114,36 @@ void check_pointer(const void* p, Where where) {
     throw Error(std::string(where.file) + ":" + std::to_string(where.line) + ": an argument points to host memory");
 }
 
+namespace {
+std::FILE* list_file() {
+  static std::FILE* const file = [] {
+    const char* const name = std::getenv("EMULATION_LIST");
+    std::FILE* const opened = name ? std::fopen(name, "w") : nullptr;
+    if (name && !opened) throw Error(std::string("EMULATION_LIST: ") + name + " cannot be written");
+    return opened;
+  }();
+  return file;
+}
+std::string readable(const std::type_info& type) {
+  char* const name = abi::__cxa_demangle(type.name(), nullptr, nullptr, nullptr);
+  std::string text = name ? name : type.name();
+  std::free(name);
+  for (const char* noise : {"rondo::", "cuda::", "(anonymous namespace)::", "std::tuple"})
+    for (size_t at; (at = text.find(noise)) != text.npos;) text.erase(at, std::string(noise).size());
+  return text;
+}
+}  // namespace
+
+bool listing() { return list_file(); }
+void list(const std::string& line) { std::fprintf(list_file(), "%s\n", line.c_str()); }
+void list_kernel(Where where, const std::type_info& arguments, dim3 grid, dim3 block) {
+  const std::string file = where.file;
+  std::string line = "kernel " + file.substr(file.rfind('/') + 1) + ":" + std::to_string(where.line) + " " +
+                     readable(arguments) + " blocks";
+  for (unsigned n : {grid.x, grid.y, grid.z}) line += " " + std::to_string(n);
+  list(line + " of " + std::to_string(block.x * block.y * block.z));
+}
+
 void limit_memory(size_t bytes) { memory_limit = bytes; }
 int64_t submitted() { return n_submitted; }
 
@@ -185,6 +218,7 @@ cudaError_t cudaGraphInstantiate(cudaGraphExec_t* ready, cudaGraph_t graph, unsi
 cudaError_t cudaGraphLaunch(cudaGraphExec_t graph, cudaStream_t) {
   ++n_submitted;
   if (captured) return cudaErrorStreamCaptureUnsupported;
+  if (listing()) list("graph");
   replay(*graph);
   return cudaSuccess;
 }

@@ -3,8 +3,9 @@
 // (EMULATION_ORDER=forward|reverse|random:SEED). What it reports: barriers not all threads reach, lanes missing from a
 // warp instruction, shared memory larger than launched, host pointers as arguments; in a captured graph, copies from or
 // to the host, and memory that is gone when it is done again; kernels launched early that do not wait for the one
-// before. Fresh memory is NaN. Built with -fsanitize=address: accesses out of bounds; =thread: accesses no barrier
-// orders.
+// before. Fresh memory is NaN. EMULATION_LIST=FILE: kernels and products are written to FILE, a line each, and not
+// done, so that what a step of any model asks of a GPU is known in a moment. Built with -fsanitize=address: accesses
+// out of bounds; =thread: accesses no barrier orders.
 #pragma once
 #include <array>
 #include <bit>
@@ -15,8 +16,10 @@
 #include <limits>
 #include <span>
 #include <stdexcept>
+#include <string>
 #include <tuple>
 #include <type_traits>
+#include <typeinfo>
 
 #define __global__
 #define __device__
@@ -145,6 +148,9 @@ void limit_memory(size_t bytes);  // of all cudaMalloc together
 void submit(Where where, std::span<const void* const> arguments, std::function<void()> work);
 // The same for a second stream. Throws unless it has waited for all that the first was asked for.
 void submit_beside(CUstream_st* stream, std::span<const void* const> arguments, std::function<void()> work);
+bool listing();  // EMULATION_LIST
+void list(const std::string& line);
+void list_kernel(Where where, const std::type_info& arguments, dim3 grid, dim3 block);
 int64_t submitted();  // by the host so far: launches, copies, fills, products, whole graphs
 struct Devices {
   Devices();
@@ -184,6 +190,7 @@ void launch(Launch l, void (*kernel)(P...), const A&... args) {
   (look(P(args)), ...);
   const std::tuple<P...> given{P(args)...};
   emulation::submit(l.where, words, [=] {
+    if (emulation::listing()) return emulation::list_kernel(l.where, typeid(given), l.grid, l.block);
     emulation::run(l.grid, l.block, l.shared, l.early, l.where, [&] { std::apply(kernel, given); });
   });
 }

@@ -103,10 +103,12 @@ TrainingStep::Result TrainingStep::run(const Tensor& tokens, const Tensor& label
     ready = [&](const Tensor& parameter) { mean->ready(parameter); };
   }
   const Shards::Cut cut = Shards::worthwhile(trainer_, tokens, labels);
+  std::optional<RoundedWeights> rounded(std::in_place, copies_);
   Result result{cut.shards == 1
                     ? trainer_.run(tokens, labels, carried, drops, grads_, ready)
                     : shards_.run(cut, trainer_, tokens, labels, carried, drops, adam_.parameters(), grads_),
                 {}};
+  rounded.reset();
   if (mean) mean->finish(adam_.parameters(), result.losses);
   result.norm = adam_.step(grads_);
   return result;

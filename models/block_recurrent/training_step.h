@@ -49,6 +49,7 @@ class TrainingStep {
   bool graphs_;
   Communicator* ranks_;
   Gradients grads_;
+  WeightCopies copies_;
   Shards shards_;
   std::shared_ptr<MemoryPool> pool_;
   std::vector<std::unique_ptr<Variant>> variants_;

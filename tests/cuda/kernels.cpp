@@ -123,6 +123,42 @@ TEST_CASE("cuda memory: rows, strides, updates in place, numbers that are not fi
   CHECK(first_non_finite(Cuda{}, Tensor({0}, DType::f32, Device::cuda)) == -1);
 }
 
+TEST_CASE("cuda memory: copies of weights, rounded and padded") {
+  struct Case {
+    int64_t groups, rows, width, more_rows, more_width;
+  };
+  const std::pair<DType, DType> dtypes[] = {
+      {DType::f32, DType::bf16}, {DType::f32, DType::f32}, {DType::f64, DType::f64}};
+  for (const auto& [from, to] : dtypes) {
+    List weights, copies;
+    std::vector<int64_t> groups;
+    const auto add = [&, d = from, rounded = to](const Case& c) {
+      weights.push_back(randn({c.groups * c.rows, c.width}, d, weights.size() + 1));
+      copies.push_back(like({c.groups * (c.rows + c.more_rows), c.width + c.more_width}, rounded));
+      groups.push_back(c.groups);
+    };
+    for (const Case& c : {Case{1, 3, 5, 0, 0},
+                          {1, 5, 64, 0, 0},
+                          {2, 5, 16, 3, 0},
+                          {1, 4, 13, 0, 3},
+                          {3, 3, 7, 2, 4},
+                          {1, 9, 24, 7, 8},
+                          {1, 1, 1, 0, 0},
+                          {2, 70, 40, 10, 24},
+                          {1, 0, 8, 2, 0},
+                          {1, 2, 0, 0, 3},
+                          {1, 0, 0, 0, 0}})
+      add(c);
+    for (int i = 0; i < 80; ++i) add({1, 1 + i % 3, 8, i % 2, 0});  // more than one list has
+    check_same("copy_weights", weights, copies, 0, [&](auto device, const List& in, const List& out) {
+      std::vector<WeightCopy> list;
+      for (size_t i = 0; i < in.size(); ++i) list.push_back({in[i], out[i], groups[i]});
+      copy_weights(device, list);
+      copy_weights(device, {});
+    });
+  }
+}
+
 TEST_CASE("cuda elementwise") {
   const Unary all[] = {Exp(), Log(), Tanh(), Sigmoid(), Relu(), Gelu(), Scale{-0.75}};
   for (DType d : kDTypes)
