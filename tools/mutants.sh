@@ -157,7 +157,7 @@ tests_of() {
 mkdir -p $copy
 git ls-files -z -c -o --exclude-standard | xargs -0 cp -u --parents -t $copy
 [ ! -d .deps ] || ln -sfn "$PWD/.deps" $copy/.deps
-[ -f build-mutants/build/build.ninja ] || meson setup build-mutants/build $copy -Dcuda=disabled >build-mutants/log
+[ -f build-mutants/build/build.ninja ] || meson setup build-mutants/build $copy -Dcuda=disabled -Doptimization=1 >build-mutants/log
 test_copy() {  # the tests named $1, in orders that differ most
   ninja -C build-mutants/build tests/kernel_tests >build-mutants/log 2>&1 ||
     { tail -n 20 build-mutants/log; echo "mutants: a fault is no C++ (above)" >&2; exit 1; }
