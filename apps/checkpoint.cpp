@@ -5,6 +5,7 @@
 #include <filesystem>
 #include <nlohmann/json.hpp>
 
+#include "apps/json_error.h"
 #include "models/block_recurrent/precision.h"
 #include "nn/file.h"
 #include "nn/safetensors.h"
@@ -147,7 +148,7 @@ CheckpointInfo read_checkpoint_info(const std::string& checkpoint) {
     info.state.text = {j.at("text_bytes"), j.at("text_hash")};
     config = j.at("config");
   } catch (const Json::exception& e) {
-    fail(path, ": not the state of a run: ", e.what());
+    fail(path, ": not the state of a run: ", json_error(e));
   }
   apply_toml(info.config, config, path + " (config)");
   info.config.validate();

@@ -4,6 +4,7 @@
 #include <nlohmann/json.hpp>
 #include <sstream>
 
+#include "apps/json_error.h"
 #include "apps/parity.h"
 #include "nn/file.h"
 
@@ -143,7 +144,7 @@ GoldenCase read_golden_case(const std::string& directory) {
   } catch (const Error& e) {
     fail(config, ": ", e.what());
   } catch (const Json::exception& e) {
-    fail(config, ": ", e.what());
+    fail(config, ": not what a golden case's is: ", json_error(e));
   }
   c.weights = read_safetensors(directory + "/weights.safetensors");
   c.expected = read_safetensors(directory + "/expected.safetensors").tensors;

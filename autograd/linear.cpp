@@ -71,32 +71,32 @@ void multiply_rows(const Tensor& x, const Tensor& w, const Tensor& base, const T
   });
 }
 
-// dW = d^T x, where d has `out` columns. A product for each group of rows goes where they lie, without the padding's;
-// rows whose end is padded are made whole first, since rows of odd widths are slow to multiply into.
+// dW = d^T x, where d has `out` columns. That of a padded weight is made with its zeros, since rows and columns of odd
+// widths are slow to multiply into, and goes without them to where it belongs.
 void weight_gradient(const Tensor& d, const Tensor& x, int64_t out, const Padding& padding, const Into& dweight) {
   const Tensor& to = dweight.tensor;
-  const int64_t in = x.dim(-1), rows = out ? d.numel() / out : 0, group = to.dim(0) / padding.groups;
-  const Tensor made = padding.columns ? Tensor({to.dim(0), in}, to.dtype(), to.device()) : to;
+  const int64_t in = x.dim(-1), rows = out ? d.numel() / out : 0, width = to.dim(1);
+  const bool padded = out != to.dim(0) || in != width;
+  const Tensor made = padded ? Tensor({out, in}, to.dtype(), to.device()) : to;
   dispatch(to.device(), [&](auto device) {
     gemm(device,
-         {.m = group,
+         {.m = out,
           .n = in,
           .k = rows,
           .transpose_a = true,
-          .accumulate = dweight.adds && !padding.columns,
+          .accumulate = dweight.adds && !padded,
           .lda = out,
           .ldb = in,
-          .ldc = in,
-          .batch = padding.groups,
-          .stride_a = group + padding.rows,
-          .stride_c = group * in},
+          .ldc = in},
          d, x, made);
-    if (!padding.columns) return;
-    const Rows inner = {0, to.dim(1)}, padded = {0, in};
-    if (dweight.adds)
-      add_rows(device, made, padded, to, inner, to.dim(0), to.dim(1));
-    else
-      copy_rows(device, made, padded, to, inner, to.dim(0), to.dim(1));
+    if (!padded) return;
+    const auto put = [&](Rows from, Rows where, int64_t n, int64_t size) {
+      if (dweight.adds) return add_rows(device, made, from, to, where, n, size);
+      copy_rows(device, made, from, to, where, n, size);
+    };
+    const int64_t group = to.dim(0) / padding.groups, tall = out / padding.groups;
+    if (in == width) return put({0, tall * in}, {0, group * in}, padding.groups, group * in);
+    for (int64_t g = 0; g < padding.groups; ++g) put({g * tall * in, in}, {g * group * width, width}, group, width);
   });
 }
 
@@ -177,7 +177,9 @@ Tensor linear(const Tensor& x, const Tensor& weight, const Tensor& bias, const T
 }
 
 Tensor padded_linear(const Tensor& x, const Tensor& weight, const Padding& padding, const Tensor& residual) {
-  check_weight(x, weight, {});
+  check(bool(weight), "padded_linear: weight is missing");
+  check_activation("padded_linear", "x", x);
+  check_beside("padded_linear", "weight", weight, "x", x);
   const int64_t groups = padding.groups;
   check(weight.rank() == 2 && groups > 0 && weight.dim(0) % groups == 0 && padding.rows >= 0 && padding.columns >= 0,
         "padded_linear: weight has shape ", weight.shape(), ", which has not ", groups,

@@ -97,8 +97,8 @@ class WeightCopies {
   std::vector<WeightCopy> copies_;
 };
 // While one is alive on a thread, copies of weights are made once and kept: in `copies`, whose old ones are made again
-// first, all by one kernel. (One inside another adds nothing.) Nobody may change weights meanwhile; optimizers refuse
-// to.
+// first, all by one kernel. One inside another adds nothing, and ends before it. Nobody may change weights meanwhile;
+// optimizers refuse to.
 class RoundedWeights {
  public:
   RoundedWeights();

@@ -13,13 +13,14 @@ thread_local WeightCopies* in_use = nullptr;
 WeightCopies::WeightCopies() = default;
 WeightCopies::~WeightCopies() = default;
 
-// A kernel's call for each run of copies of the same dtypes; as a rule all are of one.
+// A kernel for each run of copies alike; as a rule that is all of them.
 void WeightCopies::make_again() {
   for (size_t begin = 0, end = 0; begin < copies_.size(); begin = end) {
     const auto& [weight, copy, groups] = copies_[begin];
-    while (end < copies_.size() && copies_[end].copy.dtype() == copy.dtype() &&
-           copies_[end].weight.dtype() == weight.dtype())
-      ++end;
+    const auto alike = [&](const WeightCopy& c) {
+      return c.copy.device() == copy.device() && c.copy.dtype() == copy.dtype() && c.weight.dtype() == weight.dtype();
+    };
+    while (end < copies_.size() && alike(copies_[end])) ++end;
     dispatch(copy.device(), [&](auto device) { copy_weights(device, std::span(copies_).subspan(begin, end - begin)); });
   }
 }

@@ -21,7 +21,7 @@ struct Around {
 
 // Copies `part` to where it lies in `whole`, from index `start` of the axis on, or from there, or adds it there.
 enum class Slice { copy_in, copy_out, add_in };
-void move(const Tensor& part, const Tensor& whole, int axis, int64_t start, Slice how) {
+void copy_slice(const Tensor& part, const Tensor& whole, int axis, int64_t start, Slice how) {
   const Around at(whole.shape(), axis);
   const int64_t width = part.dim(axis) * at.step;
   const Rows of_part{0, width}, of_whole{start * at.step, whole.dim(axis) * at.step};
@@ -34,7 +34,7 @@ void move(const Tensor& part, const Tensor& whole, int axis, int64_t start, Slic
 
 Tensor slice(const Tensor& x, int axis, int64_t start, int64_t length) {
   Tensor y(x.shape().with(axis, length), x.dtype(), x.device());
-  move(y, x, axis, start, Slice::copy_out);
+  copy_slice(y, x, axis, start, Slice::copy_out);
   return y;
 }
 
@@ -84,7 +84,7 @@ Tensor joined(std::span<const Tensor> parts, int axis) {
   Tensor y(parts[0].shape().with(axis, length), parts[0].dtype(), parts[0].device());
   int64_t start = 0;
   for (const Tensor& p : parts) {
-    move(p, y, axis, start, Slice::copy_in);
+    copy_slice(p, y, axis, start, Slice::copy_in);
     start += p.dim(axis);
   }
   return record("concat", Inputs(parts), y, [kept, axis, n = parts.size()](const Tensor& dy) {
@@ -131,7 +131,7 @@ Tensor narrow(const Tensor& x, int axis, int64_t start, int64_t length) {
     Tensor dx = so_far.take(0);
     const bool adds = bool(dx);
     if (!adds) dx = zeros(from, dy.dtype(), dy.device());
-    move(dy, dx, a, start, adds ? Slice::add_in : Slice::copy_in);
+    copy_slice(dy, dx, a, start, adds ? Slice::add_in : Slice::copy_in);
     return {dx};
   };
   return record("narrow", {x}, slice(x, a, start, length), rule);

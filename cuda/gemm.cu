@@ -148,10 +148,11 @@ void multiply(const Gemm& g, const Tensor& a, const Tensor& b, const Tensor& bas
 }  // namespace
 
 void gemm(Cuda, const Gemm& g, const Tensor& a, const Tensor& b, const Tensor& c) { multiply(g, a, b, c, c); }
-void gemm_onto(Cuda, Gemm how, const Tensor& a, const Tensor& b, const Tensor& base, const Tensor& c) {
-  how.accumulate = true;
+void gemm_onto(Cuda, const Gemm& how, const Tensor& a, const Tensor& b, const Tensor& base, const Tensor& c) {
   if (how.k == 0) return copy(Cuda{}, base, c);
-  multiply(how, a, b, base, c);
+  Gemm onto = how;
+  onto.accumulate = true;
+  multiply(onto, a, b, base, c);
 }
 
 bool multiplies_bf16(Cuda) { return true; }  // since sm_80, the oldest that is compiled for

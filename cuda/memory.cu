@@ -71,16 +71,21 @@ struct FindNonFinite {
     if (!(v - v == 0)) atomicMin(first, (unsigned long long)(i));  // integers: the order does not matter
   }
 };
-template <class E>
-struct AddRows {
+template <class E, int n>
+struct AddRows {  // n numbers at a time
   const E* x;
   int64_t x_stride;
   E* y;
   int64_t y_stride, width;
-  __device__ void operator()(int64_t i) const {
-    const int64_t row = i / width, at = i - row * width;
-    E& to = y[row * y_stride + at];
-    to = E(computed_t<E>(to) + computed_t<E>(x[row * x_stride + at]));
+  __device__ void operator()(int64_t run) const {
+    const int64_t i = run * n, row = i / width, at = i - row * width;
+    E* const to = y + row * y_stride + at;
+    computed_t<E> a[n], b[n];
+    load_numbers(x + row * x_stride + at, a);
+    load_numbers(to, b);
+#pragma unroll
+    for (int e = 0; e < n; ++e) b[e] += a[e];
+    store_numbers(b, to);
   }
 };
 // What only moves needs no dtype, just its width.
@@ -183,9 +188,12 @@ void copy_rows(Cuda, const Tensor& x, Rows from, const Tensor& y, Rows to, int64
 }
 
 void add_rows(Cuda, const Tensor& x, Rows from, const Tensor& y, Rows to, int64_t n_rows, int64_t width) {
+  const int64_t strides = n_rows > 1 ? from.stride | to.stride : 0;
   dispatch_activation(y.dtype(), [&]<class E>() {
-    for_each(n_rows * width,
-             AddRows<E>{data<E>(x) + from.offset, from.stride, data<E>(y) + to.offset, to.stride, width});
+    dispatch_run<E>(width | from.offset | to.offset | strides, [&]<int n>() {
+      for_each(n_rows * width / n,
+               AddRows<E, n>{data<E>(x) + from.offset, from.stride, data<E>(y) + to.offset, to.stride, width});
+    });
   });
 }
 

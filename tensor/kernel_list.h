@@ -55,7 +55,7 @@ void sum_to(Backend, const Tensor& x, const Into& y);  // y's shape broadcasts t
 // is f32 or bf16.
 void gemm(Backend, const Gemm& how, const Tensor& a, const Tensor& b, const Tensor& c);
 // The same plus `base`, which has the dtype of c and lies as c does.
-void gemm_onto(Backend, Gemm how, const Tensor& a, const Tensor& b, const Tensor& base, const Tensor& c);
+void gemm_onto(Backend, const Gemm& how, const Tensor& a, const Tensor& b, const Tensor& base, const Tensor& c);
 // Whether the device has instructions for products of bf16. Where it has none they are made in f32: as exact, no
 // faster.
 bool multiplies_bf16(Backend);

@@ -59,7 +59,8 @@ struct AttentionForward {
   Tensor queries = {}, keys = {}, values = {};
 };
 struct AttentionGradients {
-  const Tensor &dq, &dkv, &dmemory;  // empty where the input is, as the next
+  // All of them empty where the input is.
+  const Tensor &dq, &dkv, &dmemory;
   const Into &dq_scale, &dk_scale;
 };
 

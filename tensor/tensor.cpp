@@ -143,6 +143,8 @@ Tensor detach(const Tensor& t) { return t.view(t.shape()); }
 
 Tensor parameter(Tensor t) {
   check(is_float(t.dtype()), "parameter: a tensor of ", t.dtype(), " cannot have a gradient");
+  check(t.is_parameter() || t.record()->tape == 0, "parameter: this tensor of shape ", t.shape(),
+        " was made by an op that a tape recorded; detach() gives the same numbers as a leaf");
   t.record()->is_parameter = true;
   return t;
 }

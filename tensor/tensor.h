@@ -121,7 +121,7 @@ Tensor to(const Tensor& t, Device device);
 void assign(const Tensor& from, const Tensor& into);
 // The same buffer under a new identity, which no tape follows.
 Tensor detach(const Tensor& t);
-// Marks a leaf: tapes will keep its gradient. Returns the tensor.
+// Marks a leaf: tapes will keep its gradient. Returns the tensor, which no tape may have recorded.
 Tensor parameter(Tensor t);
 
 std::ostream& operator<<(std::ostream& os, const Tensor& t);

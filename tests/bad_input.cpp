@@ -160,7 +160,8 @@ TEST_CASE("checkpoints that are unreadable, truncated, foreign or of another sha
   CHECK(complaint({"eval", work.run}) == "1 rondo: cannot read " + work.weights + ": No such file or directory\n");
   write_file(work.checkpoint("run", "00000001") + "/run.json", "{");
   CHECK(complaint({"eval", work.run})
-            .starts_with("1 rondo: " + work.checkpoint("run", "00000001") + "/run.json: not the state of a run: "));
+            .starts_with("1 rondo: " + work.checkpoint("run", "00000001") +
+                         "/run.json: not the state of a run: parse error at line 1, "));
   fs::remove_all(work.checkpoint("run", "00000001"));
   CHECK(complaint({"eval", work.run}) ==
         "1 rondo: " + work.run + "/checkpoints/latest names no checkpoint that is there\n");

@@ -268,6 +268,12 @@ TEST_CASE("tape: errors") {
   CHECK(error_of([&] { tape.backward(full({}, 1, DType::f64)); }) ==
         "backward: the loss does not depend on any parameter recorded on this tape");
   CHECK(error_of([&] { parameter(Tensor({2}, DType::i64)); }) == "parameter: a tensor of i64 cannot have a gradient");
+  const Tensor twice = scale(a, 2);
+  CHECK(
+      error_of([&] { parameter(twice); }) ==
+      "parameter: this tensor of shape (3) was made by an op that a tape recorded; detach() gives the same numbers as "
+      "a leaf");
+  CHECK(parameter(detach(twice)).is_parameter());
   const Tensor y = record("broken", {a}, sum(a), [](const Tensor& dy) -> Grads { return {dy}; });
   CHECK(error_of([&] { tape.backward(y); }) == "broken: the rule's gradient 0 has shape (), but its input has (3)");
   const Tensor z = record("broken", {a, a}, sum(a), [a](const Tensor&) -> Grads { return {a}; });

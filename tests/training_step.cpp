@@ -1,6 +1,7 @@
 // A whole training step, captured on a GPU: the same bits as uncaptured, whatever changes from step to step.
 #include "models/block_recurrent/training_step.h"
 
+#include "models/block_recurrent/precision.h"
 #include "nn/optimizer.h"
 #include "tests/decoding.h"
 #include "tests/testing.h"
@@ -15,6 +16,7 @@ struct Steps {
   double drop_memories = 0, drop_states = 0;
   std::vector<int64_t> lengths = {};  // tokens of each step; segments have 4
   bool carries = false;               // memories and states from step to step
+  bool narrow = false;                // products of bf16, with copies of weights
 
   int64_t captured = 0;
   std::vector<double> numbers = {};  // losses and norms of all steps, then weights
@@ -22,6 +24,7 @@ struct Steps {
   Steps& run() {
     BlockRecurrentTransformer model = make_tiny();
     model.to(device);
+    if (narrow) compute_in(model, DType::bf16);
     Adam adam(parameters(model), {.learning_rate = 0.01, .clip_grad_norm = 0.5});
     TrainingStep step({model, drop_memories, drop_states}, adam, graphs);
     Generator g{1, 2, 0};
@@ -59,26 +62,39 @@ std::vector<int64_t> times(int n, int64_t length) { return std::vector<int64_t>(
 }  // namespace
 
 TEST_CASE("training step: the trainer's losses and the optimizer's norms") {
-  const BlockRecurrentTransformer model = make_tiny(), twin = make_tiny();
-  Adam adam(parameters(model), {.clip_grad_norm = 0.5}), other(parameters(twin), {.clip_grad_norm = 0.5});
-  const RecurrentTrainer trainer{model, 0.5, 0.5};
-  TrainingStep step({twin, 0.5, 0.5}, other);
-  Generator g{1, 2, 0}, h = g;
-  for (int i = 0; i < 4; ++i) {
-    const auto [tokens, labels] = inputs_and_labels(reshape(random_tokens(2 * 11, uint64_t(i)), {2, 11}));
-    Gradients grads;
-    const double loss = trainer(tokens, labels, {}, g, grads).loss();
-    const TrainingStep::Result result = step(tokens, labels, {}, h);
-    CHECK(result.loss() == loss);
-    CHECK(result.norm.item() == adam.step(grads).item());
-    CHECK(g == h);
-  }
-  CHECK(step.captured() == 0);
+  for (const Device device : devices())
+    for (const DType dtype : {DType::f32, DType::bf16}) {
+      BlockRecurrentTransformer model = make_tiny(), twin = make_tiny();
+      for (BlockRecurrentTransformer* m : {&model, &twin}) m->to(device), compute_in(*m, dtype);
+      Adam adam(parameters(model), {.clip_grad_norm = 0.5}), other(parameters(twin), {.clip_grad_norm = 0.5});
+      const RecurrentTrainer trainer{model, 0.5, 0.5};
+      TrainingStep step({twin, 0.5, 0.5}, other);
+      Generator g{1, 2, 0}, h = g;
+      for (int i = 0; i < 12; ++i) {
+        const auto [tokens, labels] = inputs_and_labels(reshape(random_tokens(2 * 11, uint64_t(i)), {2, 11}));
+        Gradients grads;
+        const double loss = trainer(tokens, labels, {}, g, grads).loss();
+        const TrainingStep::Result result = step(tokens, labels, {}, h);
+        CHECK(result.loss() == loss);
+        CHECK(result.norm.item() == adam.step(grads).item());
+        CHECK(g == h);
+      }
+      CHECK((step.captured() > 0) == (device == Device::cuda));
+    }
 }
 
 TEST_CASE("cuda training step: captured, with a learning rate that changes and carried memories") {
   CHECK(captured_with_the_same_bits({.lengths = times(5, 11)}) == 1);
   CHECK(captured_with_the_same_bits({.lengths = times(5, 9), .carries = true}) == 1);  // the first has nothing carried
+}
+
+TEST_CASE("cuda training step: copies of weights are those of each step, also of variants that use others") {
+  CHECK(captured_with_the_same_bits({.lengths = times(5, 11), .narrow = true}) == 1);
+  CHECK(captured_with_the_same_bits({.drop_memories = 0.5,
+                                     .drop_states = 0.5,
+                                     .lengths = {9, 4, 9, 9, 4, 9, 4, 9, 9},
+                                     .carries = true,
+                                     .narrow = true}) >= 2);
 }
 
 TEST_CASE("cuda training step: dropped memories and states") {

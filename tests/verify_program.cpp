@@ -83,7 +83,13 @@ TEST_CASE("verify: cases that cannot be compared") {
         "1 rondo: " + argument.path() + "/config.json: unknown model argument haeds\n");
   const CaseCopy truncated("odd_heads");
   write_file(truncated.directory / "config.json", "{");
-  CHECK(complaint({"verify", truncated.path()}).starts_with("1 rondo: " + truncated.path() + "/config.json: "));
+  CHECK(complaint({"verify", truncated.path()})
+            .starts_with("1 rondo: " + truncated.path() +
+                         "/config.json: not what a golden case's is: parse error at line 1"));
+  const CaseCopy old("odd_heads");
+  old.replace("config.json", "\"segments\"", "\"parts\"");
+  CHECK(complaint({"verify", old.path()}) ==
+        "1 rondo: " + old.path() + "/config.json: not what a golden case's is: key 'segments' not found\n");
 }
 
 }  // namespace rondo::testing

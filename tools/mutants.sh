@@ -101,7 +101,8 @@ reduce.cu s/i = 16; i >= kColumns;/i = 16; i > kColumns;/
 reduce.cu s/(adds ? converted<double>(y\[o\]) : 0)/0/
 reduce.cu s/if (adds) load_numbers(y + i, rounded);//
 reduce.cu s/(adds ? converted<double>(to) : 0)/0/
-memory.cu s/E(computed_t<E>(to) + /E(/
+memory.cu s/load_numbers(to, b);/for (auto\& v : b) v = 0;/
+memory.cu s/x_stride + at, a);/y_stride + at, a);/
 embedding.cu s/t >= 0 \&\& t < n_rows/t < n_rows/
 embedding.cu s/i < n_tokens \&\& tokens/tokens/
 embedding.cu s/if (here\[k\]) places/places/
@@ -113,7 +114,7 @@ loss.cu s/return outside(label, n) ? /return false ? /
 optimizer.cu s/if (i >= list.n || /if (/
 optimizer.cu s/ || \*factor != \*factor) return;/) return;/
 pack.cuh s/runs \* kN + first; i < n;/runs * kN + first; i + 1 < n;/
-memory.cu s/row \* x_stride/row * y_stride/
+memory.cu s/ = x\[row \* x_stride/ = x[row * y_stride/
 memory.cu s/n_rows > 1 ? from.stride | to.stride : 0/0/
 strided.cuh s/inner == 1 \&\& sizes\[rank - 1\] % n == 0/inner == 1/
 strided.cuh s/return s % n == 0/return s % n == 0 || true/

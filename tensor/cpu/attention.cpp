@@ -83,7 +83,7 @@ struct Packed {
   }
   // c [m, n] = a times the part of a block's matrix; c points to column 0.
   void product(int64_t m, View<E> a, int64_t block, const cpu::Part& part, T* c, int64_t ldc) const {
-    cpu::gemm_packed(m, n, k, a, {data.template data<T>() + block * size}, c, ldc, false, part);
+    cpu::gemm_part(m, n, k, a, {data.template data<T>() + block * size}, c, ldc, false, part);
   }
 };
 
@@ -122,7 +122,7 @@ struct Panels {
 };
 
 // A tile of queries: rows (query, head) of scores against the keys `first..last-1` of the panel. The scores begin at
-// the column `base`, where a packed panel begins. Products over keys begin at `start`, as gemm_packed wants it.
+// the column `base`, where a packed panel begins. Products over keys begin at `start`, as gemm_part wants it.
 template <class E>
 struct Tile {
   using T = computed_t<E>;

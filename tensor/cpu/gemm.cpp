@@ -125,8 +125,8 @@ void split(int64_t m, int64_t n, int64_t k, cpu::View<E> a, cpu::View<S> b, C* c
       const int64_t height = std::min(rows, m - i), width = std::min(panels_per_tile * columns, n - j);
       const int64_t corner = i * ldc + j;
       with_sums(height, width, c + corner, ldc, base ? base + corner : nullptr, [&](T* to, int64_t ld) {
-        cpu::gemm_packed<E>(height, n, depth, {a.data + i * a.row, a.row, a.col}, right, to - j, ld, base,
-                            {0, depth, j, j + width});
+        cpu::gemm_part<E>(height, n, depth, {a.data + i * a.row, a.row, a.col}, right, to - j, ld, base,
+                          {0, depth, j, j + width});
       });
     }
   });
@@ -169,7 +169,7 @@ void multiply(const Gemm& how, const Tensor& a, const Tensor& b, const Tensor& b
 void gemm(Cpu, const Gemm& how, const Tensor& a, const Tensor& b, const Tensor& c) {
   multiply(how, a, b, how.accumulate ? c : Tensor(), c);
 }
-void gemm_onto(Cpu, Gemm how, const Tensor& a, const Tensor& b, const Tensor& base, const Tensor& c) {
+void gemm_onto(Cpu, const Gemm& how, const Tensor& a, const Tensor& b, const Tensor& base, const Tensor& c) {
   multiply(how, a, b, base, c);
 }
 

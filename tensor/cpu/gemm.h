@@ -58,7 +58,7 @@ struct Part {
   int64_t first, last, first_column, last_column;
 };
 template <class E>
-void gemm_packed(int64_t m, int64_t n, int64_t k, View<E> a, Right<E> b, Sum<E>* c, int64_t ldc, bool accumulate,
-                 const Part& part);
+void gemm_part(int64_t m, int64_t n, int64_t k, View<E> a, Right<E> b, Sum<E>* c, int64_t ldc, bool accumulate,
+               const Part& part);
 
 }  // namespace rondo::cpu

@@ -213,8 +213,8 @@ Right<E> right_side(int64_t k, int64_t n, View<S> b, Sum<E>* space) {
 }
 
 template <class E>
-void gemm_packed(int64_t m, int64_t n, int64_t k, View<E> a, Right<E> b, Sum<E>* c, int64_t ldc, bool accumulate,
-                 const Part& part) {
+void gemm_part(int64_t m, int64_t n, int64_t k, View<E> a, Right<E> b, Sum<E>* c, int64_t ldc, bool accumulate,
+               const Part& part) {
   using T = Sum<E>;
   const auto [first, last, first_column, last_column] = part;
   if (first == last && !accumulate)
@@ -251,7 +251,7 @@ template <class E, class S>
 void gemm(int64_t m, int64_t n, int64_t k, View<E> a, View<S> b, Sum<E>* c, int64_t ldc, bool accumulate) {
   Scratch scratch;
   const Right<E> right = right_side<E>(k, n, b, scratch.get<Sum<E>>(packed_size<E>(k, n)));
-  gemm_packed(m, n, k, a, right, c, ldc, accumulate, {0, k, 0, n});
+  gemm_part(m, n, k, a, right, c, ldc, accumulate, {0, k, 0, n});
 }
 
 template int64_t panel_columns<float>();
@@ -275,7 +275,7 @@ template void gemm(int64_t, int64_t, int64_t, View<float>, View<float>, float*, 
 template void gemm(int64_t, int64_t, int64_t, View<double>, View<double>, double*, int64_t, bool);
 template void gemm(int64_t, int64_t, int64_t, View<bf16>, View<bf16>, float*, int64_t, bool);
 template void gemm(int64_t, int64_t, int64_t, View<bf16>, View<float>, float*, int64_t, bool);
-template void gemm_packed(int64_t, int64_t, int64_t, View<float>, Right<float>, float*, int64_t, bool, const Part&);
-template void gemm_packed(int64_t, int64_t, int64_t, View<double>, Right<double>, double*, int64_t, bool, const Part&);
-template void gemm_packed(int64_t, int64_t, int64_t, View<bf16>, Right<bf16>, float*, int64_t, bool, const Part&);
+template void gemm_part(int64_t, int64_t, int64_t, View<float>, Right<float>, float*, int64_t, bool, const Part&);
+template void gemm_part(int64_t, int64_t, int64_t, View<double>, Right<double>, double*, int64_t, bool, const Part&);
+template void gemm_part(int64_t, int64_t, int64_t, View<bf16>, Right<bf16>, float*, int64_t, bool, const Part&);
 }  // namespace rondo::cpu

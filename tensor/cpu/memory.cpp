@@ -21,6 +21,18 @@ int64_t first_non_finite(const T* x, int64_t begin, int64_t end) {
   return -1;
 }
 
+// f(row, where in it, how many) for pieces of rows, which may be few and long (an outermost axis) or many and short.
+template <class F>
+void each_piece(int64_t n_rows, int64_t width, const F& f) {
+  const int64_t pieces = (width + kTile - 1) / kTile;
+  parallel_chunks(n_rows * pieces, rows_per_tile(width), [&](int64_t begin, int64_t end) {
+    for (int64_t i = begin; i < end; ++i) {
+      const int64_t at = i % pieces * kTile;
+      f(i / pieces, at, std::min(kTile, width - at));
+    }
+  });
+}
+
 }  // namespace
 
 void fill(Cpu, double value, const Tensor& y) {
@@ -81,14 +93,8 @@ void copy_rows(Cpu, const Tensor& x, Rows from, const Tensor& y, Rows to, int64_
   const size_t size = size_of(x.dtype());
   const char* xs = static_cast<const char*>(x.bytes()) + size_t(from.offset) * size;
   char* ys = static_cast<char*>(y.bytes()) + size_t(to.offset) * size;
-  // A piece of one row: rows may be few and long (an outermost axis) or many and short.
-  const int64_t pieces = (width + kTile - 1) / kTile;
-  parallel_chunks(n_rows * pieces, rows_per_tile(width), [&](int64_t begin, int64_t end) {
-    for (int64_t i = begin; i < end; ++i) {
-      const int64_t row = i / pieces, at = i % pieces * kTile;
-      std::memcpy(ys + size_t(row * to.stride + at) * size, xs + size_t(row * from.stride + at) * size,
-                  size_t(std::min(kTile, width - at)) * size);
-    }
+  each_piece(n_rows, width, [&](int64_t row, int64_t at, int64_t n) {
+    std::memcpy(ys + size_t(row * to.stride + at) * size, xs + size_t(row * from.stride + at) * size, size_t(n) * size);
   });
 }
 
@@ -96,9 +102,9 @@ void add_rows(Cpu, const Tensor& x, Rows from, const Tensor& y, Rows to, int64_t
   dispatch_activation(y.dtype(), [&]<class T>() {
     const T* xs = x.data<T>() + from.offset;
     T* ys = y.data<T>() + to.offset;
-    parallel_chunks(n_rows, rows_per_tile(width), [&](int64_t begin, int64_t end) {
-      for (int64_t i = begin; i < end; ++i)
-        lane_map(width, ys + i * to.stride, kSum, xs + i * from.stride, ys + i * to.stride);
+    each_piece(n_rows, width, [&](int64_t row, int64_t at, int64_t n) {
+      T* sum = ys + row * to.stride + at;
+      lane_map(n, sum, kSum, xs + row * from.stride + at, sum);
     });
   });
 }

@@ -24,9 +24,12 @@ void sum_over_rows(int64_t n_rows, int64_t width, const Into& dweight, const F& 
     rows(i * grain, std::min(i * grain + grain, n_rows), parts + i * width);
   });
   parallel_chunks(width, 128, [&](int64_t begin, int64_t end) {
-    auto sum = flat(sums + begin, end - begin);
-    if (!dweight.adds) sum.setZero();
-    for (int64_t i = 0; i < n_parts; ++i) sum += flat(parts + i * width + begin, end - begin);
+    auto to = flat(sums + begin, end - begin);
+    if (!dweight.adds) to.setZero();
+    if (n_parts == 0) return;
+    auto sum = flat(parts + begin, end - begin);
+    for (int64_t i = 1; i < n_parts; ++i) sum += flat(parts + i * width + begin, end - begin);
+    to += sum;
   });
 }
 

@@ -7,6 +7,7 @@
 #include "autograd/ops.h"
 #include "cuda/emulation/emulation.h"
 #include "models/block_recurrent/decoder.h"
+#include "models/block_recurrent/precision.h"
 #include "models/block_recurrent/training_step.h"
 #include "tests/cuda/limit.h"
 #include "tests/decoding.h"
@@ -115,9 +116,10 @@ TEST_CASE("training step: a captured one is a handful of calls, and asks for no 
 }
 
 TEST_CASE("training step: out of memory while it is captured") {
-  const auto train = [](bool limited) {
+  const auto train = [](bool limited, bool narrow) {
     BlockRecurrentTransformer model = make_tiny();
     model.to(Device::cuda);
+    if (narrow) compute_in(model, DType::bf16);
     Adam adam(parameters(model), {});
     TrainingStep step({model}, adam);
     Generator g;
@@ -144,7 +146,7 @@ TEST_CASE("training step: out of memory while it is captured") {
       for (double v : values(to(t.tensor, Device::cpu))) numbers.push_back(v);
     return numbers;
   };
-  CHECK(train(true) == train(false));
+  for (const bool narrow : {false, true}) CHECK(train(true, narrow) == train(false, narrow));
 }
 
 TEST_CASE("decoder: a captured pass has the bits of one that is not, and is a handful of calls") {

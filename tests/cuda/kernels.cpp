@@ -105,6 +105,8 @@ TEST_CASE("cuda memory: rows, strides, updates in place, numbers that are not fi
                    copy(device, in[1], out[0]);
                    add_rows(device, in[0], {3, 48}, out[0], {2, 40}, 5, width);
                    add_rows(device, in[0], {0, 1}, out[0], {20, 40}, 6, width);
+                   add_rows(device, in[0], {16, 48}, out[0], {8, 40}, 5, width);
+                   add_rows(device, in[0], {16, 1}, out[0], {8, 1}, 1, width);
                    add_rows(device, in[0], {0, 48}, out[0], {0, 40}, 0, width);
                  });
   for (DType d : kActivations)
