@@ -16,12 +16,14 @@ WeightCopies::~WeightCopies() = default;
 // A kernel for each run of copies alike; as a rule that is all of them.
 void WeightCopies::make_again() {
   for (size_t begin = 0, end = 0; begin < copies_.size(); begin = end) {
-    const auto& [weight, copy, groups] = copies_[begin];
+    const WeightCopy& first = copies_[begin];
     const auto alike = [&](const WeightCopy& c) {
-      return c.copy.device() == copy.device() && c.copy.dtype() == copy.dtype() && c.weight.dtype() == weight.dtype();
+      return c.copy.device() == first.copy.device() && c.copy.dtype() == first.copy.dtype() &&
+             c.weight.dtype() == first.weight.dtype();
     };
     while (end < copies_.size() && alike(copies_[end])) ++end;
-    dispatch(copy.device(), [&](auto device) { copy_weights(device, std::span(copies_).subspan(begin, end - begin)); });
+    dispatch(first.copy.device(),
+             [&](auto device) { copy_weights(device, std::span(copies_).subspan(begin, end - begin)); });
   }
 }
 
