@@ -194,6 +194,9 @@ TEST_CASE("mixed precision: padded_linear's arguments") {
   CHECK(error_of([&] {
           padded_linear(x, w, {.columns = 2}, Tensor({2, 3}));
         }) == "padded_linear: residual has shape (2, 3), but the result has (2, 4)");
+  CHECK(error_of([&] { padded_linear(x, {}, {.columns = 2}); }) == "padded_linear: weight is missing");
+  CHECK(error_of([&] { padded_linear(x, to(w, kBf16), {.columns = 2}); }) ==
+        "padded_linear: weight is bf16, but x is f32");
 }
 
 TEST_CASE("mixed precision: only bf16 on a GPU asks for them") {

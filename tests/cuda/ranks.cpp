@@ -1,4 +1,7 @@
 // Training in several processes from outside: the program on the emulation, a process a rank.
+#include <algorithm>
+#include <sstream>
+
 #include "apps/checkpoint.h"
 #include "apps/run.h"
 #include "nn/safetensors.h"
@@ -37,6 +40,21 @@ Outcome run_alone(const Arguments& arguments) {
   Setting setting;
   setting.program = RONDO_EMULATED_PROGRAM;
   return run_program(arguments, setting);
+}
+
+// What the last step of a training asks of a GPU (EMULATION_LIST), a line each; or what the program says.
+std::vector<std::string> listed(const std::string& file) {
+  Setting setting;
+  setting.program = RONDO_EMULATED_PROGRAM;
+  setting.environment = {"EMULATION_LIST=" + file};
+  const Outcome o = run_program(
+      {"bench", "train", "--size", "readme", "--batch", "1", "--dtype", "bf16", "--device", "cuda", "--steps", "1"},
+      setting);
+  if (o.code != 0) return {std::to_string(o.code) + " " + o.err};
+  std::vector<std::string> lines;
+  std::istringstream in(read_file(file));
+  for (std::string line; std::getline(in, line);) line == "graph" ? lines.clear() : lines.push_back(line);
+  return lines;
 }
 
 const Arguments kOnCuda = {"--device", "cuda", "--set", "train.batch_size=4", "--set", "data.validation_fraction=0"};
@@ -180,6 +198,20 @@ TEST_CASE("cuda ranks: what they cannot train together") {
   CHECK(two[0].err.starts_with("rondo: rank 1 is to work on something else than rank 0: step 0 on 20000 bytes ("));
   CHECK(two[1].err.starts_with("rondo: rank 0: rank 1 is to work on something else than rank 0: "));
   CHECK(!std::filesystem::exists(work / "run"));
+}
+
+TEST_CASE("cuda runs: what a step asks of a GPU is listed, and copies of weights are one kernel of it") {
+  const Temporary folder;
+  const std::vector<std::string> lines = listed(folder / "list");
+  const auto having = [&](const char* start) {
+    return std::count_if(lines.begin(), lines.end(), [&](const std::string& line) { return line.starts_with(start); });
+  };
+  CHECK(having("kernel rounded.cu:") == 1);
+  CHECK(having("kernel optimizer.cu:") > 0);
+  CHECK(having("product ") > 100);
+  CHECK(having("kernel ") + having("product ") == int64_t(lines.size()));
+  CHECK(listed(folder / "none/list") ==
+        std::vector<std::string>{"1 rondo: EMULATION_LIST: " + (folder / "none/list") + " cannot be written\n"});
 }
 
 }  // namespace rondo::testing
