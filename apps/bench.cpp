@@ -197,7 +197,8 @@ void add_bench(CLI::App& program) {
   command.required("WHAT", options.what, "train, decode or stream (trains on one and evaluates one)",
                    {"train", "decode", "stream"});
   command.text("--size", options.size, "readme, small or tiny (default: readme)", {"readme", "small", "tiny"});
-  command.text("--dtype", options.dtype, "f32, bf16 or int8 (for decode): of products, of weights (default: f32)",
+  command.text("--dtype", options.dtype,
+               "What products are made in; for decode what weights are kept in, int8 too (default: f32)",
                {"f32", "bf16", "int8"});
   command.flag("--tf32", options.tf32, "On a GPU, f32 products round what they multiply to 11 bits");
   command.device(options.device);

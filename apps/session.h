@@ -67,7 +67,7 @@ uint64_t seed_of(const SessionOptions& options);
 
 // Writes to stdout at once; false once the reader has gone away.
 bool write_out(std::string_view text);
-// "30 tokens, 7000 tokens/s, 12 of 20 drafted tokens accepted" on stderr, where it was asked for.
+// "30 tokens, 7000 tokens/s, 12 of 20 guessed tokens accepted" on stderr, where it was asked for.
 void tell_speed(const SessionOptions& options, const Session::Written& written,
                 const Continuation::Speculation& speculation);
 

@@ -1,4 +1,4 @@
-// A forward and a backward row for every op of autograd/ops.h, at the shapes of the `readme` model.
+// A forward and a backward row for nearly every op of autograd/ops.h, at the shapes of the `readme` model.
 #include "autograd/ops.h"
 #include "apps/bench.h"
 #include "apps/config.h"

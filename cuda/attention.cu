@@ -27,7 +27,7 @@ __global__ void __launch_bounds__(kThreads, kPerProcessor<T>)
   Part<T> out = {};
 #pragma unroll
   for (int i = 0; i < kEach; ++i) {
-    const int j = t.query + int((t.head + tile_y(i)) / g.s.heads);
+    const int j = t.query_of(tile_y(i));
     from[i] = g.first_seen(t.block, j), to[i] = g.last_seen(j);
     top[i] = Max::start<T>(), sum[i] = 0;
   }
@@ -87,6 +87,7 @@ void attention_forward(Cuda, const AttentionShape& how, const AttentionInputs& i
   dispatch_float(y.dtype(), [&]<class T>() {
     const Geometry<T> g(how, in);
     const Prepared<T> p(g, how.head_width);
+    prepare_queries(g, p);
     launch({tile_grid(g.n_blocks() * g.tiles_per_block(kTile), how.head_width), kThreads, sizeof(Shared<T>), stream()},
            attention_forward_kernel<T>, g, data<T>(p.queries), data<T>(p.keys), data<T>(p.values), data<T>(y),
            data<T>(lse));

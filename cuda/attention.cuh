@@ -84,11 +84,13 @@ struct Geometry {
     return {false, (batch * s.n + at) * d2, n_roles, {{row + s.width + j, s.width + j}, {row + panel + j, j}}};
   }
 
+  // Row (query, head) of all, whose query is the position'th of its block.
   template <class L>
-  __device__ Head<E, L> query(int64_t row) const {
-    const T* angles = table ? table + (s.width + row / s.heads % s.n % s.width) * s.head_width : nullptr;
+  __device__ Head<E, L> query(int64_t row, int64_t position) const {
+    const T* angles = table ? table + (s.width + position) * s.head_width : nullptr;
     return Head<E, L>(q + row * s.head_width, q_scale, angles, s.head_width);
   }
+  __device__ int64_t position(int64_t row) const { return row / s.heads % s.n % s.width; }
   template <class L>
   __device__ Head<E, L> key(const Source& from) const {  // not turned: it may have two positions
     return Head<E, L>((from.in_memory ? memory : kv) + from.offset, k_scale, nullptr, s.head_width);
@@ -103,6 +105,14 @@ template <class L, class E>
 __device__ void fill_up(int64_t d, int64_t width, E* row) {
   for (int64_t i = d + threadIdx.x % L::kCount; i < width; i += L::kCount) row[i] = E(0);
 }
+// The run at i of a query as it is multiplied, times the factor.
+template <class E, class L>
+__device__ Pairs<computed_t<E>, L::kN> prepared_run(const Head<E, L>& q, computed_t<E> factor, int i) {
+  auto r = q.at(i);
+#pragma unroll
+  for (int e = 0; e < L::kN; ++e) r.low[e] *= factor, r.high[e] *= factor;
+  return r;
+}
 template <class E>
 struct PrepareQueries {
   Geometry<E> g;
@@ -110,16 +120,10 @@ struct PrepareQueries {
   E* queries;
   template <class L>
   __device__ void operator()(L, int64_t row, bool there) const {
-    const auto q = g.template query<L>(row);
+    const auto q = g.template query<L>(row, g.position(row));
     if (!there) return;
     E* const to = queries + row * width;
-    const computed_t<E> factor = g.s.factor;
-    L::over(q.half(), [&](int i) {
-      auto r = q.at(i);
-#pragma unroll
-      for (int e = 0; e < L::kN; ++e) r.low[e] *= factor, r.high[e] *= factor;
-      store_pairs<L>(r, q.d, i, to);
-    });
+    L::over(q.half(), [&](int i) { store_pairs<L>(prepared_run(q, computed_t<E>(g.s.factor), i), q.d, i, to); });
     fill_up<L>(q.d, width, to);
   }
 };
@@ -146,6 +150,7 @@ struct PrepareKeys {
 };
 
 // Queries times the factor [B*n*H, width], as they are multiplied; keys and values of all panels [blocks*P, width].
+// Queries are prepared by flash attention's own kernel, or by prepare_queries.
 template <class E>
 struct Prepared {
   Tensor queries, keys, values;
@@ -155,10 +160,15 @@ struct Prepared {
       : queries({g.n_rows(), width}, dtype_of<E>, Device::cuda),
         keys({g.n_blocks() * g.panel, width}, dtype_of<E>, Device::cuda),
         values(keys.shape(), dtype_of<E>, Device::cuda) {
-    for_each_head<E>(g.n_rows(), g.s.head_width, PrepareQueries<E>{g, width, data<E>(queries)});
     for_each_head<E>(g.n_sources(), g.s.head_width, PrepareKeys<E>{g, width, data<E>(keys), data<E>(values)});
   }
 };
+
+template <class E>
+void prepare_queries(const Geometry<E>& g, const Prepared<E>& p) {
+  const int64_t width = p.queries.shape()[1];
+  for_each_head<E>(g.n_rows(), g.s.head_width, PrepareQueries<E>{g, width, data<E>(p.queries)});
+}
 
 // Tile `at` of all: rows row..row+n-1 (query, head) of one block, the first of them (query, head), and the keys
 // first..last-1 of its panel, all that one of them sees. n <= 0 where a block has fewer tiles than others.
@@ -166,22 +176,25 @@ template <int kRows>
 struct QueryTile {
   Block block;
   int64_t row, panel;
-  int n, query, head, first, last;
+  int n, query, head, heads, first, last;
 
   template <class E>
-  __device__ QueryTile(const Geometry<E>& g, int64_t at) : block(g.block(at / g.tiles_per_block(kRows))) {
+  __device__ QueryTile(const Geometry<E>& g, int64_t at)
+      : block(g.block(at / g.tiles_per_block(kRows))), heads(int(g.s.heads)) {
     const int64_t from = at % g.tiles_per_block(kRows) * kRows;
     row = block.row0 + from, panel = at / g.tiles_per_block(kRows) * g.panel;
     n = int(min(block.queries * g.s.heads - from, int64_t{kRows}));
     query = int(from / g.s.heads), head = int(from % g.s.heads);
     first = g.first_seen(block, query), last = g.last_seen(int((from + n - 1) / g.s.heads));
   }
+  // The query of the tile's r-th row, among those of its block.
+  __device__ int query_of(int r) const { return query + (head + r) / heads; }
 };
 
-// bf16 on tensor cores (flash_attention.cu), for heads of whole pieces of 16 bytes that are not too wide; other bf16 is
-// computed in f32.
+// bf16 on tensor cores (flash_attention.cu), for heads of whole lanes that are not too wide; other bf16 is computed in
+// f32.
 inline constexpr int64_t kFlashWidth = 128;
-inline bool flash_takes(const AttentionShape& s) { return s.head_width % 8 == 0 && s.head_width <= kFlashWidth; }
+inline bool flash_takes(const AttentionShape& s) { return s.head_width % 16 == 0 && s.head_width <= kFlashWidth; }
 void flash_attention_forward(const AttentionShape& how, const AttentionInputs& in, AttentionForward& out);
 void flash_attention_backward(const AttentionShape& how, const AttentionInputs& in, const Tensor& dy,
                               const AttentionForward& forward, const AttentionGradients& out);

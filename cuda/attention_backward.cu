@@ -32,7 +32,7 @@ __global__ void __launch_bounds__(kThreads, kPerProcessor<T>)
   RowNumbers<T> numbers[kEach];
 #pragma unroll
   for (int i = 0; i < kEach; ++i) {
-    const int j = t.query + int((t.head + tile_y(i)) / g.s.heads);
+    const int j = t.query_of(tile_y(i));
     const bool there = tile_y(i) < t.n;
     from[i] = g.first_seen(t.block, j), to[i] = there ? g.last_seen(j) : 0;
     numbers[i] = there ? in.numbers[t.row + tile_y(i)] : RowNumbers<T>{};
@@ -124,14 +124,17 @@ void backward(const Geometry<T>& g, const Tensor& dy, const Tensor& y, const Ten
   const int64_t d = g.s.head_width;
   const auto temporary = [](const Shape& shape) { return Tensor(shape, dtype_of<T>, Device::cuda); };
   const Prepared<T> p(g, d);
+  prepare_queries(g, p);
   const Tensor dqueries = temporary(p.queries.shape()), dkeys = temporary(p.keys.shape()),
-               dvalues = temporary(p.keys.shape()), numbers = row_numbers(g, dy, y, lse, T(1));
+               dvalues = temporary(p.keys.shape()), numbers = temporary({g.n_rows(), 2});
+  for_each_head<T>(g.n_rows(), d, FindRowNumbers<T>{d, data<T>(dy), data<T>(y), data<T>(lse), numbers_of<T>(numbers)});
   const Operands<T> in = {data<T>(p.queries), data<T>(p.keys), data<T>(p.values), data<T>(dy), numbers_of<T>(numbers)};
   launch({tile_grid(g.n_blocks() * g.tiles_per_block(kTile), d), kThreads, sizeof(Shared<T>), stream()},
          attention_dquery_kernel<T>, g, in, data<T>(dqueries));
   launch({tile_grid(g.n_blocks() * g.key_tiles(kTile), d), kThreads, sizeof(Shared<T>), stream()},
          attention_dkey_kernel<T>, g, in, data<T>(dkeys), data<T>(dvalues));
-  heads_backward(g, dqueries, {data<T>(dkeys), data<T>(dvalues), 0, int(g.s.width)}, out);
+  for_each_head_summed<T>(g.n_rows(), d, QueriesBackward<T>{g, data<T>(dqueries), data<T>(out.dq)}, out.dq_scale);
+  keys_backward(g, {data<T>(dkeys), data<T>(dvalues), 0, int(g.s.width)}, out);
 }
 
 }  // namespace

@@ -16,36 +16,31 @@ struct FindRowNumbers {
   int64_t d;
   const E *dy, *y;
   const T* lse;
-  T factor;
   RowNumbers<T>* numbers;
   template <class L>
   __device__ void operator()(L, int64_t row, bool there) const {
-    T sum = 0;
-    L::over(int(d + 1) / 2, [&](int i) {
-      const auto a = load_pairs<L>(dy + row * d, int(d), i), b = load_pairs<L>(y + row * d, int(d), i);
-#pragma unroll
-      for (int e = 0; e < L::kN; ++e) sum += a.low[e] * b.low[e] + a.high[e] * b.high[e];
-    });
-    sum = L::sum(sum);
-    if (there && threadIdx.x % L::kCount == 0) numbers[row] = {lse[row] * factor, sum};
+    const T along = head_dot<L>(dy + row * d, y + row * d, int(d));
+    if (there && threadIdx.x % L::kCount == 0) numbers[row] = {lse[row], along};
   }
 };
-// [rows, 2]
-template <class E, class T = computed_t<E>>
-Tensor row_numbers(const Geometry<E>& g, const Tensor& dy, const Tensor& y, const Tensor& lse, T factor) {
-  const Tensor numbers({g.n_rows(), 2}, dtype_of<T>, Device::cuda);
-  const int64_t d = g.s.head_width;
-  for_each_head<E>(g.n_rows(), d,
-                   FindRowNumbers<E>{d, data<E>(dy), data<E>(y), data<T>(lse), factor,
-                                     reinterpret_cast<RowNumbers<T>*>(data<T>(numbers))});
-  return numbers;
-}
 template <class T>
-const RowNumbers<T>* numbers_of(const Tensor& numbers) {
-  return reinterpret_cast<const RowNumbers<T>*>(data<T>(numbers));
+RowNumbers<T>* numbers_of(const Tensor& numbers) {  // [rows, 2]
+  return reinterpret_cast<RowNumbers<T>*>(data<T>(numbers));
 }
 
-// From the gradients of the prepared queries to those of q.
+// From the gradient of a prepared query to that of q.
+template <class L, class E, class T>
+__device__ void query_backward(const Geometry<E>& g, const Head<E, L>& q, const T* gradient, bool there, E* dq,
+                               T* dscale) {
+  const auto back = [&](int i) {
+    auto r = load_pairs<L>(gradient, q.d, i);
+#pragma unroll
+    for (int e = 0; e < L::kN; ++e) r.low[e] *= T(g.s.factor), r.high[e] *= T(g.s.factor);
+    turn<L>(q.angles, q.d, i, T(-1), r);
+    return r;
+  };
+  head_backward(q, back, there, dq, dscale);
+}
 template <class E>
 struct QueriesBackward {
   using T = computed_t<E>;
@@ -54,15 +49,8 @@ struct QueriesBackward {
   E* dq;
   template <class L>
   __device__ void operator()(L, int64_t row, bool there, T* dscale) const {
-    const auto q = g.template query<L>(row);
-    const auto back = [&](int i) {
-      auto r = load_pairs<L>(dqueries + row * q.d, q.d, i);
-#pragma unroll
-      for (int e = 0; e < L::kN; ++e) r.low[e] *= T(g.s.factor), r.high[e] *= T(g.s.factor);
-      turn<L>(q.angles, q.d, i, T(-1), r);
-      return r;
-    };
-    head_backward(q, back, there, dq + row * q.d, dscale);
+    const int64_t at = row * g.s.head_width;
+    query_backward(g, g.template query<L>(row, g.position(row)), dqueries + at, there, dq + at, dscale);
   }
 };
 
@@ -122,10 +110,7 @@ struct KeysBackward {
 };
 
 template <class E, class T = computed_t<E>>
-void heads_backward(const Geometry<E>& g, const Tensor& dqueries, const PanelGradients<T>& panels,
-                    const AttentionGradients& out) {
-  for_each_head_summed<E>(g.n_rows(), g.s.head_width, QueriesBackward<E>{g, data<T>(dqueries), data<E>(out.dq)},
-                          out.dq_scale);
+void keys_backward(const Geometry<E>& g, const PanelGradients<T>& panels, const AttentionGradients& out) {
   for_each_head_summed<E>(g.n_sources(), g.s.head_width,
                           KeysBackward<E>{g, panels, data<E>(out.dkv), data_or_null<E>(out.dmemory)}, out.dk_scale);
 }

@@ -6,7 +6,7 @@
 namespace rondo::cuda {
 
 inline constexpr int kFlashWarps = 4, kFlashThreads = 32 * kFlashWarps;
-inline constexpr float kLog2e = 1.4426950408889634f;
+inline constexpr float kLog2e = 1.4426950408889634f, kLn2 = 0.6931471805599453f;
 
 // Calls f.operator()<width>() with the width of the tiles that heads of d numbers go into, zeros behind them.
 template <class F>
@@ -14,6 +14,25 @@ void dispatch_width(int64_t d, F&& f) {
   if (d <= 32) return f.template operator()<32>();
   if (d <= 64) return f.template operator()<64>();
   f.template operator()<kFlashWidth>();
+}
+
+// The threads that have a row of a tile together, before the products and behind them, have one in each round. What
+// they load in one round does not wait for what they store in another: loads of all rounds come first.
+using FlashLanes = PackLanes<bf16>;
+inline constexpr int kRowGroups = kFlashThreads / FlashLanes::kCount;
+template <int kRows>
+inline constexpr int kRounds = kRows / kRowGroups;
+__device__ inline int row_of_lanes(int round) { return round * kRowGroups + int(threadIdx.x) / FlashLanes::kCount; }
+
+// The queries of the lanes' rows; rows that are not there have the last one's.
+template <int kRows>
+__device__ void load_heads(const Geometry<bf16>& g, const QueryTile<kRows>& t,
+                           Head<bf16, FlashLanes> (&heads)[kRounds<kRows>]) {
+#pragma unroll
+  for (int i = 0; i < kRounds<kRows>; ++i) {
+    const int r = min(row_of_lanes(i), t.n - 1);
+    heads[i] = g.template query<FlashLanes>(t.row + r, t.query_of(r));
+  }
 }
 
 // Scores that are not seen, as seen(m, n, e) says, weigh nothing.

@@ -1,16 +1,18 @@
 // The backward pass of flash attention in bf16 on tensor cores (docs/attention.md): one kernel has rows (query, head)
 // and walks over their keys for dQ, another has keys and walks over the rows that see them for dK and dV. Each makes
-// the probabilities again, and every sum has one owner and one order.
+// the probabilities again, and every sum has one owner and one order. The first one also finds each row's numbers, for
+// both, and ends with the way from its rows' gradients to those of q.
 #include "cuda/attention_gradients.cuh"
 #include "cuda/flash_attention.cuh"
 
 namespace rondo::cuda {
 namespace {
 
-// What is multiplied: the prepared inputs, dy [rows, D], and each row's numbers, its lse times log2(e).
+// What is multiplied: the prepared inputs, dy [rows, D], and each row's numbers, its lse times log2(e), which the
+// kernel for dQ finds.
 struct Operands {
   const bf16 *queries, *keys, *values, *dy;
-  const RowNumbers<float>* numbers;
+  RowNumbers<float>* numbers;
 };
 
 template <int kWidth>
@@ -23,8 +25,20 @@ struct Sizes {
 
 template <int kWidth>
 struct RowsShared {
-  MmaTile<Sizes<kWidth>::kOwn, kWidth> queries, dy;
-  MmaTile<Sizes<kWidth>::kStep, kWidth> keys[2], values[2];
+  using S = Sizes<kWidth>;
+  struct Walk {
+    MmaTile<S::kOwn, kWidth> queries, dy;
+    MmaTile<S::kStep, kWidth> keys[2], values[2];
+    RowNumbers<float> numbers[S::kOwn];
+  };
+  struct End {
+    alignas(16) float dqueries[S::kOwn][kWidth + 4];  // rows begin in different banks
+    alignas(16) float dscale[kRowGroups * kWidth];
+  };
+  union {
+    Walk walk;
+    End end;
+  };
 };
 
 // sums = what 16 kM rows of `tile` in registers, or again from the tile where heads are wide, give with all of `right`.
@@ -48,9 +62,9 @@ __device__ void load_numbers_of_columns(const RowNumbers<float> (&from)[8 * kN],
     for (int e = 0; e < 2; ++e) to[n][e] = from[sum_column(n, e)];
 }
 
-// Gradients of rows of kWidth columns, as sums of a warp, into y [n, d].
+// Sums of a warp as rows of so many numbers, those below the n-th and in columns below d.
 template <int kM, int kN>
-__device__ void store(const float (&sums)[kM][kN][4], int row, int n, int d, float* y) {
+__device__ void store(const float (&sums)[kM][kN][4], int row, int n, int d, float* y, int width) {
 #pragma unroll
   for (int m = 0; m < kM; ++m)
 #pragma unroll
@@ -58,20 +72,45 @@ __device__ void store(const float (&sums)[kM][kN][4], int row, int n, int d, flo
 #pragma unroll
       for (int e = 0; e < 4; e += 2)
         if (const int r = row + sum_row(m, e), column = sum_column(i, e); r < n && column < d)
-          *reinterpret_cast<float2*>(y + int64_t(r) * d + column) = make_float2(sums[m][i][e], sums[m][i][e + 1]);
+          *reinterpret_cast<float2*>(y + int64_t(r) * width + column) = make_float2(sums[m][i][e], sums[m][i][e + 1]);
+}
+
+// The numbers of a tile's rows, for this block and for all.
+template <int kRows>
+__device__ void find_numbers(const Operands& in, const QueryTile<kRows>& t, const bf16* y, const float* lse, int d,
+                             RowNumbers<float> (&here)[kRows]) {
+  RowNumbers<float> numbers[kRounds<kRows>];
+#pragma unroll
+  for (int i = 0; i < kRounds<kRows>; ++i) {
+    const int64_t row = t.row + min(row_of_lanes(i), t.n - 1);
+    numbers[i] = {lse[row] * kLog2e, head_dot<FlashLanes>(in.dy + row * d, y + row * d, d)};
+  }
+  if (threadIdx.x % FlashLanes::kCount != 0) return;
+#pragma unroll
+  for (int i = 0; i < kRounds<kRows>; ++i) {
+    const int r = row_of_lanes(i);
+    here[r] = numbers[i];
+    if (r < t.n) in.numbers[t.row + r] = numbers[i];
+  }
 }
 
 // Block: a tile of rows.
 template <int kWidth>
 __global__ void __launch_bounds__(kFlashThreads, 2)
-    flash_dquery_kernel(Geometry<bf16> g, Operands in, float* dqueries) {
+    flash_dquery_kernel(Geometry<bf16> g, Operands in, const bf16* y, const float* lse, bf16* dq, float* dscale_parts) {
   using S = Sizes<kWidth>;
   constexpr bool kHeld = kWidth <= 64;
   constexpr int kM = S::kM, kHeldK = kHeld ? S::kK : 1;
-  RowsShared<kWidth>& s = shared<RowsShared<kWidth>>();
+  auto& all = shared<RowsShared<kWidth>>();
+  auto& s = all.walk;
   const QueryTile<S::kOwn> t(g, blockIdx.x);
-  if (t.n <= 0) return;
-  const int d = int(g.s.head_width), heads = int(g.s.heads), row = int(threadIdx.x) / 32 * 16 * kM;
+  const int d = int(g.s.head_width), row = int(threadIdx.x) / 32 * 16 * kM;
+  float* const dscale_part = dscale_parts ? dscale_parts + int64_t(blockIdx.x) * d : nullptr;
+  if (t.n <= 0) {
+    static_assert(kWidth <= kFlashThreads);
+    if (const int i = int(threadIdx.x); dscale_part && i < d) dscale_part[i] = 0;
+    return;
+  }
   const auto load = [&](int key, int to) {
     const int64_t at = (t.panel + key) * kWidth;
     copy_rows_async<kFlashThreads>(in.keys + at, t.last - key, kWidth, s.keys[to]);
@@ -81,27 +120,28 @@ __global__ void __launch_bounds__(kFlashThreads, 2)
   copy_rows_async<kFlashThreads>(in.queries + t.row * kWidth, t.n, kWidth, s.queries);
   copy_rows_async<kFlashThreads>(in.dy + t.row * d, t.n, d, s.dy);
   load(t.first, 0);
+  find_numbers(in, t, y, lse, d, s.numbers);
 
   const Sight sees(g);
-  const int last_query = t.query + (t.head + t.n - 1) / heads;
+  const int last_query = t.query_of(t.n - 1);
   int first_seen[kM][2];
   RowNumbers<float> numbers[kM][2];
-#pragma unroll
-  for (int m = 0; m < kM; ++m)
-#pragma unroll
-    for (int h = 0; h < 2; ++h) {
-      const int r = row + sum_row(m, 2 * h);
-      first_seen[m][h] = sees.first(t.query + (t.head + r) / heads);
-      numbers[m][h] = r < t.n ? in.numbers[t.row + r] : RowNumbers<float>{};
-    }
   Left<kM, kHeldK> queries, dy;
-  Sums<kM, kWidth / 8> dq = {};
+  Sums<kM, kWidth / 8> sums = {};
   for (int key = t.first, at = 0; key < t.last; key += S::kStep, at ^= 1) {
     copy_wait<0>();
     __syncthreads();  // this tile is there, and all are done with the last one
     if (key + S::kStep < t.last) load(key + S::kStep, at ^ 1);
-    if constexpr (kHeld)
-      if (key == t.first) load_left<kM, kHeldK>(s.queries, row, queries), load_left<kM, kHeldK>(s.dy, row, dy);
+    if (key == t.first) {
+      if constexpr (kHeld) load_left<kM, kHeldK>(s.queries, row, queries), load_left<kM, kHeldK>(s.dy, row, dy);
+#pragma unroll
+      for (int m = 0; m < kM; ++m)
+#pragma unroll
+        for (int h = 0; h < 2; ++h) {
+          const int r = row + sum_row(m, 2 * h);
+          first_seen[m][h] = sees.first(t.query_of(r)), numbers[m][h] = s.numbers[r];
+        }
+    }
     Sums<kM, S::kN> scores, dp;
     dots(queries, s.queries, row, s.keys[at], scores);
     dots(dy, s.dy, row, s.values[at], dp);
@@ -119,9 +159,24 @@ __global__ void __launch_bounds__(kFlashThreads, 2)
         }
     Left<kM, S::kStep / 16> ds;
     round_to_left(scores, ds);
-    add_weighted(ds, s.keys[at], dq);
+    add_weighted(ds, s.keys[at], sums);
   }
-  store(dq, row, t.n, d, dqueries + t.row * d);
+
+  auto& end = all.end;
+  float* const dscale = end.dscale + int(threadIdx.x) / FlashLanes::kCount * d;
+  __syncthreads();  // all are done with the tiles
+  store(sums, row, S::kOwn, kWidth, &end.dqueries[0][0], kWidth + 4);
+  for (int i = int(threadIdx.x) % FlashLanes::kCount; i < d; i += FlashLanes::kCount) dscale[i] = 0;
+  __syncthreads();
+  constexpr int kN = kRounds<S::kOwn>;
+  Head<bf16, FlashLanes> heads_of_lanes[kN];
+  load_heads(g, t, heads_of_lanes);
+#pragma unroll
+  for (int i = 0; i < kN; ++i) {
+    const int r = row_of_lanes(i), here = min(r, t.n - 1);
+    query_backward(g, heads_of_lanes[i], end.dqueries[here], r < t.n, dq + (t.row + here) * d, dscale);
+  }
+  if (dscale_part) add_up_groups<kRowGroups>(end.dscale, d, dscale_part);
 }
 
 template <int kWidth>
@@ -206,8 +261,8 @@ __global__ void __launch_bounds__(kFlashThreads, 2)
     add_weighted(left, s.queries[at], dk);
   }
   const int64_t part = (int64_t(blockIdx.y) * g.n_blocks() * g.panel + here) * d;
-  store(dk, own, n, d, dkeys + part);
-  store(dv, own, n, d, dvalues + part);
+  store(dk, own, n, d, dkeys + part, d);
+  store(dv, own, n, d, dvalues + part, d);
 }
 
 // Few blocks of keys would leave processors idle: then their queries are shared out, as far as the sums of the shares
@@ -223,21 +278,24 @@ void flash_attention_backward(const AttentionShape& how, const AttentionInputs& 
                               const AttentionForward& forward, const AttentionGradients& out) {
   const Geometry<bf16> g(how, in);
   const int64_t d = how.head_width, n_keys = g.n_blocks() * g.panel;
-  const Tensor dqueries({g.n_rows(), d}, DType::f32, Device::cuda),
-      numbers = row_numbers(g, dy, forward.y, forward.lse, kLog2e);
+  const Tensor numbers({g.n_rows(), 2}, DType::f32, Device::cuda);
   dispatch_width(d, [&]<int kWidth>() {
     using S = Sizes<kWidth>;
     const Prepared<bf16> p(forward);
     const Operands operands = {data<bf16>(p.queries), data<bf16>(p.keys), data<bf16>(p.values), data<bf16>(dy),
                                numbers_of<float>(numbers)};
-    launch({unsigned(g.n_blocks() * g.tiles_per_block(S::kOwn)), kFlashThreads, sizeof(RowsShared<kWidth>), stream()},
-           flash_dquery_kernel<kWidth>, g, operands, data<float>(dqueries));
-    const int64_t key_blocks = g.n_blocks() * g.key_tiles(S::kOwn);
+    const int64_t row_blocks = g.n_blocks() * g.tiles_per_block(S::kOwn),
+                  key_blocks = g.n_blocks() * g.key_tiles(S::kOwn);
+    const Tensor dscale_parts = out.dq_scale ? Tensor({row_blocks, d}, DType::f32, Device::cuda) : Tensor();
+    launch({unsigned(row_blocks), kFlashThreads, sizeof(RowsShared<kWidth>), stream()}, flash_dquery_kernel<kWidth>, g,
+           operands, data<bf16>(forward.y), data<float>(forward.lse), data<bf16>(out.dq),
+           data_or_null<float>(dscale_parts));
+    if (out.dq_scale) sum_to(Cuda{}, dscale_parts, out.dq_scale);
     const int n_shares = shares(key_blocks), share = int((how.width + n_shares - 1) / n_shares);
     const Tensor dkeys({n_shares, n_keys, d}, DType::f32, Device::cuda), dvalues = empty_like(dkeys);
     launch({dim3(unsigned(key_blocks), unsigned(n_shares)), kFlashThreads, sizeof(KeysShared<kWidth>), stream()},
            flash_dkey_kernel<kWidth>, g, operands, share, data<float>(dkeys), data<float>(dvalues));
-    heads_backward(g, dqueries, {data<float>(dkeys), data<float>(dvalues), n_keys * d, share}, out);
+    keys_backward(g, {data<float>(dkeys), data<float>(dvalues), n_keys * d, share}, out);
   });
 }
 

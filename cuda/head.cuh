@@ -27,13 +27,22 @@ struct Lanes {
   }
 };
 using WarpLanes = Lanes<1, 32>;  // for any D
+template <class E>
+using PackLanes = Lanes<kPerLoad<E>, 32 / kPerLoad<E>>;  // for heads whose halves are whole loads
 
-// Calls f.operator()<L>() with the lanes for heads of d numbers of E.
+// Calls f.operator()<L>() with the lanes for heads of d numbers of E. Those of bf16 are flash attention's, which takes
+// no others.
 template <class E, class F>
 void dispatch_lanes(int64_t d, F&& f) {
-  if constexpr (sizeof(E) < 8)
-    if (d % (2 * kPerLoad<E>) == 0) return f.template operator()<Lanes<kPerLoad<E>, 32 / kPerLoad<E>>>();
-  f.template operator()<WarpLanes>();
+  const bool whole = d % (2 * kPerLoad<E>) == 0;
+  if constexpr (std::is_same_v<E, bf16>) {
+    check(whole, "CUDA: heads of ", d, " numbers in bf16 are not divided among lanes");
+    f.template operator()<PackLanes<E>>();
+  } else {
+    if constexpr (sizeof(E) == 4)
+      if (whole) return f.template operator()<PackLanes<E>>();
+    f.template operator()<WarpLanes>();
+  }
 }
 
 // Runs of both halves.
@@ -72,6 +81,18 @@ __device__ void turn(const T* angles, int d, int i, T direction, Pairs<T, L::kN>
   }
 }
 
+// <a, b> over d numbers, by all lanes together.
+template <class L, class E>
+__device__ computed_t<E> head_dot(const E* a, const E* b, int d) {
+  computed_t<E> sum = 0;
+  L::over((d + 1) / 2, [&](int i) {
+    const auto p = load_pairs<L>(a, d, i), q = load_pairs<L>(b, d, i);
+#pragma unroll
+    for (int e = 0; e < L::kN; ++e) sum += p.low[e] * q.low[e] + p.high[e] * q.high[e];
+  });
+  return L::sum(sum);
+}
+
 // x / max(|x|, 1e-12) * scale where there is a scale, then turned where there are angles. E is the type of x, T what is
 // computed in. Made by all its lanes together.
 template <class E, class L>
@@ -83,6 +104,7 @@ struct Head {
   int d;
   T norm = 1, factor = 1;  // |x| and 1 / max(|x|, 1e-12)
 
+  Head() = default;
   __device__ Head(const E* x, const T* scale, const T* angles, int64_t d)
       : x(x), scale(scale), angles(angles), d(int(d)) {
     if (!scale) return;
@@ -163,8 +185,21 @@ void for_each_head(int64_t n, int64_t d, const F& f, bool early = false) {
   });
 }
 
-// The same with sums of D numbers: f(L, i, there, sums) adds to those of its lanes, and each block leaves what its
-// heads added up to, a row of parts [blocks, D]. Without parts nothing is summed.
+// What heads add to a gradient of D numbers: each group of lanes has sums of its own in shared memory, [kGroups, D],
+// and the block leaves what they add up to.
+template <int kGroups, class T>
+__device__ void add_up_groups(const T* sums, int d, T* part) {
+  __syncthreads();
+  for (int i = int(threadIdx.x); i < d; i += int(blockDim.x)) {
+    T sum = 0;
+#pragma unroll
+    for (int g = 0; g < kGroups; ++g) sum += sums[g * d + i];
+    part[i] = sum;
+  }
+}
+
+// The same with such sums: f(L, i, there, sums) adds to those of its lanes, a row of parts [blocks, D] is the block's.
+// Without parts nothing is summed.
 template <class T>
 struct FirstOfSums {
   alignas(16) T first;  // [kThreads / lanes, D] in all
@@ -183,14 +218,7 @@ __global__ void sum_heads_kernel(int64_t n, int d, F f, T* parts) {
     const int64_t i = first + int(threadIdx.x) % 32 / L::kCount;
     f(L(), min(i, n - 1), i < n, sums);
   }
-  __syncthreads();
-  if (parts)
-    for (int i = int(threadIdx.x); i < d; i += int(blockDim.x)) {
-      T sum = 0;
-#pragma unroll
-      for (int g = 0; g < kGroups; ++g) sum += all[g * d + i];
-      parts[int64_t(blockIdx.x) * d + i] = sum;
-    }
+  if (parts) add_up_groups<kGroups>(all, d, parts + int64_t(blockIdx.x) * d);
 }
 // dscale [D]: the sums over all heads, if it is there.
 template <class E, class F>

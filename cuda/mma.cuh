@@ -62,11 +62,11 @@ __device__ void round_to_left(const float (&sums)[kM][kN][4], uint32_t (&left)[k
       for (int h = 0; h < 2; ++h) left[m][n / 2][n % 2 * 2 + h] = pack_bf16(sums[m][n][2 * h], sums[m][n][2 * h + 1]);
 }
 
-// sums += left * right^T over kWidth columns: right's rows are what is multiplied with. left(m, k, a) gives the
-// numbers of rows 16 m.., columns 16 k...
+// sums += left * right^T over kWidth columns: right's first 8 kN rows are what is multiplied with. left(m, k, a) gives
+// the numbers of rows 16 m.., columns 16 k...
 template <int kM, int kN, int kRows, int kWidth, class LeftSide>
 __device__ void add_dots(const LeftSide& left, const MmaTile<kRows, kWidth>& right, float (&sums)[kM][kN][4]) {
-  static_assert(kRows == 8 * kN);
+  static_assert(kRows >= 8 * kN);
   const int lane = int(threadIdx.x) % 32;
 #pragma unroll
   for (int k = 0; k < kWidth / 16; ++k) {
@@ -86,11 +86,11 @@ __device__ void add_dots(const LeftSide& left, const MmaTile<kRows, kWidth>& rig
   }
 }
 
-// sums += left * right over kRows rows.
+// sums += left * right over right's first 16 kK rows.
 template <int kM, int kN, int kK, int kRows, int kWidth>
 __device__ void add_weighted(const uint32_t (&left)[kM][kK][4], const MmaTile<kRows, kWidth>& right,
                              float (&sums)[kM][kN][4]) {
-  static_assert(kRows == 16 * kK && kWidth == 8 * kN);
+  static_assert(kRows >= 16 * kK && kWidth == 8 * kN);
   const int lane = int(threadIdx.x) % 32;
 #pragma unroll
   for (int k = 0; k < kK; ++k)
@@ -104,6 +104,16 @@ __device__ void add_weighted(const uint32_t (&left)[kM][kK][4], const MmaTile<kR
         mma_16x8x16(sums[m][n + 1], left[m][k], {b[2], b[3]});
       }
     }
+}
+
+// sums += the sums of left's rows, each in all columns.
+template <int kM, int kK>
+__device__ void add_up(const uint32_t (&left)[kM][kK][4], float (&sums)[kM][4]) {
+  constexpr uint32_t kOnes = 0x3f803f80;
+#pragma unroll
+  for (int m = 0; m < kM; ++m)
+#pragma unroll
+    for (int k = 0; k < kK; ++k) mma_16x8x16(sums[m], left[m][k], {kOnes, kOnes});
 }
 
 // A left side that stays in registers (load_left above), or is read from its tile each time.

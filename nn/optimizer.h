@@ -11,7 +11,7 @@ struct OptimizerConfig {
   double learning_rate = 1e-3;
   double beta1 = 0.9, beta2 = 0.999, eps = 1e-8;
   double weight_decay = 0;    // decoupled (AdamW); 0 is Adam
-  bool decay_all = false;     // false: only tensors of two or more dimensions that are no embedding
+  bool decay_all = false;     // false: only matrices; not embeddings and initial states, which are told by their names
   double clip_grad_norm = 0;  // 0: no clipping
 };
 
@@ -22,7 +22,8 @@ class Adam {
   // Marks the parameters, so that tapes keep their gradients.
   Adam(std::vector<NamedTensor> parameters, OptimizerConfig config);
 
-  // One step. Throws while a tape with recorded ops is alive. Returns the global norm of the gradients before clipping:
+  // One step. Throws while a tape with recorded ops or RoundedWeights is alive, and where a gradient does not fit its
+  // parameter. Returns the global norm of the gradients before clipping:
   // one number on the parameters' device, there until the next step. When it is not finite, nothing is changed, steps
   // included: it is up to the caller to say so or to stop.
   Tensor step(const Gradients& grads);

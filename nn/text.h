@@ -1,4 +1,4 @@
-// Text as bytes: files read plain or gzip-compressed, split into a part to train on and a part to validate on.
+// Text as bytes: files read, plain or gzip-compressed, and bytes as tokens.
 #pragma once
 #include <cstdint>
 #include <string>

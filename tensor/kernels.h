@@ -31,8 +31,8 @@ struct Gemm {
   int64_t batch = 1, stride_a = 0, stride_b = 0, stride_c = 0;
 };
 
-// Rotates rows of x [rows, H*D] in place of y; row r has position first + (r % n) % window; table as rotary_table's
-// [which]. `inverse` applies the transposed rotation, which is the backward pass.
+// Rotates rows of x [rows, H*D] into y; row r has position first + (r % n) % window, n being the rows of a sequence;
+// table as rotary_table's [which]. `inverse` applies the transposed rotation, which is the backward pass.
 struct Rotation {
   int which;  // 0 queries, 1 keys
   int64_t first, window, n;

@@ -29,7 +29,7 @@ attention.cuh s/max(0, first - int(s.width))/max(0, first + 1 - int(s.width))/
 attention.cuh s/i < width; i += L::kCount) row/i < d; i += L::kCount) row/
 attention.cu s/sum\[i\] \*= shrink/sum[i] *= T(1)/
 attention.cu s/, out\[i\]\[j\] \*= shrink//
-attention.cu s/tile_y(i)) \/ g.s.heads/tile_y(i))/
+attention.cuh s/(head + r) \/ heads/(head + r)/
 attention.cu s/if (k < from\[i\] || k >= to\[i\])/if (k >= to[i])/
 attention.cu s/if (k < from\[i\] || k >= to\[i\])/if (k < from[i])/
 attention.cu s/tile_x(0) == 0 \&\& tile_y(i) < t.n)/tile_x(0) == 0)/
@@ -53,13 +53,23 @@ head.cuh s/if (L::kN > 1 || half + i < d) store/store/
 flash_attention.cuh s/key + n <= first(from) + width/key + n <= first(to) + width/
 flash_attention.cuh s/return (query + 1) \* step/return query * step/
 flash_attention.cuh s/{key + n - 1 - width, key}/{key + n - 2 - width, key}/
-flash_attention.cu s/, sums\[m\]\[h\] \*= shrink//
+flash_attention.cu s/sums\[m\]\[2 \* h\] \*= shrink, //
+flash_attention.cu s/bases\[m\]\[h\] + kRoom/bases[m][h] + 200/
+flash_attention.cu s/if (!moves\[m\]\[h\]) continue;//
+flash_attention.cu s/t.last - key > kFew/t.last - key > kFew + 1/
+flash_attention.cu s/add_up(weights, sums);//
+flash_attention.cu s/r < t.n ? queries/true ? queries/
 flash_attention.cu s/, out\[m\]\[n\]\[2 \* h + 1\] \*= shrink//
 flash_attention.cu s/top = fmaxf(top, __shfl_xor_sync(~0u, top, 2));//
-flash_attention.cu s/tops\[m\]\[h\] + std::log(sum)/std::log(sum)/
+flash_attention.cu s/bases\[m\]\[h\] \* kLn2 + std/std/
 flash_attention.cu s/return sees(first_seen/return true || sees(first_seen/
 flash_attention.cu s/if (r >= t.n) continue;//
 flash_attention.cu s/column = sum_column(n, 0); column < d/column = sum_column(n, 0); true/
+flash_attention_backward.cu s/dscale_part\[i\] = 0/dscale_part[i] = 1/
+flash_attention_backward.cu s/dscale\[i\] = 0;/;/
+flash_attention_backward.cu s/lse\[row\] \* kLog2e/lse[row]/
+flash_attention_backward.cu s/, r < t.n, dq/, true, dq/
+flash_attention_backward.cu s/if (r < t.n) in.numbers/in.numbers/
 flash_attention_backward.cu s/(dp\[m\]\[n\]\[e\] - row.along)/dp[m][n][e]/
 flash_attention_backward.cu s/ - numbers\[n\]\[e % 2\].along)/)/
 flash_attention_backward.cu s/-numbers\[n\]\[e % 2\].lse)/0)/

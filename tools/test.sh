@@ -1,5 +1,5 @@
 #!/bin/sh
-# Builds Rondo and runs all its tests. The last line is "N passed, N failed, N skipped".
+# Builds Rondo and runs its tests (those on an emulated GPU: docs/kernels.md). The last line is "N passed, N failed, N skipped".
 # usage: tools/test.sh [OPTION OF doctest]...      such as -tc='*attention*'; BUILD_DIR=DIR as in tools/build.sh
 set -eu
 cd "$(dirname "$0")/.."

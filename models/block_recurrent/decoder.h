@@ -1,6 +1,6 @@
 // Incremental decoding, exact: keys, values and states are kept, so a token costs one pass over the weights instead of
 // a forward pass over its block. Rows of a batch may stand at different places. On a GPU, a pass over as many tokens as
-// one before is captured as a graph, and from then on done by one call. docs/inference.md says what is kept.
+// one before, if few, is captured as a graph and from then on replayed. docs/inference.md says what is kept.
 #pragma once
 #include <span>
 #include <string>

@@ -1,5 +1,6 @@
 // A training step as a whole: segments, gradients, clipping, Adam. On a GPU, a step that comes again is captured as one
-// graph, and from then on done by one call. With several ranks, each has some rows of the batch, and all make one step.
+// graph, and from then on replayed: copies of what comes in, and one launch. With several ranks, each has some rows of
+// the batch, and all make one step.
 #pragma once
 #include <memory>
 #include <vector>

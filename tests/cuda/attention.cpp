@@ -60,9 +60,9 @@ void check_attention(const char* what, const Case& c) {
 
 }  // namespace
 
-// In bf16 heads of 8, 16, ... 128 numbers are multiplied by tensor cores, the others in f32.
+// In bf16 heads of 16, 32, ... 128 numbers are multiplied by tensor cores, the others in f32.
 TEST_CASE("cuda attention: widths of heads") {
-  for (const int64_t d : {8, 16, 24, 32, 40, 64, 72, 128, 136, 12})
+  for (const int64_t d : {8, 16, 24, 32, 48, 64, 80, 128, 144, 12})
     check_attention("a width", {1, 21, 8, d, 16, 9, 0, true, true});
 }
 
@@ -77,13 +77,15 @@ TEST_CASE("cuda attention: more rows and keys than a tile has") {
   check_attention("queries that miss the last key of a tile alone", {1, 94, 1, 16, 94, 94});
   check_attention("the same for tiles of 128 keys", {1, 222, 1, 16, 222, 222});
   check_attention("many keys, few queries", {1, 3, 8, 64, 3, 0, 300});
+  for (const int64_t keys : {80, 81})  // 16 that are left are multiplied alone
+    check_attention("a tile and a few keys", {1, 3, 8, 16, 3, 0, keys});
 }
 
 TEST_CASE("cuda attention: windows") {
   check_attention("one token", {1, 1, 1, 1, 1});
   check_attention("window 1", {2, 5, 3, 7, 1, 1, 0, true});
-  check_attention("no memory", {2, 9, 3, 8, 4, 0, 0, false, true});
-  check_attention("memory, whole blocks", {1, 12, 1, 4, 4, 4, 0, true, true});
+  check_attention("no memory", {2, 9, 3, 16, 4, 0, 0, false, true});
+  check_attention("memory, whole blocks", {1, 12, 1, 16, 4, 4, 0, true, true});
   check_attention("part of a memory", {2, 7, 3, 6, 5, 2, 0, true, true});
   check_attention("fewer tokens than a window", {2, 3, 8, 4, 16, 16});
   check_attention("several tiles of keys", {1, 150, 1, 4, 100, 33, 0, true, true});
@@ -104,9 +106,9 @@ TEST_CASE("cuda attention: groups") {
 TEST_CASE("cuda attention: extremes") {
   check_attention("nothing", {0, 5, 3, 4, 2});
   check_attention("no tokens", {2, 0, 3, 4, 2});
-  check_attention("large scores", {1, 100, 1, 8, 80, 80, 0, false, false, 10});
-  check_attention("zeros", {1, 9, 2, 8, 4, 4, 0, true, true, 0});
-  check_attention("heads below the smallest norm", {1, 9, 2, 8, 4, 4, 0, true, true, 2e-13});
+  check_attention("large scores", {1, 100, 1, 16, 80, 80, 0, false, false, 10});
+  check_attention("zeros", {1, 9, 2, 16, 4, 4, 0, true, true, 0});
+  check_attention("heads below the smallest norm", {1, 9, 2, 16, 4, 4, 0, true, true, 2e-13});
 }
 
 }  // namespace rondo::testing
