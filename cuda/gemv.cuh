@@ -116,7 +116,8 @@ __global__ void __launch_bounds__(kThreads, kRows == 1 && sizeof(T) == 4 ? Sourc
       T sums[kRows] = {}, scale = 1, before = 0;
       for (int slab = 0; slab == 0 || slab < k; slab += kSlab) {
         const int width = min(k - slab, kSlab);
-        WeightRow<W, kAhead> w(p.weight + int64_t(j) * k + slab, there ? width : 0);  // read while x is made
+        // Read while x is made.
+        WeightRow<W, kAhead> w(there ? p.weight + int64_t(j) * k + slab : p.weight, there ? width : 0);
         if (block == int(blockIdx.x) || m > kRows || k > kSlab) {
           wait_for_previous_grid();
           __syncthreads();  // whoever still reads what was there

@@ -20,14 +20,14 @@ struct Item {
   __device__ void make(int64_t i) const {
     const int64_t row = i / wide;
     const int column = int(i - row * wide), group = int(row / tall), inner = int(row - int64_t(group) * tall);
-    const From* const x = from + (int64_t(group) * rows + inner) * width + column;
+    const int64_t at = (int64_t(group) * rows + inner) * width + column;
     computed_t<From> v[n] = {};
     if (inner < rows && width % n == 0 && column < width) {
-      load_numbers(x, v);
+      load_numbers(from + at, v);
     } else if (inner < rows) {
 #pragma unroll
       for (int e = 0; e < n; ++e)
-        if (column + e < width) v[e] = x[e];
+        if (column + e < width) v[e] = from[at + e];
     }
     computed_t<To> rounded[n];
 #pragma unroll

@@ -7,9 +7,11 @@ using namespace rondo::testing;
 namespace {
 
 // 0, 1, 2, ... in any dtype.
+// 0, 1, 2, ..., and again from 0 where the dtype ends.
 Tensor counted(const Shape& shape, DType dtype = DType::f64) {
   const Tensor t(shape, DType::f64);
-  for (int64_t i = 0; i < t.numel(); ++i) t.data<double>()[i] = double(i);
+  const int64_t n = dtype == DType::u8 || dtype == DType::i8 ? 127 : t.numel();
+  for (int64_t i = 0; i < t.numel(); ++i) t.data<double>()[i] = double(i % n);
   return to(t, dtype);
 }
 

@@ -1,12 +1,14 @@
 #!/bin/sh
-# Puts one fault at a time into a copy of CUDA's kernels and demands that their tests see it. A fault is a file of
-# cuda/ and what sed does to one line. Each prints a line, then comes a table of the files; the last line is
+# Puts one fault at a time into CUDA's kernels, emulated, and demands that their tests see it. A fault is a file of cuda/
+# and what sed does to one line. Each prints a line, then comes a table of the files; the last line is
 # "N faults, N found". All of them take a quarter of an hour.
 # usage: tools/mutants.sh [PATTERN]      only the faults whose line holds PATTERN (a grep pattern)
 #        tools/mutants.sh N              only N of them, from all over the list
+# BUILD_DIR=DIR takes the kernels and their tests from there (default: build): but for the fault, all is as it is there.
 set -eu
 cd "$(dirname "$0")/.."
-copy=build-mutants/source
+dir=${BUILD_DIR:-build}
+work=$PWD/build-mutants
 
 # Every barrier and every wait, forgotten.
 barriers() {
@@ -61,7 +63,7 @@ flash_attention.cu s/add_up(weights, sums);//
 flash_attention.cu s/r < t.n ? queries/true ? queries/
 flash_attention.cu s/, out\[m\]\[n\]\[2 \* h + 1\] \*= shrink//
 flash_attention.cu s/top = fmaxf(top, __shfl_xor_sync(~0u, top, 2));//
-flash_attention.cu s/bases\[m\]\[h\] \* kLn2 + std/std/
+flash_attention.cu s/walk.bases\[m\]\[h\] \* kLn2 + //
 flash_attention.cu s/return sees(first_seen/return true || sees(first_seen/
 flash_attention.cu s/if (r >= t.n) continue;//
 flash_attention.cu s/column = sum_column(n, 0); column < d/column = sum_column(n, 0); true/
@@ -165,38 +167,55 @@ tests_of() {
   esac
 }
 
-mkdir -p $copy
-git ls-files -z -c -o --exclude-standard | xargs -0 cp -u --parents -t $copy
-[ ! -d .deps ] || ln -sfn "$PWD/.deps" $copy/.deps
-[ -f build-mutants/build/build.ninja ] || meson setup build-mutants/build $copy -Dcuda=disabled -Doptimization=1 >build-mutants/log
-test_copy() {  # the tests named $1, in orders that differ most
-  ninja -C build-mutants/build tests/kernel_tests >build-mutants/log 2>&1 ||
-    { tail -n 20 build-mutants/log; echo "mutants: a fault is no C++ (above)" >&2; exit 1; }
+[ -f "$dir/build.ninja" ] || tools/build.sh
+ninja -C "$dir" tests/kernel_tests
+rm -rf "$work"
+mkdir -p "$work/cuda" "$work/objects"
+
+# The objects of the emulated kernels that include the file cuda/$1.
+objects_with() {
+  ninja -C "$dir" -t deps | awk -v file="/cuda/$1" '
+    /^[^ ]/ { object = index($1, "librondo_emulated_kernels.a.p/") ? substr($1, 1, length($1) - 1) : "" }
+    object && substr($1, length($1) - length(file) + 1) == file { print object }'
+}
+# The command of $1 in $dir, with another result: $2, and $3 behind it.
+command_of() { ninja -C "$dir" -t commands -s "$1" | sed "s% -o $1 % -o $2 $3 %; s% -M[QF] [^ ]*%%g; s% -MD%%"; }
+# kernel_tests with the fault that lies in $work/cuda, where that is found first.
+link_faulty() {
+  for object in $(objects_with "$1"); do
+    echo "cd $dir && $(command_of "$object" "$work/objects/${object##*/}" -w | sed "s% -Icuda% -I$work&%")"
+  done | tr '\n' '\0' | xargs -0 -P "$(nproc)" -n 1 sh -c || return
+  (cd "$dir" && eval "$(command_of tests/kernel_tests "$work/kernel_tests" "$work/objects/*")")
+}
+passes() {  # PROGRAM TESTS: in orders that differ most
   for order in forward reverse random:1; do
-    EMULATION_ORDER=$order timeout 180 build-mutants/build/tests/kernel_tests -tc="$1" --abort-after=1 >build-mutants/log 2>&1 || return 1
+    EMULATION_ORDER=$order timeout 180 "$1" -tc="$2" --abort-after=1 >"$work/log" 2>&1 || return 1
   done
 }
-test_copy 'cuda*' || { tail -n 20 build-mutants/log; echo "mutants: the tests fail without a fault" >&2; exit 1; }
 
 case ${1:-.} in
   *[!0-9]*) faults | grep -e "${1:-.}" ;;
   *) faults | awk -v n="$1" '{ line[NR] = $0 } END { for (i = 0; i < n; i++) print line[int(NR * (i + 0.5) / n) + 1] }' ;;
-esac >build-mutants/faults
-n=0 found=0 file=
-: >build-mutants/results
-trap '[ -z "$file" ] || cp "cuda/$file" "$copy/cuda/$file"' EXIT  # no fault is left to the next run
+esac >"$work/faults"
+names=$(while read -r file _; do tests_of "$file"; done <"$work/faults" | sort -u | paste -sd,)
+passes "$dir/tests/kernel_tests" "$names" ||
+  { tail -n 20 "$work/log"; echo "mutants: the tests fail without a fault" >&2; exit 1; }
+n=0 found=0
+: >"$work/results"
 while read -r file fault; do
-  sed "$fault" "cuda/$file" >"$copy/cuda/$file"
-  ! cmp -s "cuda/$file" "$copy/cuda/$file" || { echo "mutants: cuda/$file has no line for $fault" >&2; exit 1; }
+  rm -f "$work"/cuda/* "$work"/objects/*
+  sed "$fault" "cuda/$file" >"$work/cuda/$file"
+  ! cmp -s "cuda/$file" "$work/cuda/$file" || { echo "mutants: cuda/$file has no line for $fault" >&2; exit 1; }
+  link_faulty "$file" >"$work/log" 2>&1 ||
+    { tail -n 20 "$work/log"; echo "mutants: a fault in cuda/$file is no C++ (above): $fault" >&2; exit 1; }
   n=$((n + 1))
-  if test_copy "$(tests_of "$file")"; then result="not found"; else result=found found=$((found + 1)); fi
-  echo "$n of $(wc -l <build-mutants/faults), $result: cuda/$file $fault"
-  echo "$file $result" >>build-mutants/results
-  cp "cuda/$file" "$copy/cuda/$file"
-done <build-mutants/faults
+  if passes "$work/kernel_tests" "$(tests_of "$file")"; then result="not found"; else result=found found=$((found + 1)); fi
+  echo "$n of $(wc -l <"$work/faults"), $result: cuda/$file $fault"
+  echo "$file $result" >>"$work/results"
+done <"$work/faults"
 echo
 awk '!($1 in all) { files[++k] = $1 } { all[$1]++; found[$1] += $2 == "found" }
      END { print "| File of `cuda/` | Faults | Found |"; print "|---|---:|---:|"
-           for (i = 1; i <= k; i++) print "| `" files[i] "` | " all[files[i]] " | " found[files[i]] " |" }' build-mutants/results
+           for (i = 1; i <= k; i++) print "| `" files[i] "` | " all[files[i]] " | " found[files[i]] " |" }' "$work/results"
 echo "$n faults, $found found"
 [ $n = $found ]

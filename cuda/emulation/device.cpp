@@ -11,7 +11,7 @@
 #include <vector>
 
 #include "cuda/emulation/emulation.h"
-#ifdef __SANITIZE_ADDRESS__
+#ifdef EMULATION_ASAN
 #include <sanitizer/asan_interface.h>
 #else
 #define ASAN_POISON_MEMORY_REGION(p, n) (void(p), void(n))
@@ -56,7 +56,7 @@ Graph* captured = nullptr;  // what is being written down
 int64_t n_submitted = 0;
 
 void set_access([[maybe_unused]] bool allowed) {
-#ifdef __SANITIZE_ADDRESS__
+#ifdef EMULATION_ASAN
   for (const auto& [p, block] : device_memory)
     if (allowed)
       ASAN_UNPOISON_MEMORY_REGION(p, block.bytes);

@@ -11,7 +11,7 @@
 #include <string>
 #include <utility>
 #include <vector>
-#ifdef __SANITIZE_ADDRESS__
+#ifdef EMULATION_ASAN
 #include <sanitizer/asan_interface.h>
 #include <sanitizer/common_interface_defs.h>
 #else
@@ -119,12 +119,12 @@ void resume(Fiber& f) {
 #ifdef EMULATION_TSAN
   __tsan_switch_to_fiber(f.tsan, __tsan_switch_to_fiber_no_sync);
 #endif
-#ifdef __SANITIZE_ADDRESS__
+#ifdef EMULATION_ASAN
   void* fake;
   __sanitizer_start_switch_fiber(&fake, f.stack, kStack);
 #endif
   emulation_switch(&g.main_sp, f.sp);
-#ifdef __SANITIZE_ADDRESS__
+#ifdef EMULATION_ASAN
   __sanitizer_finish_switch_fiber(fake, nullptr, nullptr);
 #endif
 }
@@ -133,11 +133,11 @@ void yield() {
 #ifdef EMULATION_TSAN
   __tsan_switch_to_fiber(g.main_tsan, __tsan_switch_to_fiber_no_sync);
 #endif
-#ifdef __SANITIZE_ADDRESS__
+#ifdef EMULATION_ASAN
   __sanitizer_start_switch_fiber(f.state == kDone ? nullptr : &f.fake_stack, g.main_bottom, g.main_size);
 #endif
   emulation_switch(&f.sp, g.main_sp);
-#ifdef __SANITIZE_ADDRESS__
+#ifdef EMULATION_ASAN
   __sanitizer_finish_switch_fiber(f.fake_stack, nullptr, nullptr);
 #endif
 }
@@ -159,7 +159,7 @@ void set_ready(Fiber& f) {
 }
 
 void enter() {
-#ifdef __SANITIZE_ADDRESS__
+#ifdef EMULATION_ASAN
   __sanitizer_finish_switch_fiber(nullptr, &g.main_bottom, &g.main_size);
 #endif
   Fiber& f = *g.self;

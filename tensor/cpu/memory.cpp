@@ -82,6 +82,7 @@ int64_t first_non_finite(Cpu, const Tensor& x) {
 }
 
 void copy_rows(Cpu, const Tensor& x, Rows from, const Tensor& y, Rows to, int64_t n_rows, int64_t width) {
+  if (n_rows * width == 0) return;
   const size_t size = size_of(x.dtype());
   const char* xs = static_cast<const char*>(x.bytes()) + size_t(from.offset) * size;
   char* ys = static_cast<char*>(y.bytes()) + size_t(to.offset) * size;
@@ -91,6 +92,7 @@ void copy_rows(Cpu, const Tensor& x, Rows from, const Tensor& y, Rows to, int64_
 }
 
 void add_rows(Cpu, const Tensor& x, Rows from, const Tensor& y, Rows to, int64_t n_rows, int64_t width) {
+  if (n_rows * width == 0) return;
   dispatch_activation(y.dtype(), [&]<class T>() {
     const T* xs = x.data<T>() + from.offset;
     T* ys = y.data<T>() + to.offset;
