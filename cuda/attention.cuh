@@ -84,11 +84,11 @@ struct Geometry {
     return {false, (batch * s.n + at) * d2, n_roles, {{row + s.width + j, s.width + j}, {row + panel + j, j}}};
   }
 
-  // Row (query, head) of all, whose query is the position'th of its block.
+  // A head x of the query that is the position'th of its block.
   template <class L>
-  __device__ Head<E, L> query(int64_t row, int64_t position) const {
+  __device__ Head<E, L> query(const E* x, int64_t position) const {
     const T* angles = table ? table + (s.width + position) * s.head_width : nullptr;
-    return Head<E, L>(q + row * s.head_width, q_scale, angles, s.head_width);
+    return Head<E, L>(x, q_scale, angles, s.head_width);
   }
   __device__ int64_t position(int64_t row) const { return row / s.heads % s.n % s.width; }
   template <class L>
@@ -105,13 +105,16 @@ template <class L, class E>
 __device__ void fill_up(int64_t d, int64_t width, E* row) {
   for (int64_t i = d + threadIdx.x % L::kCount; i < width; i += L::kCount) row[i] = E(0);
 }
-// The run at i of a query as it is multiplied, times the factor.
-template <class E, class L>
-__device__ Pairs<computed_t<E>, L::kN> prepared_run(const Head<E, L>& q, computed_t<E> factor, int i) {
-  auto r = q.at(i);
+// A query as it is multiplied, times the factor: to where each of `to` says, one of which may be where it comes from.
+template <class E, class L, class... To>
+__device__ void prepare_query(const Head<E, L>& q, computed_t<E> factor, int64_t width, To... to) {
+  L::over(q.half(), [&](int i) {
+    auto r = q.at(i);
 #pragma unroll
-  for (int e = 0; e < L::kN; ++e) r.low[e] *= factor, r.high[e] *= factor;
-  return r;
+    for (int e = 0; e < L::kN; ++e) r.low[e] *= factor, r.high[e] *= factor;
+    (store_pairs<L>(r, q.d, i, to), ...);
+  });
+  (fill_up<L>(q.d, width, to), ...);
 }
 template <class E>
 struct PrepareQueries {
@@ -120,11 +123,8 @@ struct PrepareQueries {
   E* queries;
   template <class L>
   __device__ void operator()(L, int64_t row, bool there) const {
-    const auto q = g.template query<L>(row, g.position(row));
-    if (!there) return;
-    E* const to = queries + row * width;
-    L::over(q.half(), [&](int i) { store_pairs<L>(prepared_run(q, computed_t<E>(g.s.factor), i), q.d, i, to); });
-    fill_up<L>(q.d, width, to);
+    const auto q = g.template query<L>(g.q + row * g.s.head_width, g.position(row));
+    if (there) prepare_query(q, computed_t<E>(g.s.factor), width, queries + row * width);
   }
 };
 template <class E>

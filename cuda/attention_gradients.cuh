@@ -50,7 +50,8 @@ struct QueriesBackward {
   template <class L>
   __device__ void operator()(L, int64_t row, bool there, T* dscale) const {
     const int64_t at = row * g.s.head_width;
-    query_backward(g, g.template query<L>(row, g.position(row)), dqueries + at, there, dq + at, dscale);
+    const auto q = g.template query<L>(g.q + at, g.position(row));
+    query_backward(g, q, dqueries + at, there, dq + at, dscale);
   }
 };
 

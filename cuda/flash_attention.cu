@@ -17,31 +17,15 @@ struct Shared {
   MmaTile<kKeys<kWidth>, kWidth> keys[2], values[2];
 };
 
-// The tile's queries as they are multiplied: into shared memory, and to where the backward pass finds them.
+// The tile's queries as they are multiplied, in place, and to where the backward pass finds them.
 template <int kWidth>
 __device__ void prepare_tile(const Geometry<bf16>& g, const QueryTile<kRows>& t, MmaTile<kRows, kWidth>& tile,
                              bf16* queries) {
-  using L = FlashLanes;
-  constexpr int kN = kRounds<kRows>;
-  Head<bf16, L> heads[kN];
-  load_heads(g, t, heads);
-  const int d = int(g.s.head_width);
-  bf16* to[kN][2];
-#pragma unroll
-  for (int i = 0; i < kN; ++i) {
-    const int r = row_of_lanes(i);
-    to[i][0] = reinterpret_cast<bf16*>(tile.rows[r]);
-    to[i][1] = r < t.n ? queries + (t.row + r) * kWidth : to[i][0];
-  }
-  L::over(d / 2, [&](int at) {
-    Pairs<float, L::kN> runs[kN];
-#pragma unroll
-    for (int i = 0; i < kN; ++i) runs[i] = prepared_run(heads[i], float(g.s.factor), at);
-#pragma unroll
-    for (int i = 0; i < 2 * kN; ++i) store_pairs<L>(runs[i / 2], d, at, to[i / 2][i % 2]);
+  for_rows_of_lanes<kRows>([&](int, int r) {
+    bf16* const row = row_of(tile, r);
+    const auto q = g.template query<FlashLanes>(row, t.query_of(min(r, t.n - 1)));
+    if (r < t.n) prepare_query(q, float(g.s.factor), kWidth, row, queries + (t.row + r) * kWidth);
   });
-#pragma unroll
-  for (int i = 0; i < 2 * kN; ++i) fill_up<L>(d, kWidth, to[i / 2][i % 2]);
 }
 
 // What is kept of each of a warp's rows while keys come by. Weights are 2^(score log2(e) - base), and out has been
@@ -124,8 +108,8 @@ __global__ void __launch_bounds__(kFlashThreads, 2)
     copy_rows_async<kFlashThreads>(values + at, t.last - key, kWidth, s.values[to]);
     copy_commit();
   };
+  copy_rows_async<kFlashThreads>(g.q + t.row * d, t.n, d, s.queries);
   load(t.first, 0);
-  prepare_tile(g, t, s.queries, queries);
 
   const Sight sees(g);
   const int last_query = t.query_of(t.n - 1);
@@ -152,8 +136,11 @@ __global__ void __launch_bounds__(kFlashThreads, 2)
     copy_wait<0>();
     __syncthreads();  // this tile is there, and all are done with the last one
     if (key + kStep < t.last) load(key + kStep, at ^ 1);
-    if constexpr (kHeld)
-      if (key == t.first) load_left<kM, kWidth / 16>(s.queries, row, held);
+    if (key == t.first) {
+      prepare_tile(g, t, s.queries, queries);
+      __syncthreads();
+      if constexpr (kHeld) load_left<kM, kWidth / 16>(s.queries, row, held);
+    }
     if (t.last - key > kFew)
       step(key, at, Count<kStep / 8>());
     else

@@ -16,23 +16,21 @@ void dispatch_width(int64_t d, F&& f) {
   f.template operator()<kFlashWidth>();
 }
 
-// The threads that have a row of a tile together, before the products and behind them, have one in each round. What
-// they load in one round does not wait for what they store in another: loads of all rounds come first.
+// The rows of a tile that a thread has together with its neighbours, before the products and behind them: f(i, r) for
+// the i-th of them, row r.
 using FlashLanes = PackLanes<bf16>;
 inline constexpr int kRowGroups = kFlashThreads / FlashLanes::kCount;
 template <int kRows>
-inline constexpr int kRounds = kRows / kRowGroups;
-__device__ inline int row_of_lanes(int round) { return round * kRowGroups + int(threadIdx.x) / FlashLanes::kCount; }
-
-// The queries of the lanes' rows; rows that are not there have the last one's.
-template <int kRows>
-__device__ void load_heads(const Geometry<bf16>& g, const QueryTile<kRows>& t,
-                           Head<bf16, FlashLanes> (&heads)[kRounds<kRows>]) {
+inline constexpr int kRowsOfLanes = kRows / kRowGroups;
+template <int kRows, class F>
+__device__ void for_rows_of_lanes(const F& f) {
 #pragma unroll
-  for (int i = 0; i < kRounds<kRows>; ++i) {
-    const int r = min(row_of_lanes(i), t.n - 1);
-    heads[i] = g.template query<FlashLanes>(t.row + r, t.query_of(r));
-  }
+  for (int i = 0; i < kRowsOfLanes<kRows>; ++i) f(i, i * kRowGroups + int(threadIdx.x) / FlashLanes::kCount);
+}
+// Row r of a tile, as numbers.
+template <class Tile>
+__device__ bf16* row_of(Tile& tile, int r) {
+  return reinterpret_cast<bf16*>(tile.rows[r]);
 }
 
 // Scores that are not seen, as seen(m, n, e) says, weigh nothing.

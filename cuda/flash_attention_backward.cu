@@ -39,6 +39,7 @@ struct RowsShared {
     Walk walk;
     End end;
   };
+  MmaTile<S::kOwn, kWidth> others;  // rows of y, then of q as it came
 };
 
 // sums = what 16 kM rows of `tile` in registers, or again from the tile where heads are wide, give with all of `right`.
@@ -75,23 +76,16 @@ __device__ void store(const float (&sums)[kM][kN][4], int row, int n, int d, flo
           *reinterpret_cast<float2*>(y + int64_t(r) * width + column) = make_float2(sums[m][i][e], sums[m][i][e + 1]);
 }
 
-// The numbers of a tile's rows, for this block and for all.
-template <int kRows>
-__device__ void find_numbers(const Operands& in, const QueryTile<kRows>& t, const bf16* y, const float* lse, int d,
-                             RowNumbers<float> (&here)[kRows]) {
-  RowNumbers<float> numbers[kRounds<kRows>];
-#pragma unroll
-  for (int i = 0; i < kRounds<kRows>; ++i) {
-    const int64_t row = t.row + min(row_of_lanes(i), t.n - 1);
-    numbers[i] = {lse[row] * kLog2e, head_dot<FlashLanes>(in.dy + row * d, y + row * d, d)};
-  }
-  if (threadIdx.x % FlashLanes::kCount != 0) return;
-#pragma unroll
-  for (int i = 0; i < kRounds<kRows>; ++i) {
-    const int r = row_of_lanes(i);
-    here[r] = numbers[i];
-    if (r < t.n) in.numbers[t.row + r] = numbers[i];
-  }
+// The numbers of a tile's rows, for this block and for all. `lse` is of the thread's rows.
+template <int kRows, class Tile>
+__device__ void find_numbers(const QueryTile<kRows>& t, const float (&lse)[kRowsOfLanes<kRows>], Tile& dy, Tile& y,
+                             int d, RowNumbers<float> (&here)[kRows], RowNumbers<float>* all) {
+  for_rows_of_lanes<kRows>([&](int i, int r) {
+    const RowNumbers<float> numbers = {lse[i] * kLog2e, head_dot<FlashLanes>(row_of(dy, r), row_of(y, r), d)};
+    if (threadIdx.x % FlashLanes::kCount != 0) return;
+    here[r] = numbers;
+    if (r < t.n) all[t.row + r] = numbers;
+  });
 }
 
 // Block: a tile of rows.
@@ -119,9 +113,11 @@ __global__ void __launch_bounds__(kFlashThreads, 2)
   };
   copy_rows_async<kFlashThreads>(in.queries + t.row * kWidth, t.n, kWidth, s.queries);
   copy_rows_async<kFlashThreads>(in.dy + t.row * d, t.n, d, s.dy);
+  copy_rows_async<kFlashThreads>(y + t.row * d, t.n, d, all.others);
   load(t.first, 0);
-  find_numbers(in, t, y, lse, d, s.numbers);
 
+  float row_lse[kRowsOfLanes<S::kOwn>];
+  for_rows_of_lanes<S::kOwn>([&](int i, int r) { row_lse[i] = lse[t.row + min(r, t.n - 1)]; });
   const Sight sees(g);
   const int last_query = t.query_of(t.n - 1);
   int first_seen[kM][2];
@@ -133,6 +129,10 @@ __global__ void __launch_bounds__(kFlashThreads, 2)
     __syncthreads();  // this tile is there, and all are done with the last one
     if (key + S::kStep < t.last) load(key + S::kStep, at ^ 1);
     if (key == t.first) {
+      find_numbers(t, row_lse, s.dy, all.others, d, s.numbers, in.numbers);
+      __syncthreads();
+      copy_rows_async<kFlashThreads>(g.q + t.row * d, t.n, d, all.others);
+      copy_commit();
       if constexpr (kHeld) load_left<kM, kHeldK>(s.queries, row, queries), load_left<kM, kHeldK>(s.dy, row, dy);
 #pragma unroll
       for (int m = 0; m < kM; ++m)
@@ -164,18 +164,15 @@ __global__ void __launch_bounds__(kFlashThreads, 2)
 
   auto& end = all.end;
   float* const dscale = end.dscale + int(threadIdx.x) / FlashLanes::kCount * d;
-  __syncthreads();  // all are done with the tiles
+  copy_wait<0>();
+  __syncthreads();  // q is there, and all are done with the tiles
   store(sums, row, S::kOwn, kWidth, &end.dqueries[0][0], kWidth + 4);
   for (int i = int(threadIdx.x) % FlashLanes::kCount; i < d; i += FlashLanes::kCount) dscale[i] = 0;
   __syncthreads();
-  constexpr int kN = kRounds<S::kOwn>;
-  Head<bf16, FlashLanes> heads_of_lanes[kN];
-  load_heads(g, t, heads_of_lanes);
-#pragma unroll
-  for (int i = 0; i < kN; ++i) {
-    const int r = row_of_lanes(i), here = min(r, t.n - 1);
-    query_backward(g, heads_of_lanes[i], end.dqueries[here], r < t.n, dq + (t.row + here) * d, dscale);
-  }
+  for_rows_of_lanes<S::kOwn>([&](int, int r) {
+    const auto q = g.template query<FlashLanes>(row_of(all.others, r), t.query_of(min(r, t.n - 1)));
+    query_backward(g, q, end.dqueries[r], r < t.n, dq + (t.row + r) * d, dscale);
+  });
   if (dscale_part) add_up_groups<kRowGroups>(end.dscale, d, dscale_part);
 }
 

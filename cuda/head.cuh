@@ -104,7 +104,6 @@ struct Head {
   int d;
   T norm = 1, factor = 1;  // |x| and 1 / max(|x|, 1e-12)
 
-  Head() = default;
   __device__ Head(const E* x, const T* scale, const T* angles, int64_t d)
       : x(x), scale(scale), angles(angles), d(int(d)) {
     if (!scale) return;

@@ -60,7 +60,7 @@ flash_attention.cu s/bases\[m\]\[h\] + kRoom/bases[m][h] + 200/
 flash_attention.cu s/if (!moves\[m\]\[h\]) continue;//
 flash_attention.cu s/t.last - key > kFew/t.last - key > kFew + 1/
 flash_attention.cu s/add_up(weights, sums);//
-flash_attention.cu s/r < t.n ? queries/true ? queries/
+flash_attention.cu s/if (r < t.n) prepare/prepare/
 flash_attention.cu s/, out\[m\]\[n\]\[2 \* h + 1\] \*= shrink//
 flash_attention.cu s/top = fmaxf(top, __shfl_xor_sync(~0u, top, 2));//
 flash_attention.cu s/walk.bases\[m\]\[h\] \* kLn2 + //
@@ -69,9 +69,9 @@ flash_attention.cu s/if (r >= t.n) continue;//
 flash_attention.cu s/column = sum_column(n, 0); column < d/column = sum_column(n, 0); true/
 flash_attention_backward.cu s/dscale_part\[i\] = 0/dscale_part[i] = 1/
 flash_attention_backward.cu s/dscale\[i\] = 0;/;/
-flash_attention_backward.cu s/lse\[row\] \* kLog2e/lse[row]/
+flash_attention_backward.cu s/lse\[i\] \* kLog2e/lse[i]/
 flash_attention_backward.cu s/, r < t.n, dq/, true, dq/
-flash_attention_backward.cu s/if (r < t.n) in.numbers/in.numbers/
+flash_attention_backward.cu s/if (r < t.n) all/all/
 flash_attention_backward.cu s/(dp\[m\]\[n\]\[e\] - row.along)/dp[m][n][e]/
 flash_attention_backward.cu s/ - numbers\[n\]\[e % 2\].along)/)/
 flash_attention_backward.cu s/-numbers\[n\]\[e % 2\].lse)/0)/
