@@ -21,7 +21,7 @@ struct Shared {
 template <int kWidth>
 __device__ void prepare_tile(const Geometry<bf16>& g, const QueryTile<kRows>& t, MmaTile<kRows, kWidth>& tile,
                              bf16* queries) {
-  for_rows_of_lanes<kRows>([&](int, int r) {
+  for_rows_of_lanes<kRows>([&](int r) {
     bf16* const row = row_of(tile, r);
     const auto q = g.template query<FlashLanes>(row, t.query_of(min(r, t.n - 1)));
     if (r < t.n) prepare_query(q, float(g.s.factor), kWidth, row, queries + (t.row + r) * kWidth);

@@ -16,16 +16,14 @@ void dispatch_width(int64_t d, F&& f) {
   f.template operator()<kFlashWidth>();
 }
 
-// The rows of a tile that a thread has together with its neighbours, before the products and behind them: f(i, r) for
-// the i-th of them, row r.
+// f(r) for the rows of a tile that a thread has together with its neighbours, before the products and behind them.
 using FlashLanes = PackLanes<bf16>;
 inline constexpr int kRowGroups = kFlashThreads / FlashLanes::kCount;
-template <int kRows>
-inline constexpr int kRowsOfLanes = kRows / kRowGroups;
 template <int kRows, class F>
 __device__ void for_rows_of_lanes(const F& f) {
+  static_assert(kRows % kRowGroups == 0);
 #pragma unroll
-  for (int i = 0; i < kRowsOfLanes<kRows>; ++i) f(i, i * kRowGroups + int(threadIdx.x) / FlashLanes::kCount);
+  for (int r = 0; r < kRows; r += kRowGroups) f(r + int(threadIdx.x) / FlashLanes::kCount);
 }
 // Row r of a tile, as numbers.
 template <class Tile>

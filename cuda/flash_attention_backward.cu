@@ -76,15 +76,15 @@ __device__ void store(const float (&sums)[kM][kN][4], int row, int n, int d, flo
           *reinterpret_cast<float2*>(y + int64_t(r) * width + column) = make_float2(sums[m][i][e], sums[m][i][e + 1]);
 }
 
-// The numbers of a tile's rows, for this block and for all. `lse` is of the thread's rows.
+// The numbers of a tile's rows, for this block, which has their lse already, and for all.
 template <int kRows, class Tile>
-__device__ void find_numbers(const QueryTile<kRows>& t, const float (&lse)[kRowsOfLanes<kRows>], Tile& dy, Tile& y,
-                             int d, RowNumbers<float> (&here)[kRows], RowNumbers<float>* all) {
-  for_rows_of_lanes<kRows>([&](int i, int r) {
-    const RowNumbers<float> numbers = {lse[i] * kLog2e, head_dot<FlashLanes>(row_of(dy, r), row_of(y, r), d)};
+__device__ void find_numbers(const QueryTile<kRows>& t, Tile& dy, Tile& y, int d, RowNumbers<float> (&here)[kRows],
+                             RowNumbers<float>* all) {
+  for_rows_of_lanes<kRows>([&](int r) {
+    const float along = head_dot<FlashLanes>(row_of(dy, r), row_of(y, r), d);
     if (threadIdx.x % FlashLanes::kCount != 0) return;
-    here[r] = numbers;
-    if (r < t.n) all[t.row + r] = numbers;
+    here[r].along = along;
+    if (r < t.n) all[t.row + r] = here[r];
   });
 }
 
@@ -101,7 +101,7 @@ __global__ void __launch_bounds__(kFlashThreads, 2)
   const int d = int(g.s.head_width), row = int(threadIdx.x) / 32 * 16 * kM;
   float* const dscale_part = dscale_parts ? dscale_parts + int64_t(blockIdx.x) * d : nullptr;
   if (t.n <= 0) {
-    static_assert(kWidth <= kFlashThreads);
+    static_assert(kWidth <= kFlashThreads && S::kOwn <= kFlashThreads);
     if (const int i = int(threadIdx.x); dscale_part && i < d) dscale_part[i] = 0;
     return;
   }
@@ -116,8 +116,7 @@ __global__ void __launch_bounds__(kFlashThreads, 2)
   copy_rows_async<kFlashThreads>(y + t.row * d, t.n, d, all.others);
   load(t.first, 0);
 
-  float row_lse[kRowsOfLanes<S::kOwn>];
-  for_rows_of_lanes<S::kOwn>([&](int i, int r) { row_lse[i] = lse[t.row + min(r, t.n - 1)]; });
+  if (const int r = int(threadIdx.x); r < S::kOwn) s.numbers[r].lse = lse[t.row + min(r, t.n - 1)] * kLog2e;
   const Sight sees(g);
   const int last_query = t.query_of(t.n - 1);
   int first_seen[kM][2];
@@ -129,7 +128,7 @@ __global__ void __launch_bounds__(kFlashThreads, 2)
     __syncthreads();  // this tile is there, and all are done with the last one
     if (key + S::kStep < t.last) load(key + S::kStep, at ^ 1);
     if (key == t.first) {
-      find_numbers(t, row_lse, s.dy, all.others, d, s.numbers, in.numbers);
+      find_numbers(t, s.dy, all.others, d, s.numbers, in.numbers);
       __syncthreads();
       copy_rows_async<kFlashThreads>(g.q + t.row * d, t.n, d, all.others);
       copy_commit();
@@ -169,7 +168,7 @@ __global__ void __launch_bounds__(kFlashThreads, 2)
   store(sums, row, S::kOwn, kWidth, &end.dqueries[0][0], kWidth + 4);
   for (int i = int(threadIdx.x) % FlashLanes::kCount; i < d; i += FlashLanes::kCount) dscale[i] = 0;
   __syncthreads();
-  for_rows_of_lanes<S::kOwn>([&](int, int r) {
+  for_rows_of_lanes<S::kOwn>([&](int r) {
     const auto q = g.template query<FlashLanes>(row_of(all.others, r), t.query_of(min(r, t.n - 1)));
     query_backward(g, q, end.dqueries[r], r < t.n, dq + (t.row + r) * d, dscale);
   });

@@ -1,6 +1,6 @@
 #!/bin/sh
 # Puts one fault at a time into CUDA's kernels, emulated, and demands that their tests see it. A fault is a file of cuda/
-# and what sed does to one line. Each prints a line, then comes a table of the files; the last line is
+# and what sed does to it. Each prints a line, then comes a table of the files; the last line is
 # "N faults, N found". All of them take a quarter of an hour.
 # usage: tools/mutants.sh [PATTERN]      only the faults whose line holds PATTERN (a grep pattern)
 #        tools/mutants.sh N              only N of them, from all over the list
@@ -69,7 +69,7 @@ flash_attention.cu s/if (r >= t.n) continue;//
 flash_attention.cu s/column = sum_column(n, 0); column < d/column = sum_column(n, 0); true/
 flash_attention_backward.cu s/dscale_part\[i\] = 0/dscale_part[i] = 1/
 flash_attention_backward.cu s/dscale\[i\] = 0;/;/
-flash_attention_backward.cu s/lse\[i\] \* kLog2e/lse[i]/
+flash_attention_backward.cu s/t.n - 1)\] \* kLog2e/t.n - 1)]/
 flash_attention_backward.cu s/, r < t.n, dq/, true, dq/
 flash_attention_backward.cu s/if (r < t.n) all/all/
 flash_attention_backward.cu s/(dp\[m\]\[n\]\[e\] - row.along)/dp[m][n][e]/
@@ -182,9 +182,11 @@ objects_with() {
 command_of() { ninja -C "$dir" -t commands -s "$1" | sed "s% -o $1 % -o $2 $3 %; s% -M[QF] [^ ]*%%g; s% -MD%%"; }
 # kernel_tests with the fault that lies in $work/cuda, where that is found first.
 link_faulty() {
-  for object in $(objects_with "$1"); do
-    echo "cd $dir && $(command_of "$object" "$work/objects/${object##*/}" -w | sed "s% -Icuda% -I$work&%")"
-  done | tr '\n' '\0' | xargs -0 -P "$(nproc)" -n 1 sh -c || return
+  objects=$(objects_with "$1")
+  [ -n "$objects" ] || { echo "no emulated kernel includes cuda/$1"; return 1; }
+  for object in $objects; do
+    printf 'cd %s && %s\0' "$dir" "$(command_of "$object" "$work/objects/${object##*/}" -w | sed "s% -Icuda% -I$work&%")"
+  done | xargs -0 -P "$(nproc)" -n 1 sh -c || return
   (cd "$dir" && eval "$(command_of tests/kernel_tests "$work/kernel_tests" "$work/objects/*")")
 }
 passes() {  # PROGRAM TESTS: in orders that differ most
@@ -207,7 +209,7 @@ while read -r file fault; do
   sed "$fault" "cuda/$file" >"$work/cuda/$file"
   ! cmp -s "cuda/$file" "$work/cuda/$file" || { echo "mutants: cuda/$file has no line for $fault" >&2; exit 1; }
   link_faulty "$file" >"$work/log" 2>&1 ||
-    { tail -n 20 "$work/log"; echo "mutants: a fault in cuda/$file is no C++ (above): $fault" >&2; exit 1; }
+    { tail -n 20 "$work/log"; echo "mutants: a fault in cuda/$file could not be built (above): $fault" >&2; exit 1; }
   n=$((n + 1))
   if passes "$work/kernel_tests" "$(tests_of "$file")"; then result="not found"; else result=found found=$((found + 1)); fi
   echo "$n of $(wc -l <"$work/faults"), $result: cuda/$file $fault"
