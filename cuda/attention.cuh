@@ -90,6 +90,7 @@ struct Geometry {
     const T* angles = table ? table + (s.width + position) * s.head_width : nullptr;
     return Head<E, L>(x, q_scale, angles, s.head_width);
   }
+  // The query of a row of all, among those of its block.
   __device__ int64_t position(int64_t row) const { return row / s.heads % s.n % s.width; }
   template <class L>
   __device__ Head<E, L> key(const Source& from) const {  // not turned: it may have two positions

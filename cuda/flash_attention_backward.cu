@@ -23,23 +23,24 @@ struct Sizes {
   static constexpr int kK = kWidth / 16, kN = kStep / 8;
 };
 
+// Of the kernel for dQ: tiles while keys come by, then its rows' gradients on their way to q.
 template <int kWidth>
 struct RowsShared {
   using S = Sizes<kWidth>;
-  struct Walk {
+  struct Tiles {
     MmaTile<S::kOwn, kWidth> queries, dy;
     MmaTile<S::kStep, kWidth> keys[2], values[2];
     RowNumbers<float> numbers[S::kOwn];
   };
-  struct End {
+  struct Gradients {
     alignas(16) float dqueries[S::kOwn][kWidth + 4];  // rows begin in different banks
     alignas(16) float dscale[kRowGroups * kWidth];
   };
   union {
-    Walk walk;
-    End end;
+    Tiles tiles;
+    Gradients gradients;
   };
-  MmaTile<S::kOwn, kWidth> others;  // rows of y, then of q as it came
+  MmaTile<S::kOwn, kWidth> y_then_q;  // as they lie in memory
 };
 
 // sums = what 16 kM rows of `tile` in registers, or again from the tile where heads are wide, give with all of `right`.
@@ -96,7 +97,7 @@ __global__ void __launch_bounds__(kFlashThreads, 2)
   constexpr bool kHeld = kWidth <= 64;
   constexpr int kM = S::kM, kHeldK = kHeld ? S::kK : 1;
   auto& all = shared<RowsShared<kWidth>>();
-  auto& s = all.walk;
+  auto& s = all.tiles;
   const QueryTile<S::kOwn> t(g, blockIdx.x);
   const int d = int(g.s.head_width), row = int(threadIdx.x) / 32 * 16 * kM;
   float* const dscale_part = dscale_parts ? dscale_parts + int64_t(blockIdx.x) * d : nullptr;
@@ -113,7 +114,7 @@ __global__ void __launch_bounds__(kFlashThreads, 2)
   };
   copy_rows_async<kFlashThreads>(in.queries + t.row * kWidth, t.n, kWidth, s.queries);
   copy_rows_async<kFlashThreads>(in.dy + t.row * d, t.n, d, s.dy);
-  copy_rows_async<kFlashThreads>(y + t.row * d, t.n, d, all.others);
+  copy_rows_async<kFlashThreads>(y + t.row * d, t.n, d, all.y_then_q);
   load(t.first, 0);
 
   if (const int r = int(threadIdx.x); r < S::kOwn) s.numbers[r].lse = lse[t.row + min(r, t.n - 1)] * kLog2e;
@@ -128,9 +129,9 @@ __global__ void __launch_bounds__(kFlashThreads, 2)
     __syncthreads();  // this tile is there, and all are done with the last one
     if (key + S::kStep < t.last) load(key + S::kStep, at ^ 1);
     if (key == t.first) {
-      find_numbers(t, s.dy, all.others, d, s.numbers, in.numbers);
+      find_numbers(t, s.dy, all.y_then_q, d, s.numbers, in.numbers);
       __syncthreads();
-      copy_rows_async<kFlashThreads>(g.q + t.row * d, t.n, d, all.others);
+      copy_rows_async<kFlashThreads>(g.q + t.row * d, t.n, d, all.y_then_q);
       copy_commit();
       if constexpr (kHeld) load_left<kM, kHeldK>(s.queries, row, queries), load_left<kM, kHeldK>(s.dy, row, dy);
 #pragma unroll
@@ -161,18 +162,18 @@ __global__ void __launch_bounds__(kFlashThreads, 2)
     add_weighted(ds, s.keys[at], sums);
   }
 
-  auto& end = all.end;
-  float* const dscale = end.dscale + int(threadIdx.x) / FlashLanes::kCount * d;
   copy_wait<0>();
   __syncthreads();  // q is there, and all are done with the tiles
-  store(sums, row, S::kOwn, kWidth, &end.dqueries[0][0], kWidth + 4);
+  auto& to = all.gradients;
+  store(sums, row, S::kOwn, kWidth, &to.dqueries[0][0], kWidth + 4);
+  float* const dscale = to.dscale + int(threadIdx.x) / FlashLanes::kCount * d;
   for (int i = int(threadIdx.x) % FlashLanes::kCount; i < d; i += FlashLanes::kCount) dscale[i] = 0;
   __syncthreads();
   for_rows_of_lanes<S::kOwn>([&](int r) {
-    const auto q = g.template query<FlashLanes>(row_of(all.others, r), t.query_of(min(r, t.n - 1)));
-    query_backward(g, q, end.dqueries[r], r < t.n, dq + (t.row + r) * d, dscale);
+    const auto q = g.template query<FlashLanes>(row_of(all.y_then_q, r), t.query_of(min(r, t.n - 1)));
+    query_backward(g, q, to.dqueries[r], r < t.n, dq + (t.row + r) * d, dscale);
   });
-  if (dscale_part) add_up_groups<kRowGroups>(end.dscale, d, dscale_part);
+  if (dscale_part) add_up_groups<kRowGroups>(to.dscale, d, dscale_part);
 }
 
 template <int kWidth>

@@ -70,8 +70,8 @@ TEST_CASE("training step: the trainer's losses and the optimizer's norms") {
       const RecurrentTrainer trainer{model, 0.5, 0.5};
       TrainingStep step({twin, 0.5, 0.5}, other);
       Generator g{1, 2, 0}, h = g;
-      for (int i = 0; i < 6; ++i) {
-        const auto [tokens, labels] = inputs_and_labels(reshape(random_tokens(2 * 7, uint64_t(i)), {2, 7}));
+      for (int i = 0; i < 12; ++i) {
+        const auto [tokens, labels] = inputs_and_labels(reshape(random_tokens(2 * 11, uint64_t(i)), {2, 11}));
         Gradients grads;
         const double loss = trainer(tokens, labels, {}, g, grads).loss();
         const TrainingStep::Result result = step(tokens, labels, {}, h);

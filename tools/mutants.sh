@@ -1,7 +1,7 @@
 #!/bin/sh
 # Puts one fault at a time into CUDA's kernels, emulated, and demands that their tests see it. A fault is a file of cuda/
 # and what sed does to it. Each prints a line, then comes a table of the files; the last line is
-# "N faults, N found". All of them take a quarter of an hour.
+# "N faults, N found". All of them take long.
 # usage: tools/mutants.sh [PATTERN]      only the faults whose line holds PATTERN (a grep pattern)
 #        tools/mutants.sh N              only N of them, from all over the list
 # BUILD_DIR=DIR takes the kernels and their tests from there (default: build): but for the fault, all is as it is there.
@@ -32,6 +32,7 @@ attention.cuh s/i < width; i += L::kCount) row/i < d; i += L::kCount) row/
 attention.cu s/sum\[i\] \*= shrink/sum[i] *= T(1)/
 attention.cu s/, out\[i\]\[j\] \*= shrink//
 attention.cuh s/(head + r) \/ heads/(head + r)/
+attention.cuh s/head_width % 16 == 0/head_width % 8 == 0/
 attention.cu s/if (k < from\[i\] || k >= to\[i\])/if (k >= to[i])/
 attention.cu s/if (k < from\[i\] || k >= to\[i\])/if (k < from[i])/
 attention.cu s/tile_x(0) == 0 \&\& tile_y(i) < t.n)/tile_x(0) == 0)/

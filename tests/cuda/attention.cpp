@@ -63,7 +63,7 @@ void check_attention(const char* what, const Case& c,
 
 // In bf16 heads of 16, 32, ... 128 numbers are multiplied by tensor cores, the others in f32.
 TEST_CASE("cuda attention: widths of heads") {
-  for (const int64_t d : {8, 16, 24, 32, 48, 64, 80, 128, 144, 12})
+  for (const int64_t d : {8, 16, 24, 32, 40, 48, 64, 72, 80, 128, 136, 144, 12})
     check_attention("a width", {1, 21, 8, d, 16, 9, 0, true, true});
 }
 
@@ -71,6 +71,7 @@ TEST_CASE("cuda attention: more rows and keys than a tile has") {
   check_attention("rows that see nothing of the first keys", {1, 200, 1, 16, 200, 40});
   check_attention("an odd number of heads", {1, 150, 3, 32, 100, 100, 0, true, true});
   check_attention("many heads", {1, 40, 33, 16, 20, 20});
+  // Flash attention alone shares queries out.
   check_attention("so many blocks that none is shared out", {260, 2, 2, 16, 2, 1}, {DType::bf16});
   check_attention("shares with few queries", {1, 7, 2, 16, 5, 5});
   check_attention("a last tile of one key", {1, 129, 1, 64, 129, 0});
