@@ -22,7 +22,7 @@ void check_inputs(const char* op, const Tensor& q, const Tensor& kv, const Query
   check_activation(op, "q", q);
   check_alike(op, "kv", kv, "q", q);
   if (how.q_scale) check_beside(op, "q_scale", how.q_scale, "q", q), check_beside(op, "k_scale", how.k_scale, "q", q);
-  if (how.table) check_beside(op, "the table", how.table, "q", q);
+  if (how.table) check_beside(op, "the table", how.table, "q", q), no_gradient(op, how.table);
 }
 
 // `how` is complete but for what follows from the inputs.
@@ -33,16 +33,22 @@ Tensor attend(const char* op, AttentionShape how, const Tensor& q, const Tensor&
   how.factor = qk.factor ? qk.factor : 1 / std::sqrt(double(how.head_width));
   AttentionForward forward = {empty_like(q),
                               Tensor({how.batch, how.n, how.heads}, dtype_beside(q.dtype()), q.device())};
-  dispatch(q.device(), [&](auto device) {
-    attention_forward(device, how, {q, kv, memory, qk.q_scale, qk.k_scale, qk.table}, forward);
-  });
+  if (q.numel() > 0)
+    dispatch(q.device(), [&](auto device) {
+      attention_forward(device, how, {q, kv, memory, qk.q_scale, qk.k_scale, qk.table}, forward);
+    });
   return record(op, {q, kv, memory, qk.q_scale, qk.k_scale}, forward.y, [=](const Tensor& dy, SoFar& so_far) -> Grads {
     const auto like = [](const Tensor& t) { return t ? empty_like(t) : Tensor(); };
     Tensor dq = like(q), dkv = like(kv), dmemory = like(memory);
     const Into dq_scale = so_far.into(3, qk.q_scale), dk_scale = so_far.into(4, qk.k_scale);
     dispatch(q.device(), [&](auto device) {
-      attention_backward(device, how, {q, kv, memory, qk.q_scale, qk.k_scale, qk.table}, dy, forward,
-                         {dq, dkv, dmemory, dq_scale, dk_scale});
+      if (q.numel() > 0)
+        return attention_backward(device, how, {q, kv, memory, qk.q_scale, qk.k_scale, qk.table}, dy, forward,
+                                  {dq, dkv, dmemory, dq_scale, dk_scale});
+      for (const Tensor& t : {dq, dkv, dmemory})  // nobody asks for what memory there is
+        if (t) fill(device, 0, t);
+      for (const Into& scale : {dq_scale, dk_scale})
+        if (scale && !scale.adds) fill(device, 0, scale.tensor);
     });
     return {dq, dkv, dmemory, dq_scale.tensor, dk_scale.tensor};
   });

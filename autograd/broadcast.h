@@ -16,22 +16,16 @@ inline Tensor repeated_to(const Tensor& x, const Shape& shape) {
 
 inline Tensor summed_to(const Tensor& x, const Shape& shape) {
   if (x.shape() == shape) return x;
-  if (x.numel() == shape.numel()) return x.view(shape);
+  if (x.numel() == shape.numel()) return detach(x).view(shape);
   Tensor y(shape, x.dtype(), x.device());
   dispatch(x.device(), [&](auto device) { sum_to(device, x, y); });
   return y;
 }
 
-// Whether anything will ask for the gradient of x.
-inline bool wants_gradient(const Tensor& x) {
-  const Tape* tape = Tape::current();
-  return tape && tape->tracks(x);
-}
-
 // What a rule keeps of an input that was perhaps repeated: not its elements, but where its gradient goes.
 class Repeated {
  public:
-  explicit Repeated(const Tensor& x) : shape_(x.shape()), wanted_(wants_gradient(x)) {}
+  explicit Repeated(const Tensor& x) : shape_(x.shape()), wanted_(is_tracked(x)) {}
   bool wanted() const { return wanted_; }
   // The gradient, from the one of the repeated input.
   Tensor gradient(const Tensor& g) const { return wanted_ ? summed_to(g, shape_) : Tensor(); }

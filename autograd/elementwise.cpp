@@ -86,9 +86,10 @@ Tensor scale(const Tensor& x, double factor) {
 
 Tensor cast(const Tensor& x, DType dtype) {
   check(bool(x) && is_float(x.dtype()) && is_float(dtype), "cast: from ", x ? x.dtype() : dtype, " to ", dtype,
-        ", but gradients are for f32, f64 and bf16 only");
+        ", but gradients are for f32, f64 and bf16 only; to(x, dtype) converts without one");
   if (x.dtype() == dtype) return x;
-  return record("cast", {x}, to(x, dtype), [from = x.dtype()](const Tensor& dy) -> Grads { return {to(dy, from)}; });
+  return record("cast", {x}, to(detach(x), dtype),
+                [from = x.dtype()](const Tensor& dy) -> Grads { return {to(dy, from)}; });
 }
 
 Tensor exp(const Tensor& x) { return curve("exp", Exp(), Keep::y, x); }

@@ -43,7 +43,7 @@ void check_weight(const Tensor& x, const Tensor& weight, const Tensor& scale) {
 }
 
 Tensor widened(const Tensor& weight, const Tensor& scale, DType dtype) {
-  const Tensor w = to(weight, dtype);
+  const Tensor w = to(detach(weight), dtype);
   return scale ? w * reshape(scale, {scale.dim(0), 1}) : w;
 }
 

@@ -42,7 +42,13 @@ inline Tensor operator-(const Tensor& a, const Tensor& b) { return sub(a, b); }
 inline Tensor operator*(const Tensor& a, const Tensor& b) { return mul(a, b); }
 inline Tensor operator/(const Tensor& a, const Tensor& b) { return div(a, b); }
 inline Tensor operator*(double factor, const Tensor& x) { return scale(x, factor); }
+inline Tensor operator*(const Tensor& x, double factor) { return scale(x, factor); }
+inline Tensor operator/(const Tensor& x, double divisor) { return scale(x, 1 / divisor); }
 inline Tensor operator-(const Tensor& x) { return scale(x, -1); }
+inline Tensor operator+(const Tensor& x, double a) { return x + full({}, a, x.dtype(), x.device()); }
+inline Tensor operator+(double a, const Tensor& x) { return x + a; }
+inline Tensor operator-(const Tensor& x, double a) { return x + -a; }
+inline Tensor operator-(double a, const Tensor& x) { return -x + a; }
 
 // [..., 2F] -> [..., F]: split the last dimension into (a, gate); gelu(gate) * a (Shazeer 2020, "GLU variants").
 Tensor geglu(const Tensor& x);

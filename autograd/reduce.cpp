@@ -8,7 +8,7 @@ namespace {
 
 // Sums x to `kept`, a shape that broadcasts to x's, and gives the result the shape `shape`.
 Tensor summed(const char* op, const Tensor& x, const Shape& kept, const Shape& shape) {
-  return record(op, {x}, summed_to(x, kept).view(shape),
+  return record(op, {x}, detach(summed_to(x, kept)).view(shape),
                 [kept, from = x.shape()](const Tensor& dy) -> Grads { return {repeated_to(dy.view(kept), from)}; });
 }
 

@@ -78,7 +78,7 @@ Tensor joined(std::span<const Tensor> parts, int axis) {
   std::array<Part, kMaxInputs> kept;
   int64_t length = 0;
   for (size_t k = 0; k < parts.size(); ++k) {
-    kept[k] = {parts[k].dim(axis), wants_gradient(parts[k])};
+    kept[k] = {parts[k].dim(axis), is_tracked(parts[k])};
     length += kept[k].length;
   }
   Tensor y(parts[0].shape().with(axis, length), parts[0].dtype(), parts[0].device());
@@ -102,7 +102,7 @@ Tensor reshape(const Tensor& x, const Shape& shape) {
   check(bool(x), "reshape: x is missing");
   check(shape.numel() == x.numel(), "reshape: x has shape ", x.shape(), " with ", x.numel(), " elements, but shape is ",
         shape, " with ", shape.numel());
-  return record("reshape", {x}, x.view(shape),
+  return record("reshape", {x}, detach(x).view(shape),
                 [from = x.shape()](const Tensor& dy) -> Grads { return {dy.view(from)}; });
 }
 

@@ -3,6 +3,8 @@
 #include <algorithm>
 #include <atomic>
 #include <bit>
+#include <cstdio>
+#include <cstdlib>
 
 #include "tensor/dispatch.h"
 #include "tensor/kernels.h"
@@ -11,15 +13,10 @@ namespace rondo {
 namespace {
 
 thread_local Tape* innermost = nullptr;
-
-Tensor copy_of(const Tensor& a) {
-  Tensor same = empty_like(a);
-  dispatch(a.device(), [&](auto d) { copy(d, a, same); });
-  return same;
-}
+thread_local const Tape* silent = nullptr;  // if it is the innermost, nothing is recorded
 
 Tensor sum_of(const Tensor& a, const Tensor& b) {
-  Tensor total = copy_of(a);
+  Tensor total = clone(a);
   dispatch(a.device(), [&](auto d) { add_into(d, b, total); });
   return total;
 }
@@ -58,12 +55,16 @@ const Tensor& Gradients::operator[](const Tensor& t) const {
   return *g;
 }
 
-void Gradients::add(const Tensor& t, Tensor g) { accumulate(grads_[t.id()], std::move(g)); }
+void Gradients::add(const Tensor& t, Tensor g) {
+  check(g.shape() == t.shape() && g.dtype() == t.dtype(), "Gradients: a tensor of ", t.dtype(), " ", t.shape(),
+        " cannot have a gradient of ", g.dtype(), " ", g.shape());
+  accumulate(grads_[t.id()], std::move(g));
+}
 
 Tensor Gradients::own(const Tensor& t) {
   Tensor* g = grads_.find(t.id());
   if (!g) return {};
-  if (*g && !g->owned_alone()) *g = copy_of(*g);
+  if (*g && !g->owned_alone()) *g = clone(*g);
   return *g;
 }
 
@@ -98,15 +99,34 @@ Tape::Tape(TapeOptions options) : outer_(innermost), options_(options) {
     list.pop_back();
   }
   innermost = this;
+  announce();
 }
 
+// Tapes need not end in the order they were made in, as where one is assigned to a pointer that holds another.
 Tape::~Tape() {
   clear();
-  innermost = outer_;
+  Tape** place = &innermost;
+  while (*place && *place != this) place = &(*place)->outer_;
+  if (!*place) {
+    std::fputs("Rondo: a Tape ended on another thread than the one that made it\n", stderr);
+    std::abort();  // that thread would record on what is gone
+  }
+  *place = outer_;
+  announce();
   spare<Storage>().push_back(std::move(storage_));
 }
 
-Tape* Tape::current() { return innermost; }
+NoTape::NoTape() : before_(std::exchange(silent, innermost)) { Tape::announce(); }
+NoTape::~NoTape() {
+  silent = before_;
+  Tape::announce();
+}
+
+Tape* Tape::current() { return innermost == silent ? nullptr : innermost; }
+void Tape::announce() {
+  const Tape* tape = current();
+  recording_tape = tape ? tape->serial_ : 0;
+}
 bool Tape::tracks(const Tensor& t) const { return t.is_parameter() || t.record()->tape == serial_; }
 int Tape::size() const { return int(storage_->entries.size()); }
 bool Tape::any_recorded() {
@@ -137,6 +157,7 @@ int32_t Tape::slot_of(const Tensor& t) {
 
 Tape::Entry* Tape::append(const char* op, const Inputs& inputs, const Tensor& output) {
   if (options_.check_finite) check_finite(op, "the result", output);
+  check(!tracks(output), op, ": the op returns a tensor that the tape follows already; return detach() of it");
   Entry e;
   bool tracked = false;
   e.n_inputs = inputs.size();
@@ -144,6 +165,7 @@ Tape::Entry* Tape::append(const char* op, const Inputs& inputs, const Tensor& ou
     e.inputs[i] = slot_of(inputs[i]);
     if (e.inputs[i] < 0) continue;
     e.shapes[i] = inputs[i].shape();
+    e.dtypes[i] = inputs[i].dtype();
     tracked = true;
   }
   if (!tracked) return nullptr;
@@ -166,20 +188,20 @@ Gradients Tape::backward(const Tensor& loss) {
 void Tape::backward(const Tensor& loss, double seed, Gradients& into, const Ready& ready) {
   check(loss.numel() == 1, "backward: the loss must be one number, but has shape ", loss.shape());
   const int32_t slot = known_slot_of(loss);
-  check(slot >= 0, "backward: the loss does not depend on any parameter recorded on this tape");
+  check(slot >= 0, "backward: the loss ",
+        loss.record()->tape == 0 ? "does not depend on any parameter recorded on this tape"
+                                 : "was recorded on another tape, or before this one was played, which empties it");
   Storage& s = *storage_;
-  Tape* recording = std::exchange(innermost, nullptr);  // rules are played, not recorded
+  const NoTape playing;  // rules are played, not recorded
   s.grads.resize(size_t(s.n_slots));
   s.grads[size_t(slot)] = full(loss.shape(), seed, loss.dtype(), loss.device());
   try {
     play(into, ready);
   } catch (...) {
-    innermost = recording;
     give_back(into);
     clear();
     throw;
   }
-  innermost = recording;
   clear();
 }
 
@@ -211,7 +233,9 @@ void Tape::play(Gradients& into, const Ready& ready) {
 
 Tensor SoFar::take(int i) {
   Tape::Storage& s = *tape_.storage_;
-  const int32_t slot = s.entries[entry_].inputs[i];
+  const Tape::Entry& e = s.entries[entry_];
+  check(i >= 0 && i < e.n_inputs, e.op, ": the rule asks for gradient ", i, ", but the op has ", e.n_inputs, " inputs");
+  const int32_t slot = e.inputs[i];
   if (slot < 0) return {};
   Tensor& g = s.grads[size_t(slot)];
   if (!g) {  // an earlier tape may have given one to this parameter; slots of leaves ascend
@@ -237,6 +261,8 @@ void Tape::add_gradient(const Entry& e, int i, Tensor g) {
   if (e.inputs[i] < 0 || !g) return;
   check(g.shape() == e.shapes[i], e.op, ": the rule's gradient ", i, " has shape ", g.shape(), ", but its input has ",
         e.shapes[i]);
+  check(g.dtype() == e.dtypes[i], e.op, ": the rule's gradient ", i, " is ", g.dtype(), ", but its input is ",
+        e.dtypes[i]);
   if (options_.check_finite) check_finite(e.op, "a gradient", g);
   accumulate(storage_->grads[size_t(e.inputs[i])], std::move(g));
 }
@@ -244,6 +270,7 @@ void Tape::add_gradient(const Entry& e, int i, Tensor g) {
 // Forgets everything recorded; tensors of this tape are constants from now on.
 void Tape::clear() {
   serial_ = new_serial();
+  announce();
   Storage& s = *storage_;
   for (Entry& e : s.entries)
     if (e.rule) e.destroy(e.rule);
@@ -270,8 +297,7 @@ std::string Tape::to_dot() const {
 }
 
 void no_gradient(const char* op, const Tensor& x) {
-  check(!innermost || !innermost->tracks(x), op, ": has no backward rule, but its input of shape ", x.shape(),
-        " is tracked; use detach()");
+  check(!is_tracked(x), op, ": has no backward rule, but its input of shape ", x.shape(), " is tracked; use detach()");
 }
 
 }  // namespace rondo

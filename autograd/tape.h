@@ -62,11 +62,11 @@ class Inputs {
 // Gradients of parameters, by identity. Kept and used again from step to step, it allocates nothing.
 class Gradients {
  public:
-  // The gradient of t; throws when none reached it.
+  // The gradient of t; throws when none reached it. Others may see its buffer; own() gives one to write into.
   const Tensor& operator[](const Tensor& t) const;
   // The gradient of t, or an empty Tensor when nothing reached it.
   Tensor find(const Tensor& t) const;
-  // Adds g to the gradient of t (in place where nobody else holds it).
+  // Adds g, of t's shape and dtype, to the gradient of t (in place where nobody else holds it).
   void add(const Tensor& t, Tensor g);
   // The gradient of t, to be written into: nobody else holds its buffer. Empty when none reached it.
   Tensor own(const Tensor& t);
@@ -110,11 +110,11 @@ struct TapeOptions {
   bool check_finite = false;
 };
 
-// Several threads may have a tape each, on the same parameters.
+// Several threads may have a tape each, on the same parameters. A tape ends on the thread that made it.
 class Tape {
  public:
   explicit Tape(TapeOptions options = {});  // records from now on, on this thread
-  ~Tape();                                  // the tape outside it, if any, records again
+  ~Tape();                                  // the one made before it, if still there, records again
   Tape(const Tape&) = delete;
   Tape& operator=(const Tape&) = delete;
 
@@ -134,7 +134,7 @@ class Tape {
   // The recorded ops and how they feed each other, in Graphviz's language.
   std::string to_dot() const;
 
-  // The innermost tape alive on this thread, or null.
+  // The tape that records on this thread: the last one made, or null.
   static Tape* current();
   // Whether any tape alive on this thread holds recorded ops. Optimizers refuse to step then.
   static bool any_recorded();
@@ -143,6 +143,7 @@ class Tape {
   template <class Rule>
   friend Tensor record(const char* op, const Inputs& inputs, Tensor output, Rule&& rule);
   friend class SoFar;
+  friend class NoTape;
 
   // A recorded op. Its rule lies in the arena and is destroyed as soon as it was played.
   struct Entry {
@@ -154,6 +155,7 @@ class Tape {
     int32_t n_inputs;
     int32_t inputs[kMaxInputs];  // slots, -1 where untracked
     Shape shapes[kMaxInputs];
+    DType dtypes[kMaxInputs];
     Shape output_shape;
   };
   // A parameter, to give its gradient out under its identity.
@@ -181,11 +183,25 @@ class Tape {
   void play(Gradients& into, const Ready& ready);
   void give_back(Gradients& into);
   void clear();
+  static void announce();
 
   std::unique_ptr<Storage> storage_;
   Tape* outer_;
   uint64_t serial_;
   TapeOptions options_;
+};
+
+// While one is alive, the tapes that were there before record nothing: what is computed is a constant to them, as a
+// teacher's answers are.
+class NoTape {
+ public:
+  NoTape();
+  ~NoTape();
+  NoTape(const NoTape&) = delete;
+  NoTape& operator=(const NoTape&) = delete;
+
+ private:
+  const Tape* before_;
 };
 
 // Writes down how the gradients of an op's inputs follow from that of its output, and returns the output. The rule is

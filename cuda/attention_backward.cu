@@ -14,15 +14,21 @@ struct Operands {
   const RowNumbers<T>* numbers;
 };
 template <class T>
-struct Shared {
-  Tile<T> queries, keys, values, dy, weights;
+struct QueriesShared {
+  LeftTile<T> queries, dy, weights;
+  Tile<T> keys, values;
+};
+template <class T>
+struct KeysShared {
+  LeftTile<T> keys, values, weights;
+  Tile<T> queries, dy;
 };
 
 // Block (tile of rows, 64 columns of dqueries).
 template <class T>
 __global__ void __launch_bounds__(kThreads, kPerProcessor<T>)
     attention_dquery_kernel(Geometry<T> g, Operands<T> in, T* dqueries) {
-  Shared<T>& s = shared<Shared<T>>();
+  QueriesShared<T>& s = shared<QueriesShared<T>>();
   const QueryTile<kTile> t(g, blockIdx.x);
   if (t.n <= 0) return;
   const int64_t d = g.s.head_width, column = int64_t(blockIdx.y) * kTile;
@@ -65,7 +71,7 @@ __global__ void __launch_bounds__(kThreads, kPerProcessor<T>)
 template <class T>
 __global__ void __launch_bounds__(kThreads, kPerProcessor<T>)
     attention_dkey_kernel(Geometry<T> g, Operands<T> in, T* dkeys, T* dvalues) {
-  Shared<T>& s = shared<Shared<T>>();
+  KeysShared<T>& s = shared<KeysShared<T>>();
   const int64_t tiles = g.key_tiles(kTile), at = blockIdx.x / tiles, d = g.s.head_width,
                 column = int64_t(blockIdx.y) * kTile;
   const Block b = g.block(at);
@@ -129,9 +135,9 @@ void backward(const Geometry<T>& g, const Tensor& dy, const Tensor& y, const Ten
                dvalues = temporary(p.keys.shape()), numbers = temporary({g.n_rows(), 2});
   for_each_head<T>(g.n_rows(), d, FindRowNumbers<T>{d, data<T>(dy), data<T>(y), data<T>(lse), numbers_of<T>(numbers)});
   const Operands<T> in = {data<T>(p.queries), data<T>(p.keys), data<T>(p.values), data<T>(dy), numbers_of<T>(numbers)};
-  launch({tile_grid(g.n_blocks() * g.tiles_per_block(kTile), d), kThreads, sizeof(Shared<T>), stream()},
+  launch({tile_grid(g.n_blocks() * g.tiles_per_block(kTile), d), kThreads, sizeof(QueriesShared<T>), stream()},
          attention_dquery_kernel<T>, g, in, data<T>(dqueries));
-  launch({tile_grid(g.n_blocks() * g.key_tiles(kTile), d), kThreads, sizeof(Shared<T>), stream()},
+  launch({tile_grid(g.n_blocks() * g.key_tiles(kTile), d), kThreads, sizeof(KeysShared<T>), stream()},
          attention_dkey_kernel<T>, g, in, data<T>(dkeys), data<T>(dvalues));
   for_each_head_summed<T>(g.n_rows(), d, QueriesBackward<T>{g, data<T>(dqueries), data<T>(out.dq)}, out.dq_scale);
   keys_backward(g, {data<T>(dkeys), data<T>(dvalues), 0, int(g.s.width)}, out);
@@ -142,13 +148,6 @@ void backward(const Geometry<T>& g, const Tensor& dy, const Tensor& y, const Ten
 void attention_backward(Cuda, const AttentionShape& how, const AttentionInputs& in, const Tensor& dy,
                         const AttentionForward& forward, const AttentionGradients& out) {
   const Tensor &y = forward.y, &lse = forward.lse;
-  if (y.numel() == 0) {
-    for (const Tensor& t : {out.dq, out.dkv, out.dmemory})
-      if (t) fill(Cuda{}, 0, t);
-    for (const Into& scale : {out.dq_scale, out.dk_scale})
-      if (scale && !scale.adds) fill(Cuda{}, 0, scale.tensor);
-    return;
-  }
   if (y.dtype() == DType::bf16 && flash_takes(how)) return flash_attention_backward(how, in, dy, forward, out);
   if (y.dtype() == DType::bf16) {
     const Tensor q = widened(in.q), kv = widened(in.kv), memory = widened(in.memory);

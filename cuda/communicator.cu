@@ -1,7 +1,6 @@
 #include "cuda/communicator.h"
 
 #include <memory>
-#include <utility>
 
 #include "cuda/context.h"
 #include "cuda/device.cuh"
@@ -15,6 +14,7 @@ struct Group {
   NcclComm* comm = nullptr;
   cudaStream_t stream = nullptr;  // beside that of all other work
   cudaEvent_t reached = nullptr;
+  bool finished = false;
 };
 
 void checked(cudaError_t status, const char* call) {
@@ -75,12 +75,12 @@ void* join_group(const std::string& name, int rank, int size) {
 void finish_group(void* group) {
   Group& g = *static_cast<Group*>(group);
   checked(cudaStreamSynchronize(g.stream), "cudaStreamSynchronize");
-  checked(nccl().close(std::exchange(g.comm, nullptr)), "ncclCommDestroy");
+  g.finished = true;
 }
 
 void drop_group(void* group) {
   const std::unique_ptr<Group> g(static_cast<Group*>(group));
-  if (g->comm) nccl().abort(g->comm);
+  if (g->comm) g->finished ? nccl().close(g->comm) : nccl().abort(g->comm);
   cudaEventDestroy(g->reached);
   cudaStreamDestroy(g->stream);
 }

@@ -11,9 +11,10 @@ namespace rondo::cuda {
 std::string new_group();
 // Waits until all `size` processes have joined. Throws Error where they cannot work together.
 void* join_group(const std::string& name, int rank, int size);
-// Waits for what was begun, and leaves; all do so.
+// Waits for what was begun; nothing may be begun afterwards.
 void finish_group(void* group);
-// Without finish_group before, what was begun is broken off: the others may never come to it.
+// Leaves it. Graphs that hold sums of it must be gone: NCCL waits for that. Without finish_group before, what was begun
+// is broken off: the others may never come to it.
 void drop_group(void* group);
 
 // Each tensor becomes its sum, or mean, over all processes, in place and to the same bits in each. It begins when what

@@ -5,6 +5,8 @@
 #include <filesystem>
 #include <fstream>
 #include <iterator>
+#include <mutex>
+#include <unordered_map>
 
 #include "cuda/device.cuh"
 #include "tensor/check.h"
@@ -42,13 +44,21 @@ std::string gpu_names() {
 
 int chosen_gpu = 0;
 
+void checked(cudaError_t status, const char* call) {
+  check(status == cudaSuccess, "CUDA: ", call, ": ", cudaGetErrorString(status));
+}
+
+int attribute(cudaDeviceAttr which) {
+  int value = 0;
+  checked(cudaDeviceGetAttribute(&value, which, chosen_gpu), "cudaDeviceGetAttribute");
+  return value;
+}
+
 cudaStream_t open() {
   check_usable(Device::cuda);
-  const cudaError_t set = cudaSetDevice(chosen_gpu);
-  check(set == cudaSuccess, "CUDA: cudaSetDevice: ", cudaGetErrorString(set));
+  checked(cudaSetDevice(chosen_gpu), "cudaSetDevice");
   cudaStream_t stream = nullptr;
-  const cudaError_t made = cudaStreamCreateWithFlags(&stream, cudaStreamNonBlocking);
-  check(made == cudaSuccess, "CUDA: cudaStreamCreateWithFlags: ", cudaGetErrorString(made));
+  checked(cudaStreamCreateWithFlags(&stream, cudaStreamNonBlocking), "cudaStreamCreateWithFlags");
   return stream;
 }
 
@@ -56,18 +66,33 @@ cudaStream_t open() {
 
 CUstream_st* stream() {
   static const cudaStream_t opened = open();  // lives as long as the program: tensors may outlive every static
+  thread_local const bool chosen = [] {       // CUDA keeps the choice for each thread
+    checked(cudaSetDevice(chosen_gpu), "cudaSetDevice");
+    return true;
+  }();
+  static_cast<void>(chosen);
   return opened;
 }
 
 bool starts_early() {
-  static const bool can = [] {
-    stream();  // opens the device
-    int device = 0, major = 0;
-    cudaGetDevice(&device);
-    cudaDeviceGetAttribute(&major, cudaDevAttrComputeCapabilityMajor, device);
-    return major >= 9;
-  }();
+  static const bool can = attribute(cudaDevAttrComputeCapabilityMajor) >= 9;
   return can;
+}
+
+bool reads_host_memory() {
+  static const bool reads = attribute(cudaDevAttrPageableMemoryAccessUsesHostPageTables) != 0;
+  return reads;
+}
+
+void allow_shared(const void* kernel, size_t bytes) {
+  static std::mutex mutex;
+  static std::unordered_map<const void*, size_t> allowed;
+  const std::lock_guard lock(mutex);
+  size_t& most = allowed[kernel];
+  if (bytes <= most) return;
+  const cudaError_t status = cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, int(bytes));
+  check(status == cudaSuccess, "CUDA: a kernel needs ", bytes, " bytes of shared memory: ", cudaGetErrorString(status));
+  most = bytes;
 }
 
 void choose_gpu(int index) {
@@ -88,7 +113,12 @@ std::string why_unusable() {
     return "the driver is for CUDA " + version_text(driver) + ", but this build is of CUDA " +
            version_text(CUDART_VERSION) + " (update the driver)";
   if (found == cudaErrorNoDevice || (found == cudaSuccess && n == 0)) return "there is no GPU here";
-  return found == cudaSuccess ? "" : std::string("cudaGetDeviceCount: ") + cudaGetErrorString(found);
+  if (found != cudaSuccess) return std::string("cudaGetDeviceCount: ") + cudaGetErrorString(found);
+  const int major = attribute(cudaDevAttrComputeCapabilityMajor);
+  if (major < 8)
+    return "the GPU has compute capability " + std::to_string(major) + "." +
+           std::to_string(attribute(cudaDevAttrComputeCapabilityMinor)) + ", and the kernels need 8.0 or later";
+  return "";
 }
 
 std::string describe() {

@@ -10,6 +10,10 @@ namespace rondo::cuda {
 // Opens the device at its first use. Throws Error with one line when there is none, or its driver is too old.
 CUstream_st* stream();
 
+// Whether the device reads the host's memory where it lies (as Grace Hopper does): then a copy that is not waited for
+// may still be reading.
+bool reads_host_memory();
+
 // Which of the machine's GPUs that is, from 0; before its first use. Throws Error where there is no such GPU.
 void choose_gpu(int index);
 

@@ -17,13 +17,13 @@ struct Launch {
   bool early = false;  // may start while the kernel before it runs: it calls wait_for_previous_grid
 };
 bool starts_early();  // whether the device can: since sm_90
+// A kernel's blocks may have so many bytes of shared memory from here on. Never less again: a graph may hold them.
+void allow_shared(const void* kernel, size_t bytes);
 
 // launch({grid, block, sizeof(Shared)}, kernel<float>, x, y, n): in place of <<<>>>, which only nvcc can parse.
 template <class... P, class... A>
 void launch(Launch l, void (*kernel)(P...), const A&... args) {
-  if (l.shared > 48 * 1024)
-    cudaFuncSetAttribute(reinterpret_cast<const void*>(kernel), cudaFuncAttributeMaxDynamicSharedMemorySize,
-                         int(l.shared));
+  if (l.shared > 48 * 1024) allow_shared(reinterpret_cast<const void*>(kernel), l.shared);
   cudaLaunchAttribute early = {};
   early.id = cudaLaunchAttributeProgrammaticStreamSerialization;
   early.val.programmaticStreamSerializationAllowed = 1;

@@ -12,6 +12,13 @@ void checked(cudaError_t status, const char* call) {
   check(status == cudaSuccess, "CUDA: ", call, ": ", cudaGetErrorString(status));
 }
 
+// A graph would copy from or to the same place on the host at every replay, whatever is there by then.
+void check_not_captured() {
+  cudaStreamCaptureStatus status;
+  checked(cudaStreamIsCapturing(stream(), &status), "cudaStreamIsCapturing");
+  check(status == cudaStreamCaptureStatusNone, "Graph: a copy from or to the host's memory cannot be captured");
+}
+
 template <class T>
 struct Fill {
   double value;
@@ -29,11 +36,15 @@ struct RoundOrWiden {  // f32 to bf16, or back
     store_numbers(v, y + i);
   }
 };
-template <class To, class From>
-struct Convert {
+template <class From>
+struct Convert {  // to what is known to the kernel alone: a kernel for every pair of dtypes would be much code for
+                  // little use
   const From* x;
-  To* y;
-  __device__ void operator()(int64_t i) const { y[i] = converted<To>(x[i]); }
+  void* y;
+  DType dtype;
+  __device__ void operator()(int64_t i) const {
+    dispatch_any(dtype, [&]<class To>() { static_cast<To*>(y)[i] = converted<To>(x[i]); });
+  }
 };
 template <class E>
 struct AddInto {
@@ -114,7 +125,10 @@ void* request_memory(Cuda, size_t bytes) {
   checked(status, "cudaMalloc");
   return p;
 }
-void return_memory(Cuda, void* memory) { checked(cudaFree(memory), "cudaFree"); }
+// Called by destructors, and says nothing: after a fault of the GPU every call fails, and the first one told so.
+void return_memory(Cuda, void* memory) {
+  if (cudaFree(memory) != cudaSuccess) cudaGetLastError();
+}
 size_t free_memory(Cuda) {
   size_t free = 0, total = 0;
   checked(cudaMemGetInfo(&free, &total), "cudaMemGetInfo");
@@ -124,12 +138,15 @@ void fill_bytes(Cuda, int byte, void* memory, size_t bytes) {
   checked(cudaMemsetAsync(memory, byte, bytes, stream()), "cudaMemsetAsync");
 }
 void copy_to_host(Cuda, const void* from, void* to, size_t bytes) {
+  check_not_captured();
   checked(cudaMemcpyAsync(to, from, bytes, cudaMemcpyDeviceToHost, stream()), "cudaMemcpyAsync");
   checked(cudaStreamSynchronize(stream()), "cudaStreamSynchronize");
 }
 void copy_from_host(Cuda, const void* from, void* to, size_t bytes) {
+  check_not_captured();
   // Pageable memory, as tensors on the CPU have, is in the driver's hands when this returns; the copy need not be made.
   checked(cudaMemcpyAsync(to, from, bytes, cudaMemcpyHostToDevice, stream()), "cudaMemcpyAsync");
+  if (reads_host_memory()) checked(cudaStreamSynchronize(stream()), "cudaStreamSynchronize");
 }
 
 void fill(Cuda, double value, const Tensor& y) {
@@ -143,16 +160,12 @@ void copy(Cuda, const Tensor& x, const Tensor& y) {
     return checked(cudaMemcpyAsync(y.bytes(), x.bytes(), x.n_bytes(), cudaMemcpyDeviceToDevice, stream()),
                    "cudaMemcpyAsync");
   }
-  dispatch_any(x.dtype(), [&]<class From>() {
-    dispatch_any(y.dtype(), [&]<class To>() {
-      if constexpr (std::is_same_v<From, To>)
-        return;
-      else if constexpr (std::is_same_v<computed_t<From>, float> && std::is_same_v<computed_t<To>, float>)
-        for_each_run<8>(x.numel(), RoundOrWiden<To, From>{data<From>(x), data<To>(y)});
-      else
-        for_each(x.numel(), Convert<To, From>{data<From>(x), data<To>(y)});
-    });
-  });
+  const int64_t n = x.numel();
+  if (x.dtype() == DType::f32 && y.dtype() == DType::bf16)
+    return for_each_run<8>(n, RoundOrWiden<bf16, float>{data<float>(x), data<bf16>(y)});
+  if (x.dtype() == DType::bf16 && y.dtype() == DType::f32)
+    return for_each_run<8>(n, RoundOrWiden<float, bf16>{data<bf16>(x), data<float>(y)});
+  dispatch_any(x.dtype(), [&]<class From>() { for_each(n, Convert<From>{data<From>(x), y.bytes(), y.dtype()}); });
 }
 
 void add_into(Cuda, const Tensor& x, const Tensor& y) {

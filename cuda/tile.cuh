@@ -20,14 +20,17 @@ struct alignas(16) Pack {  // what one load reads
   static constexpr int n = 16 / int(sizeof(T));
   T at[n];
 };
-// A pack more than a row needs, so that rows begin in different banks.
-template <class T>
+// The right side of a product has a pack more than a row needs, so that rows begin in different banks. Of the left one
+// threads side by side read the same pack: LeftTile.
+template <class T, int kMore = 1>
 struct Tile {
   static constexpr int packs = kTile / Pack<T>::n;
-  Pack<T> rows[kTile][packs + 1];
+  Pack<T> rows[kTile][packs + kMore];
 
   __device__ T& at(int row, int column) { return rows[row][column / Pack<T>::n].at[column % Pack<T>::n]; }
 };
+template <class T>
+using LeftTile = Tile<T, 0>;
 // What a thread holds of a result: rows tile_y(i), columns tile_x(j), or packed_column(j) where they are read as packs.
 template <class T>
 using Part = T[kEach][kEach];
@@ -47,8 +50,8 @@ struct Matrix {
   int64_t d;
 };
 // The columns column..column+63 of the first 64 rows.
-template <class T>
-__device__ void load(const Matrix<T>& from, int64_t column, Tile<T>& tile) {
+template <class T, int kMore>
+__device__ void load(const Matrix<T>& from, int64_t column, Tile<T, kMore>& tile) {
   constexpr int step = kThreads / kTile;
   const int c = int(threadIdx.x) % kTile;
   const bool inside = column + c < from.d;
@@ -60,7 +63,7 @@ __device__ void load(const Matrix<T>& from, int64_t column, Tile<T>& tile) {
 
 // result[i][j] += <row i of a, row j of b>
 template <class T>
-__device__ void add_dots(const Tile<T>& a, const Tile<T>& b, Part<T>& result) {
+__device__ void add_dots(const LeftTile<T>& a, const Tile<T>& b, Part<T>& result) {
 #pragma unroll 1
   for (int k = 0; k < Tile<T>::packs; ++k) {
     Pack<T> left[kEach], right[kEach];
@@ -77,7 +80,7 @@ __device__ void add_dots(const Tile<T>& a, const Tile<T>& b, Part<T>& result) {
 
 // result[i][j] += <row i of a, column packed_column(j) of b>
 template <class T>
-__device__ void add_weighted(const Tile<T>& a, const Tile<T>& b, Part<T>& result) {
+__device__ void add_weighted(const LeftTile<T>& a, const Tile<T>& b, Part<T>& result) {
   constexpr int n = Pack<T>::n;
 #pragma unroll 1
   for (int k = 0; k < Tile<T>::packs; ++k) {
@@ -100,7 +103,7 @@ __device__ void add_weighted(const Tile<T>& a, const Tile<T>& b, Part<T>& result
 // result[i][j] = <row i of left, row j of right> over all their columns, a tile's width at a time; both are left in
 // their tiles when that is all of them. `kept`: left is there from the last call.
 template <class T>
-__device__ void dots(const Matrix<T>& left, bool kept, Tile<T>& a, const Matrix<T>& right, Tile<T>& b,
+__device__ void dots(const Matrix<T>& left, bool kept, LeftTile<T>& a, const Matrix<T>& right, Tile<T>& b,
                      Part<T>& result) {
 #pragma unroll
   for (int i = 0; i < kEach * kEach; ++i) result[i / kEach][i % kEach] = T(0);

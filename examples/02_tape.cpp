@@ -24,9 +24,11 @@ int main() {
       std::abs(grads[w].to_vector<double>()[0] - slope * 2) + std::abs(grads[w].to_vector<double>()[1] - slope * 3);
 
   // An op of your own is a function that computes a result and records its rule: given the gradient of the result, the
-  // gradients of the inputs. What the rule captures is what is kept for the backward pass.
+  // gradients of the inputs. What the rule captures is what is kept for the backward pass. The result is computed
+  // from detached inputs, or else t * t would be recorded too.
   const auto square = [](const Tensor& t) {
-    return record("square", {t}, t * t, [t](const Tensor& dy) -> Grads { return {2.0 * (t * dy)}; });
+    const Tensor c = detach(t);
+    return record("square", {t}, c * c, [c](const Tensor& dy) -> Grads { return {2.0 * (c * dy)}; });
   };
   Tape another;
   const Gradients again = another.backward(sum(square(w)));

@@ -1,5 +1,6 @@
 // Layers are plain structs of Tensors with operator() and each(f), which calls f(name, tensor, is_parameter) for every
-// tensor under the name it has in PyTorch's state dict. These helpers build on each().
+// tensor under the name it has in PyTorch's state dict. A tensor that two layers share is visited once. These helpers
+// build on each().
 #pragma once
 #include <string>
 #include <utility>
@@ -31,7 +32,7 @@ std::vector<NamedTensor> named_tensors(const Layer& layer) {
   return all;
 }
 
-// Those that are trained.
+// Those that are trained. To leave some as they are, give an optimizer the others.
 template <class Layer>
 std::vector<NamedTensor> parameters(const Layer& layer) {
   std::vector<NamedTensor> all;

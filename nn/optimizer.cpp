@@ -2,6 +2,8 @@
 #include "nn/optimizer.h"
 
 #include <limits>
+#include <set>
+#include <string_view>
 #include <unordered_map>
 
 #include "autograd/ops.h"
@@ -12,8 +14,9 @@ namespace rondo {
 namespace {
 
 // Decay pulls matrices towards zero; scales, biases, embeddings and initial states are no matrices.
-bool decays(const NamedTensor& p) {
-  for (const char* table : {"token_emb", "init_state", "state_pos_ids"})
+bool decays(const NamedTensor& p, const OptimizerConfig& c) {
+  if (c.decay_all) return true;
+  for (const std::string& table : c.no_decay)
     if (p.name.find(table) != std::string::npos) return false;
   return p.tensor.rank() >= 2;
 }
@@ -29,7 +32,8 @@ void check_config(const OptimizerConfig& c) {
 
 void check_parameters(const std::vector<NamedTensor>& parameters) {
   check(!parameters.empty(), "Adam: there are no parameters");
-  std::unordered_map<uint64_t, const std::string*> names;
+  std::unordered_map<uint64_t, const std::string*> tensors;
+  std::set<std::string_view> names;
   const NamedTensor& first = parameters[0];
   for (const NamedTensor& p : parameters) {
     check(bool(p.tensor), "Adam: parameter ", p.name, " is empty");
@@ -39,8 +43,10 @@ void check_parameters(const std::vector<NamedTensor>& parameters) {
           first.name, " is ", first.tensor.dtype());
     check(p.tensor.device() == first.tensor.device(), "Adam: parameter ", p.name, " is on ", p.tensor.device(),
           ", but ", first.name, " is on ", first.tensor.device());
-    const auto [place, is_new] = names.emplace(p.tensor.id(), &p.name);
-    check(is_new, "Adam: parameters ", *place->second, " and ", p.name, " are the same tensor");
+    const auto [place, is_new] = tensors.emplace(p.tensor.id(), &p.name);
+    check(is_new, "Adam: parameters ", *place->second, " and ", p.name,
+          " are the same tensor; a layer's each() visits a tensor that is used twice once");
+    check(names.insert(p.name).second, "Adam: two parameters have the name ", p.name);
   }
 }
 
@@ -56,7 +62,7 @@ Adam::Adam(std::vector<NamedTensor> parameters, OptimizerConfig config)
     parameter(p.tensor);
     m_.push_back(zeros_like(p.tensor));
     v_.push_back(zeros_like(p.tensor));
-    decay_.push_back(config_.decay_all || decays(p) ? config_.weight_decay : 0);
+    decay_.push_back(decays(p, config_) ? config_.weight_decay : 0);
   }
   steps_ = zeros({int64_t(parameters_.size())}, DType::i64, device);
   learning_rate_ = full({}, config_.learning_rate, dtype, device);

@@ -1,5 +1,6 @@
 // Adam and AdamW with clipping by the global norm, in one pass over the parameters.
 #pragma once
+#include <string>
 #include <vector>
 
 #include "autograd/tape.h"
@@ -10,9 +11,10 @@ namespace rondo {
 struct OptimizerConfig {
   double learning_rate = 1e-3;
   double beta1 = 0.9, beta2 = 0.999, eps = 1e-8;
-  double weight_decay = 0;    // decoupled (AdamW); 0 is Adam
-  bool decay_all = false;     // false: only matrices; not embeddings and initial states, which are told by their names
-  double clip_grad_norm = 0;  // 0: no clipping
+  double weight_decay = 0;  // decoupled (AdamW); 0 is Adam
+  bool decay_all = false;   // false: only matrices, but none whose name contains one of no_decay
+  std::vector<std::string> no_decay = {"token_emb", "init_state", "state_pos_ids"};  // tables and initial states
+  double clip_grad_norm = 0;                                                         // 0: no clipping
 };
 
 // Kingma & Ba 2015; Loshchilov & Hutter 2019 (decoupled decay). As PyTorch's, a parameter that no gradient reached is
@@ -23,9 +25,9 @@ class Adam {
   Adam(std::vector<NamedTensor> parameters, OptimizerConfig config);
 
   // One step. Throws while a tape with recorded ops or RoundedWeights is alive, and where a gradient does not fit its
-  // parameter. Returns the global norm of the gradients before clipping:
-  // one number on the parameters' device, there until the next step. When it is not finite, nothing is changed, steps
-  // included: it is up to the caller to say so or to stop.
+  // parameter. Returns the global norm of the gradients before clipping: one number on the parameters' device, which
+  // the next step overwrites. When it is not finite, nothing is changed, steps included: it is up to the caller to say
+  // so or to stop.
   Tensor step(const Gradients& grads);
 
   void set_learning_rate(double rate);

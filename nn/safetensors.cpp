@@ -8,6 +8,7 @@
 #include <nlohmann/json.hpp>
 #include <set>
 
+#include "autograd/tape.h"
 #include "nn/file.h"
 #include "nn/safetensors_header.h"
 #include "nn/safetensors_types.h"
@@ -150,11 +151,12 @@ void write_safetensors(const std::string& path, const std::vector<NamedTensor>& 
 
 LoadReport load_tensors(const SafetensorsFile& file, const std::vector<NamedTensor>& into, bool strict,
                         const std::string& name) {
+  check(!Tape::any_recorded(), name, ": a tape with recorded ops is alive; play it (backward) before weights change");
   LoadReport report;
   std::set<std::string_view> wanted;
   for (const NamedTensor& t : into) {
-    const bool first = wanted.insert(t.name).second;
-    if (first && !file.tensors.contains(t.name)) report.missing.push_back(t.name);
+    check(wanted.insert(t.name).second, name, ": two tensors to load have the name ", t.name);
+    if (!file.tensors.contains(t.name)) report.missing.push_back(t.name);
   }
   for (const auto& [key, tensor] : file.tensors)
     if (!wanted.contains(key)) report.unexpected.push_back(key);

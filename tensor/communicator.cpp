@@ -47,14 +47,10 @@ void Communicator::sum(const Tensor& tensor) {
 
 void Communicator::finish() {
   if constexpr (kHasCuda) cuda::finish_group(group_.get());
-  group_.reset();
   peers_.finish();
 }
 
-void Communicator::give_up(const std::string& why) {
-  peers_.give_up(why);
-  group_.reset();
-}
+void Communicator::give_up(const std::string& why) { peers_.give_up(why); }
 
 bool Communicator::any(bool here) {
   const Tensor count = full({}, here, DType::f32, Device::cuda);

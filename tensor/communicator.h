@@ -29,9 +29,12 @@ class Communicator {
 
   // The work is done: waits for what was begun. Nothing may be asked for afterwards.
   void finish();
-  // Tells the others why this rank ends. What was begun is broken off then, as it is by the destructor without
-  // finish(): the others may never come to it.
+  // Tells the others why this rank ends.
   void give_up(const std::string& why);
+  // After finish() leaves the others in peace; without, what was begun is broken off, since they may never come to it.
+  // Graphs that sums were captured in, as a TrainingStep's are, must be gone before: NCCL waits for that.
+  ~Communicator() = default;
+  Communicator(const Communicator&) = delete;
 
  private:
   int rank_, size_;

@@ -91,9 +91,9 @@ decltype(auto) dispatch_activation(DType d, F&& f) {
   return dispatch_float(d, f);
 }
 
-// The same for every dtype.
+// The same for every dtype, in a kernel too.
 template <class F>
-decltype(auto) dispatch_any(DType d, F&& f) {
+constexpr decltype(auto) dispatch_any(DType d, F&& f) {
   switch (d) {
     case DType::f32:
       return f.template operator()<float>();

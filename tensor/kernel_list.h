@@ -100,7 +100,7 @@ void embedding_backward(Backend, const Tensor& dy, const Tensor& tokens, const T
 // ---- attention (rotary, attention) ----
 void rotary(Backend, const Rotation& how, const Tensor& x, const Tensor& table, const Tensor& y);
 
-// q, kv, memory, y and their gradients: activations
+// q, kv, memory, y and their gradients: activations; q is not empty
 void attention_forward(Backend, const AttentionShape& how, const AttentionInputs& in, AttentionForward& out);
 void attention_backward(Backend, const AttentionShape& how, const AttentionInputs& in, const Tensor& dy,
                         const AttentionForward& forward, const AttentionGradients& out);

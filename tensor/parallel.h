@@ -1,5 +1,6 @@
 // One thread pool for everything. Work is cut into tiles whose borders depend on the problem alone, never on the number
-// of threads, and each tile runs on one thread: results have the same bits for any number of threads.
+// of threads, and each tile runs on one thread: results have the same bits for any number of threads. A tape records
+// what its own thread computes, not what tiles do.
 #pragma once
 #include <cstdint>
 #include <type_traits>
@@ -21,9 +22,9 @@ class Tiles {
   ~Tiles() = default;
 };
 
-// Calls part(context, tiles) on the threads that find a tile to run; each then takes tiles until none is left, of
-// 0..n_tiles-1 in all. Nested calls run in place. What a part throws (the first one, where several do) reaches the
-// caller when no tile runs any more; the others may have run or not.
+// Calls part(context, tiles) on each thread that finds a tile; it takes tiles until none is left, together
+// 0..n_tiles-1, each once. Nested calls run in place. The first exception reaches the caller when no tile runs any
+// more; the other tiles may have run or not.
 void run_parts(int64_t n_tiles, void* context, void (*part)(void* context, Tiles& tiles));
 
 // Calls f(tiles) in this way: for work that each thread prepares once for all the tiles it takes.

@@ -1,6 +1,8 @@
 #include "tensor/tensor.h"
 
+#include <algorithm>
 #include <cstring>
+#include <string>
 
 #include "tensor/allocator.h"
 #include "tensor/dispatch.h"
@@ -8,6 +10,9 @@
 #include "tensor/kernels.h"
 
 namespace rondo {
+
+constinit thread_local uint64_t recording_tape = 0;
+
 namespace {
 
 // Identities are never given twice. A thread takes many at once.
@@ -26,6 +31,12 @@ TensorRecord* new_record(const Shape& shape, DType dtype, Buffer* buffer) {
   r->dtype = dtype;
   r->buffer = buffer;
   return r;
+}
+
+// `keep` names the op that keeps the gradient.
+void check_untracked(const char* what, const Tensor& t, const char* keep) {
+  check(!is_tracked(t), what, ": the tape follows this tensor of shape ", t.shape(), ", whose gradient would be lost; ",
+        keep, "detach() it where none is wanted");
 }
 
 void let_go(Buffer* b) {
@@ -56,6 +67,11 @@ void Tensor::release() {
 Tensor Tensor::view(const Shape& shape) const {
   check(shape.numel() == numel(), "view: ", this->shape(), " has ", numel(), " elements, but ", shape, " asks for ",
         shape.numel());
+  check_untracked("view", *this, "use reshape, or ");
+  return alias(shape);
+}
+
+Tensor Tensor::alias(const Shape& shape) const {
   record_->buffer->references.fetch_add(1, std::memory_order_relaxed);
   Tensor t;
   t.record_ = new_record(shape, dtype(), record_->buffer);
@@ -64,21 +80,21 @@ Tensor Tensor::view(const Shape& shape) const {
 
 double Tensor::item() const {
   check(numel() == 1, "item: the tensor must hold one number, but has shape ", shape());
-  return to(to(*this, Device::cpu), DType::f64).data<double>()[0];
+  return to(to(detach(*this), Device::cpu), DType::f64).data<double>()[0];
 }
 
 template <class T>
 std::vector<T> Tensor::to_vector() const {
-  const Tensor host = to(*this, Device::cpu);
+  const Tensor host = to(detach(*this), Device::cpu);
   const T* p = host.data<T>();
   return std::vector<T>(p, p + numel());
 }
 
-template <class T>
+template <class T, DType dtype>
 Tensor tensor(const std::vector<T>& values, const Shape& shape, Device device) {
   check(int64_t(values.size()) == shape.numel(), "tensor: ", values.size(), " values were given, but shape ", shape,
         " asks for ", shape.numel());
-  Tensor t(shape, dtype_of<T>);
+  Tensor t(shape, dtype);
   if (!values.empty()) std::memcpy(t.bytes(), values.data(), t.n_bytes());
   return to(t, device);
 }
@@ -89,12 +105,14 @@ template std::vector<bf16> Tensor::to_vector() const;
 template std::vector<int32_t> Tensor::to_vector() const;
 template std::vector<int64_t> Tensor::to_vector() const;
 template std::vector<uint8_t> Tensor::to_vector() const;
+template std::vector<int8_t> Tensor::to_vector() const;
 template Tensor tensor(const std::vector<float>&, const Shape&, Device);
 template Tensor tensor(const std::vector<double>&, const Shape&, Device);
 template Tensor tensor(const std::vector<bf16>&, const Shape&, Device);
 template Tensor tensor(const std::vector<int32_t>&, const Shape&, Device);
 template Tensor tensor(const std::vector<int64_t>&, const Shape&, Device);
 template Tensor tensor(const std::vector<uint8_t>&, const Shape&, Device);
+template Tensor tensor(const std::vector<int8_t>&, const Shape&, Device);
 
 Tensor empty_like(const Tensor& t) { return Tensor(t.shape(), t.dtype(), t.device()); }
 
@@ -107,6 +125,7 @@ Tensor zeros(const Shape& shape, DType dtype, Device device) { return full(shape
 Tensor zeros_like(const Tensor& t) { return zeros(t.shape(), t.dtype(), t.device()); }
 
 Tensor clone(const Tensor& t) {
+  check_untracked("clone", t, "");
   Tensor y = empty_like(t);
   dispatch(t.device(), [&](auto d) { copy(d, t, y); });
   return y;
@@ -114,6 +133,7 @@ Tensor clone(const Tensor& t) {
 
 Tensor to(const Tensor& t, DType dtype) {
   if (t.dtype() == dtype) return t;
+  check_untracked("to", t, "use cast, or ");
   Tensor y(t.shape(), dtype, t.device());
   dispatch(t.device(), [&](auto d) { copy(d, t, y); });
   return y;
@@ -121,6 +141,7 @@ Tensor to(const Tensor& t, DType dtype) {
 
 Tensor to(const Tensor& t, Device device) {
   if (t.device() == device) return t;
+  check_untracked("to", t, "");
   Tensor y(t.shape(), t.dtype(), device);
   assign(t, y);
   return y;
@@ -139,7 +160,7 @@ void assign(const Tensor& from, const Tensor& into) {
     dispatch(device, [&](auto d) { copy_from_host(d, from.bytes(), into.bytes(), from.n_bytes()); });
 }
 
-Tensor detach(const Tensor& t) { return t.view(t.shape()); }
+Tensor detach(const Tensor& t) { return t.alias(t.shape()); }
 
 Tensor parameter(Tensor t) {
   check(is_float(t.dtype()), "parameter: a tensor of ", t.dtype(), " cannot have a gradient");
@@ -149,14 +170,40 @@ Tensor parameter(Tensor t) {
   return t;
 }
 
+namespace {
+
+// The first of an axis, and "..." where there are more. Rows of a matrix are lines.
+template <class T>
+void print(std::ostream& os, const T* numbers, const Shape& shape, int axis) {
+  constexpr int64_t kShown = 8;
+  if (axis == shape.rank()) {
+    os << *numbers;
+    return;
+  }
+  int64_t step = 1;
+  for (int i = axis + 1; i < shape.rank(); ++i) step *= shape[i];
+  const bool last = axis + 1 == shape.rank();
+  const auto between = [&] { last ? os << ", " : os << ",\n" << std::string(size_t(axis) + 1, ' '); };
+  os << '{';
+  for (int64_t i = 0; i < std::min(shape[axis], kShown); ++i) {
+    if (i > 0) between();
+    print(os, numbers + i * step, shape, axis + 1);
+  }
+  if (shape[axis] > kShown) between(), os << "...";
+  os << '}';
+}
+
+}  // namespace
+
 std::ostream& operator<<(std::ostream& os, const Tensor& t) {
   if (!t) return os << "(no tensor)";
-  os << t.dtype() << t.shape();
-  constexpr int64_t kShown = 8;
-  const std::vector<double> v = to(to(t, Device::cpu), DType::f64).to_vector<double>();
-  os << " {";
-  for (int64_t i = 0; i < t.numel() && i < kShown; ++i) os << (i ? ", " : "") << v[size_t(i)];
-  return os << (t.numel() > kShown ? ", ...}" : "}");
+  os << t.dtype() << t.shape() << (t.rank() > 1 ? "\n" : " ");
+  const Tensor host = to(detach(t), Device::cpu);
+  if (is_float(t.dtype()))
+    print(os, to(host, DType::f64).data<double>(), t.shape(), 0);
+  else
+    print(os, to(host, DType::i64).data<int64_t>(), t.shape(), 0);
+  return os;
 }
 
 }  // namespace rondo

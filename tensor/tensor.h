@@ -54,14 +54,14 @@ class Tensor {
   // Whether there is a tensor at all; optional arguments of ops are empty Tensors.
   explicit operator bool() const { return record_ != nullptr; }
 
-  const Shape& shape() const { return record_->shape; }
+  const Shape& shape() const { return there().shape; }
   int rank() const { return shape().rank(); }
   int64_t dim(int axis) const { return shape()[axis]; }
   int64_t numel() const { return shape().numel(); }
-  DType dtype() const { return record_->dtype; }
-  Device device() const { return record_->buffer->device; }
-  uint64_t id() const { return record_->id; }
-  bool is_parameter() const { return record_->is_parameter; }
+  DType dtype() const { return there().dtype; }
+  Device device() const { return there().buffer->device; }
+  uint64_t id() const { return there().id; }
+  bool is_parameter() const { return there().is_parameter; }
 
   // The elements of a tensor in the host's memory. T must be the C++ type of dtype().
   template <class T>
@@ -72,7 +72,7 @@ class Tensor {
     return static_cast<T*>(record_->buffer->memory.data);
   }
   // Where the elements lie, in the memory of device().
-  void* bytes() const { return record_->buffer->memory.data; }
+  void* bytes() const { return there().buffer->memory.data; }
   size_t n_bytes() const { return size_t(numel()) * size_of(dtype()); }
 
   // Whether nobody else holds the buffer, so that its owner may write into it.
@@ -84,12 +84,18 @@ class Tensor {
   template <class T>
   std::vector<T> to_vector() const;
 
-  // A tensor of the same elements under another shape. Shares the buffer; not recorded (the op is rondo::reshape).
+  // A tensor of the same elements under another shape. Shares the buffer; without a gradient (the op is reshape).
   Tensor view(const Shape& shape) const;
 
   TensorRecord* record() const { return record_; }
 
  private:
+  friend Tensor detach(const Tensor& t);
+  const TensorRecord& there() const {
+    check(record_ != nullptr, "an empty Tensor was used, which has no shape and no elements");
+    return *record_;
+  }
+  Tensor alias(const Shape& shape) const;
   void release();
   TensorRecord* record_ = nullptr;
 };
@@ -98,7 +104,7 @@ class Tensor {
 struct Into {
   Tensor tensor;
   bool adds;
-  Into(Tensor t, bool adds = false) : tensor(std::move(t)), adds(adds) {}
+  Into(Tensor to, bool add = false) : tensor(std::move(to)), adds(add) {}
   explicit operator bool() const { return bool(tensor); }
 };
 
@@ -107,20 +113,28 @@ Tensor zeros(const Shape& shape, DType dtype = DType::f32, Device device = Devic
 Tensor full(const Shape& shape, double value, DType dtype = DType::f32, Device device = Device::cpu);
 Tensor zeros_like(const Tensor& t);
 
-// A tensor with the given elements, row by row.
-template <class T>
+// A tensor with the given elements, row by row; T is the C++ type of a dtype.
+template <class T, DType = dtype_of<T>>
 Tensor tensor(const std::vector<T>& values, const Shape& shape, Device device = Device::cpu);
 
-// A copy of its own (not recorded).
+// Copies have no gradient, so these throw where the thread's tape follows t: the op is cast, or detach(t) says that
+// none is wanted.
 Tensor clone(const Tensor& t);
-// The same elements in another dtype; the tensor itself if it has that dtype already (not recorded).
+// The same elements in another dtype; the tensor itself if it has that dtype already.
 Tensor to(const Tensor& t, DType dtype);
-// The same elements on another device; the tensor itself if it is there already (not recorded).
+// The same elements on another device; the tensor itself if it is there already.
 Tensor to(const Tensor& t, Device device);
 // Writes the elements of `from` into `into`: same shape and dtype, any devices (not recorded).
 void assign(const Tensor& from, const Tensor& into);
 // The same buffer under a new identity, which no tape follows.
 Tensor detach(const Tensor& t);
+// What the tape that records on this thread writes into the records of tensors that follow from parameters; 0 where
+// none records. Set by autograd/tape.cpp alone.
+extern constinit thread_local uint64_t recording_tape;
+// Whether that tape follows t.
+inline bool is_tracked(const Tensor& t) {
+  return recording_tape != 0 && (t.is_parameter() || t.record()->tape == recording_tape);
+}
 // Marks a leaf: tapes will keep its gradient. Returns the tensor, which no tape may have recorded.
 Tensor parameter(Tensor t);
 

@@ -147,6 +147,21 @@ TEST_CASE("window_attention: gradients by differences") {
       {p.q, p.kv, p.inputs()[3], p.inputs()[4]});
 }
 
+TEST_CASE("window_attention: without queries all gradients are zero") {
+  for (const Case& c : {Case{2, 0, 2, 4, 3, 3, true, true}, Case{0, 5, 2, 4, 3, 3, true, true}}) {
+    const Problem p = problem(c);
+    for (const Device device : devices()) {
+      const std::vector<Tensor> all = run(
+          [&](auto& in) {
+            return window_attention(in[0], in[1], in[2], 3, {in[3], in[4], to(p.table, in[0].device()), 0});
+          },
+          on(device, p.inputs()));
+      for (size_t i = 0; i < all.size(); ++i)
+        for (const double v : values(to(all[i], Device::cpu))) CHECK_MESSAGE(v == 0, "result ", i, " on ", device);
+    }
+  }
+}
+
 TEST_CASE("window_attention: one query sees exactly W keys") {
   // With equal scores the result is the mean of the visible values.
   const int64_t W = 4, n = 10;

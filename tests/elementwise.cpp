@@ -215,6 +215,23 @@ TEST_CASE("a rule keeps what it needs and no more") {
   CHECK(users(curved) == 1);
 }
 
+TEST_CASE("operators: tensors and numbers") {
+  const Tensor x = points({2, 3}, 17);
+  const std::vector<double> v = values(x);
+  const auto is = [&](const Tensor& y, auto&& f) {
+    for (size_t i = 0; i < v.size(); ++i) CHECK(values(y)[i] == doctest::Approx(f(v[i])).epsilon(1e-15));
+  };
+  is(x * 3, [](double a) { return a * 3; });
+  is(3 * x, [](double a) { return a * 3; });
+  is(x / 4, [](double a) { return a / 4; });
+  is(x + 1.5, [](double a) { return a + 1.5; });
+  is(1.5 + x, [](double a) { return a + 1.5; });
+  is(x - 1, [](double a) { return a - 1; });
+  is(1 - x, [](double a) { return 1 - a; });
+  is(-x, [](double a) { return -a; });
+  gradcheck([](auto& in) { return (1 - in[0] * 3) / 4 + 1.5 - (2 - in[0]); }, {x});
+}
+
 TEST_CASE("elementwise: errors") {
   const Tensor x({2, 3}), ints({2, 3}, DType::i64), wide({2, 3}, DType::f64), half({2, 3}, DType::bf16);
   for (const NamedTwo& op : kTwo) {
@@ -228,7 +245,8 @@ TEST_CASE("elementwise: errors") {
   }
   for (const NamedOne& op : kOne) {
     const std::string name = op.name;
-    CHECK(error_of([&] { op.op(half); }) == name + ": x is bf16, but the op computes in f32 or f64");
+    CHECK(error_of([&] { op.op(half); }) ==
+          name + ": x is bf16, but the op computes in f32 or f64; cast(x, DType::f32) makes it f32");
     CHECK(error_of([&] { op.op({}); }) == name + ": x is missing");
   }
   CHECK(error_of([&] { scale(ints, 2); }) == "scale: x is i64, but the op computes in f32 or f64");

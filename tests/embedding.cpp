@@ -79,6 +79,7 @@ TEST_CASE("embedding: errors") {
         }) == "embedding: weight (0, 3) has no rows, but tokens (1) ask for some");
   CHECK(error_of([&] { embedding(randn({4}), tensor<int64_t>({0}, {1})); }) ==
         "embedding: weight has shape (4), but the op asks for (V, d)");
-  CHECK(error_of([&] { embedding(weight, Tensor({2}, DType::u8)); }) == "embedding: tokens is u8, but indices are i64");
+  CHECK(error_of([&] { embedding(weight, Tensor({2}, DType::u8)); }) ==
+        "embedding: tokens is u8, but indices are i64; to(tensor, DType::i64) makes them so");
   CHECK(error_of([&] { embedding({}, tensor<int64_t>({0}, {1})); }) == "embedding: weight is missing");
 }

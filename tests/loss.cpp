@@ -141,7 +141,7 @@ TEST_CASE("cross_entropy: errors") {
           cross_entropy(x, tensor<int64_t>({0, 1}, {2}));
         }) == "cross_entropy: labels have shape (2), but logits (3, 5) ask for (3)");
   CHECK(error_of([&] { cross_entropy(x, Tensor({3}, DType::i32)); }) ==
-        "cross_entropy: labels is i32, but indices are i64");
+        "cross_entropy: labels is i32, but indices are i64; to(tensor, DType::i64) makes them so");
   CHECK(error_of([&] { cross_entropy(x, {}); }) == "cross_entropy: labels is missing");
   CHECK(error_of([&] {
           cross_entropy(Tensor({3, 5}, DType::u8), Tensor({3}, DType::i64));

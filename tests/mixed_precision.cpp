@@ -97,9 +97,9 @@ TEST_CASE("mixed precision: geglu, cast, sum_to") {
   // Two uses: their gradients are added up.
   check_mixed([](auto& in) { return concat({in[0], geglu(in[0])}, -1); }, inputs({{{6, 20}, true}}));
   CHECK(error_of([] { cast(Tensor({2}, DType::i64), kBf16); }) ==
-        "cast: from i64 to bf16, but gradients are for f32, f64 and bf16 only");
+        "cast: from i64 to bf16, but gradients are for f32, f64 and bf16 only; to(x, dtype) converts without one");
   CHECK(error_of([] { cast(Tensor({2}), DType::i32); }) ==
-        "cast: from f32 to i32, but gradients are for f32, f64 and bf16 only");
+        "cast: from f32 to i32, but gradients are for f32, f64 and bf16 only; to(x, dtype) converts without one");
 }
 
 TEST_CASE("mixed precision: zeros behind the inner width of a feed-forward layer change nothing") {

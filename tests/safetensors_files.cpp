@@ -1,6 +1,7 @@
 // safetensors on disk: what is written, PyTorch's files, loading by name.
 #include <filesystem>
 
+#include "autograd/ops.h"
 #include "nn/file.h"
 #include "nn/safetensors.h"
 #include "tests/temporary.h"
@@ -134,6 +135,13 @@ TEST_CASE("safetensors: names that are missing or unexpected") {
   CHECK(error(into) == "m: 2 tensors are missing: \"b\", \"c\"; 1 tensor is unexpected: \"x\"");
   CHECK(error({into[0]}) == "m: 1 tensor is unexpected: \"x\"");
   CHECK(error({into[0], {"x", zeros({1}), true}, into[1]}) == "m: 1 tensor is missing: \"b\"");
+  CHECK(error({into[0], {"a", zeros({2}), true}}) == "m: two tensors to load have the name a");
+  {
+    const Tensor p = parameter(zeros({}));
+    Tape tape;
+    const Tensor y = p * p;  // its rule needs p as it is
+    CHECK(error(into) == "m: a tape with recorded ops is alive; play it (backward) before weights change");
+  }
   CHECK(values(into[0].tensor) == std::vector<double>{0, 0});
   const LoadReport report = load_tensors(file, into, false, "m");
   CHECK(report.missing == std::vector<std::string>{"b", "c"});

@@ -101,6 +101,11 @@ TEST_CASE("sample: errors") {
   CHECK(error_of([] { SamplingOptions{.top_k = -1}.validate(); }) == "top-k must be 0 (all) or more, not -1");
   CHECK(error_of([] { SamplingOptions{.top_p = 0}.validate(); }) == "top-p must be above 0 and at most 1, not 0");
   CHECK(error_of([] { SamplingOptions{.min_p = 2}.validate(); }) == "min-p must be 0 to 1, not 2");
+  const float nothing[] = {-INFINITY, -INFINITY}, one[] = {-INFINITY, 0};
+  Generator g;
+  CHECK(error_of([&] { sample(one, 2, {.temperature = -1}, g); }) == "temperature must be 0 (greedy) or more, not -1");
+  CHECK(error_of([&] { sample(nothing, 2, {}, g); }) == "sample: every token's logit is -infinity");
+  CHECK(sample(one, 2, {}, g) == 1);
   CHECK(error_of([] { top_k_of_filter_thres(1, 5); }) == "filter_thres must be at least 0 and below 1, not 1");
 }
 

@@ -101,5 +101,5 @@ TEST_CASE("softmax: errors") {
   CHECK(error_of([&] { log_softmax(zeros({})); }) == "log_softmax: x has shape (), but the op asks for rows");
   CHECK(error_of([&] { softmax(Tensor({3}, DType::i64)); }) == "softmax: x is i64, but the op computes in f32 or f64");
   CHECK(error_of([&] { log_softmax(Tensor({3}, DType::bf16)); }) ==
-        "log_softmax: x is bf16, but the op computes in f32 or f64");
+        "log_softmax: x is bf16, but the op computes in f32 or f64; cast(x, DType::f32) makes it f32");
 }

@@ -262,10 +262,10 @@ TEST_CASE("tape: a long chain needs no recursion, and is freed as the walk goes 
 }
 
 TEST_CASE("tape: errors") {
-  const Tensor a = parameter(randn({3}));
+  const Tensor a = parameter(randn({3}, DType::f32));
   Tape tape;
   CHECK(error_of([&] { tape.backward(a * a); }) == "backward: the loss must be one number, but has shape (3)");
-  CHECK(error_of([&] { tape.backward(full({}, 1, DType::f64)); }) ==
+  CHECK(error_of([&] { tape.backward(full({}, 1)); }) ==
         "backward: the loss does not depend on any parameter recorded on this tape");
   CHECK(error_of([&] { parameter(Tensor({2}, DType::i64)); }) == "parameter: a tensor of i64 cannot have a gradient");
   const Tensor twice = scale(a, 2);
@@ -274,13 +274,92 @@ TEST_CASE("tape: errors") {
       "parameter: this tensor of shape (3) was made by an op that a tape recorded; detach() gives the same numbers as "
       "a leaf");
   CHECK(parameter(detach(twice)).is_parameter());
-  const Tensor y = record("broken", {a}, sum(a), [](const Tensor& dy) -> Grads { return {dy}; });
+  const Tensor y = record("broken", {a}, detach(sum(a)), [](const Tensor& dy) -> Grads { return {dy}; });
   CHECK(error_of([&] { tape.backward(y); }) == "broken: the rule's gradient 0 has shape (), but its input has (3)");
-  const Tensor z = record("broken", {a, a}, sum(a), [a](const Tensor&) -> Grads { return {a}; });
+  const Tensor z = record("broken", {a, a}, detach(sum(a)), [a](const Tensor&) -> Grads { return {a}; });
   CHECK(error_of([&] { tape.backward(z); }) == "broken: the rule gave 1 gradients for 2 inputs");
+  CHECK(error_of([&] { tape.backward(z); }) ==
+        "backward: the loss was recorded on another tape, or before this one was played, which empties it");
+  const Tensor other =
+      record("broken", {a}, detach(sum(a)), [](const Tensor&) -> Grads { return {zeros({3}, DType::f64)}; });
+  CHECK(error_of([&] { tape.backward(other); }) == "broken: the rule's gradient 0 is f64, but its input is f32");
+  const Tensor asks =
+      record("broken", {a}, detach(sum(a)), [](const Tensor&, SoFar& so_far) -> Grads { return {so_far.take(5)}; });
+  CHECK(error_of([&] { tape.backward(asks); }) == "broken: the rule asks for gradient 5, but the op has 1 inputs");
+  for (const Tensor& same : {a, sum(a)})
+    CHECK(error_of([&] { record("reverse", {a}, same, [](const Tensor& dy) -> Grads { return {-dy}; }); }) ==
+          "reverse: the op returns a tensor that the tape follows already; return detach() of it");
+  Gradients grads;
+  CHECK(error_of([&] { grads.add(a, zeros({2})); }) ==
+        "Gradients: a tensor of f32 (3) cannot have a gradient of f32 (2)");
+  CHECK(error_of([&] { grads.add(a, zeros({3}, DType::f64)); }) ==
+        "Gradients: a tensor of f32 (3) cannot have a gradient of f64 (3)");
+  CHECK(grads.size() == 0);
   CHECK(error_of([&] { no_gradient("argmax", a); }) ==
         "argmax: has no backward rule, but its input of shape (3) is tracked; use detach()");
   CHECK(error_of([&] { no_gradient("argmax", detach(a)); }) == "(no error)");
+}
+
+TEST_CASE("tape: what would lose a gradient in silence throws") {
+  const Tensor a = parameter(randn({3}, DType::f32));
+  const auto lost = [](const std::string& what, const std::string& keep) {
+    return what + ": the tape follows this tensor of shape (3), whose gradient would be lost; " + keep +
+           "detach() it where none is wanted";
+  };
+  {
+    Tape tape;
+    const Tensor y = exp(a);
+    for (const Tensor& t : {a, y}) {
+      CHECK(error_of([&] { clone(t); }) == lost("clone", ""));
+      CHECK(error_of([&] { to(t, DType::f64); }) == lost("to", "use cast, or "));
+      CHECK(error_of([&] { t.view({3, 1}); }) == lost("view", "use reshape, or "));
+      for (const Device device : devices())
+        CHECK(error_of([&] { to(t, device); }) == (device == Device::cpu ? "(no error)" : lost("to", "")));
+    }
+    CHECK(values(y).size() == 3);  // to read them is no copy
+    CHECK(same_bits(clone(detach(y)), y));
+    tape.backward(sum(y));
+    CHECK(clone(y).numel() == 3);  // played: a constant
+  }
+  CHECK(clone(a).numel() == 3);
+}
+
+TEST_CASE("tape: NoTape") {
+  const Tensor a = number(3);
+  Tape tape;
+  Tensor y;
+  {
+    const NoTape constant;
+    CHECK(Tape::current() == nullptr);
+    y = a * a;
+    CHECK(clone(a).item() == 3);
+    {
+      Tape inner;  // records, and ends
+      CHECK(inner.backward(a * a)[a].item() == 6);
+    }
+    CHECK(Tape::current() == nullptr);
+    const NoTape again;
+    CHECK(Tape::current() == nullptr);
+  }
+  CHECK(Tape::current() == &tape);
+  CHECK(tape.size() == 0);
+  CHECK(tape.backward(y * a)[a].item() == 9);
+}
+
+TEST_CASE("tape: they need not end in the order they were made in") {
+  const Tensor a = number(3);
+  auto tape = std::make_unique<Tape>();
+  for (int i = 0; i < 3; ++i) {
+    tape = std::make_unique<Tape>();  // the next one begins before the last one ends
+    CHECK(Tape::current() == tape.get());
+    CHECK(tape->backward(a * a)[a].item() == 6);
+  }
+  auto inner = std::make_unique<Tape>();
+  tape.reset();
+  CHECK(inner->backward(a * a)[a].item() == 6);
+  inner.reset();
+  CHECK(Tape::current() == nullptr);
+  CHECK((a * a).item() == 9);
 }
 
 TEST_CASE("tape: the op that first makes a NaN or an infinity is named") {

@@ -4,6 +4,7 @@
 #include <cmath>
 #include <thread>
 
+#include "autograd/ops.h"
 #include "tensor/allocator.h"
 #include "tests/mallocs.h"
 #include "tests/testing.h"
@@ -47,9 +48,44 @@ TEST_CASE("bf16 rounds to nearest even and keeps NaN") {
   CHECK(float(bf16(-0.0f)) == 0.0f);
 }
 
+TEST_CASE("tensor: as text") {
+  CHECK(text(Tensor()) == "(no tensor)");
+  CHECK(text(full({}, 2.5)) == "f32() 2.5");
+  CHECK(text(tensor<int64_t>({1234567890123, -1}, {2})) == "i64(2) {1234567890123, -1}");
+  CHECK(text(tensor<uint8_t>({65, 255}, {2})) == "u8(2) {65, 255}");
+  CHECK(text(zeros({9})) == "f32(9) {0, 0, 0, 0, 0, 0, 0, 0, ...}");
+  CHECK(text(zeros({0, 3})) == "f32(0, 3)\n{}");
+  CHECK(text(zeros({9, 1})) == "f32(9, 1)\n{{0},\n {0},\n {0},\n {0},\n {0},\n {0},\n {0},\n {0},\n ...}");
+  CHECK(text(tensor<float>({1, 2, 3, 4}, {2, 1, 2})) == "f32(2, 1, 2)\n{{{1, 2}},\n {{3, 4}}}");
+}
+
+TEST_CASE("tensor: one that is empty says so") {
+  const Tensor none;
+  const auto used = [](auto&& f) {
+    return error_of(f) == "an empty Tensor was used, which has no shape and no elements";
+  };
+  CHECK(used([&] { none.shape(); }));
+  CHECK(used([&] { none.numel(); }));
+  CHECK(used([&] { none.dtype(); }));
+  CHECK(used([&] { none.device(); }));
+  CHECK(used([&] { none.data<float>(); }));
+  CHECK(used([&] { none.bytes(); }));
+  CHECK(used([&] { none.item(); }));
+  CHECK(used([&] { none.view({}); }));
+  CHECK(used([&] { detach(none); }));
+  CHECK(used([&] { clone(none); }));
+  CHECK(used([&] { to(none, DType::f64); }));
+  CHECK(used([&] { parameter(none); }));
+  CHECK(used([&] { assign(none, full({}, 1)); }));
+  CHECK(used([&] { Gradients()[none]; }));
+  CHECK(used([&] { Tape().backward(none); }));
+  CHECK(error_of([&] { matmul(zeros({2, 2}), none); }) == "matmul: b is missing");
+  CHECK(error_of([&] { matmul(none, zeros({2, 2})); }) == "matmul: a is missing");
+}
+
 TEST_CASE("tensor: elements, views, copies, conversions") {
   const Tensor t = tensor<float>({1, 2, 3, 4, 5, 6}, {2, 3});
-  CHECK(text(t) == "f32(2, 3) {1, 2, 3, 4, 5, 6}");
+  CHECK(text(t) == "f32(2, 3)\n{{1, 2, 3},\n {4, 5, 6}}");
   const Tensor v = t.view({3, 2});
   CHECK(v.bytes() == t.bytes());
   CHECK(!t.owned_alone());

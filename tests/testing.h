@@ -33,7 +33,7 @@ inline Tensor randn(const Shape& shape, DType dtype = DType::f64, uint64_t seed 
 }
 
 // The elements as doubles, whatever the dtype.
-inline std::vector<double> values(const Tensor& t) { return to(t, DType::f64).to_vector<double>(); }
+inline std::vector<double> values(const Tensor& t) { return to(detach(t), DType::f64).to_vector<double>(); }
 
 // The largest |a - b|; infinity when shapes differ or one side alone is NaN.
 inline double max_abs_diff(const Tensor& a, const Tensor& b) {

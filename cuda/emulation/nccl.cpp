@@ -9,7 +9,10 @@
 #include <algorithm>
 #include <atomic>
 #include <chrono>
+#include <cstdio>
+#include <cstdlib>
 #include <cstring>
+#include <memory>
 #include <random>
 #include <string>
 #include <thread>
@@ -31,7 +34,8 @@ struct NcclComm {
   static constexpr size_t kHead = 64;  // before them
 
   int size, rank;
-  char* memory;
+  char* memory = nullptr;
+  std::shared_ptr<int> used = std::make_shared<int>();  // by work that is written down
 
   size_t bytes() const { return kHead + kPart * size_t(size); }
   char* part(int r) const { return memory + kHead + kPart * size_t(r); }
@@ -74,7 +78,7 @@ int new_id(NcclId* id) {
 }
 
 int open_comm(NcclComm** comm, int size, NcclId id, int rank) {
-  auto* c = new NcclComm{size, rank, nullptr};
+  auto* c = new NcclComm{size, rank};
   const int file = shm_open(id.bytes, O_CREAT | O_RDWR, 0600);
   if (file < 0 || ftruncate(file, off_t(c->bytes())) != 0) return 2;
   void* const memory = mmap(nullptr, c->bytes(), PROT_READ | PROT_WRITE, MAP_SHARED, file, 0);
@@ -87,10 +91,18 @@ int open_comm(NcclComm** comm, int size, NcclId id, int rank) {
   return 0;
 }
 
-int close_comm(NcclComm* comm) {
+int abort_comm(NcclComm* comm) {
   munmap(comm->memory, comm->bytes());
   delete comm;
   return 0;
+}
+
+int close_comm(NcclComm* comm) {
+  if (comm->used.use_count() > 1) {
+    std::fputs("emulated NCCL: a graph holds work of a group that is left, where NCCL would wait forever\n", stderr);
+    std::abort();
+  }
+  return abort_comm(comm);
 }
 
 int begin_all_reduce(const void* from, void* to, size_t n, NcclType type, NcclOp op, NcclComm* comm,
@@ -99,8 +111,9 @@ int begin_all_reduce(const void* from, void* to, size_t n, NcclType type, NcclOp
   emulation::check_pointer(to, emulation::Where::current());
   const void* const pointers[] = {from, to};
   const auto work = [&]<class T>(T) {
-    emulation::submit_beside(stream, pointers,
-                             [=] { all_reduce(*comm, static_cast<const T*>(from), static_cast<T*>(to), n, op); });
+    emulation::submit_beside(stream, pointers, [=, used = comm->used] {
+      all_reduce(*comm, static_cast<const T*>(from), static_cast<T*>(to), n, op);
+    });
   };
   switch (type) {
     case NcclType::i64:
@@ -121,7 +134,7 @@ const Nccl& nccl() {
   static const Nccl emulated = {new_id,
                                 open_comm,
                                 close_comm,
-                                close_comm,
+                                abort_comm,
                                 [] { return 0; },
                                 [] { return 0; },
                                 begin_all_reduce,

@@ -41,7 +41,7 @@ namespace emulation {
 namespace {
 constexpr size_t kStack = 256 * 1024;
 constexpr int kMaxThreads = 1024;
-constexpr size_t kMaxShared = 227 * 1024;
+constexpr size_t kMaxShared = 163 * 1024;  // of a block on an A100, the least of those it is compiled for
 #ifdef EMULATION_TSAN
 constexpr unsigned kSets = 2;  // of fibers, in turn: nothing orders a block after the one before
 #else

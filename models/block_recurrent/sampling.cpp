@@ -74,6 +74,7 @@ double log_probability(const float* logits, int64_t n, int64_t token) {
 
 int64_t sample(const float* logits, int64_t n, const SamplingOptions& how, Generator& g,
                std::span<const int64_t> recent) {
+  how.validate();
   bool finite = true;  // a NaN is less than nothing
   for (int64_t i = 0; i < n; ++i) finite &= logits[i] < std::numeric_limits<float>::infinity();
   check(finite, "the model's logits are not finite: its weights are broken");
@@ -85,6 +86,7 @@ int64_t sample(const float* logits, int64_t n, const SamplingOptions& how, Gener
     logits = s.less.data();
   }
   const int64_t likeliest = std::max_element(logits, logits + n) - logits;
+  check(logits[likeliest] > -std::numeric_limits<float>::infinity(), "sample: every token's logit is -infinity");
   if (how.temperature == 0) return likeliest;
   keep(logits, n, how, s);
   // Every token has noise of its own, kept or not: the draws do not depend on the filters.

@@ -106,8 +106,6 @@ TEST_CASE("cuda attention: groups") {
 }
 
 TEST_CASE("cuda attention: extremes") {
-  check_attention("nothing", {0, 5, 3, 4, 2});
-  check_attention("no tokens", {2, 0, 3, 4, 2});
   check_attention("large scores", {1, 100, 1, 16, 80, 80, 0, false, false, 10});
   check_attention("zeros", {1, 9, 2, 16, 4, 4, 0, true, true, 0});
   check_attention("heads below the smallest norm", {1, 9, 2, 16, 4, 4, 0, true, true, 2e-13});
