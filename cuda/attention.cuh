@@ -199,6 +199,6 @@ inline bool flash_takes(const AttentionShape& s) { return s.head_width % 16 == 0
 void flash_attention_forward(const AttentionShape& how, const AttentionInputs& in, AttentionForward& out);
 void flash_attention_backward(const AttentionShape& how, const AttentionInputs& in, const Tensor& dy,
                               const AttentionForward& forward, const AttentionGradients& out);
-inline Tensor widened(const Tensor& t) { return t ? to(t, DType::f32) : t; }
+inline Tensor widened(const Tensor& t) { return t ? to(detach(t), DType::f32) : t; }
 
 }  // namespace rondo::cuda

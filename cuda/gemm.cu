@@ -132,7 +132,7 @@ struct ClearRows {
 void multiply(const Gemm& g, const Tensor& a, const Tensor& b, const Tensor& base, const Tensor& c) {
   const int64_t n_results = g.batch * g.m * g.n;
   if (n_results == 0 || (g.k == 0 && g.accumulate)) return;
-  if (b.dtype() != a.dtype()) return multiply(g, a, to(b, a.dtype()), base, c);
+  if (b.dtype() != a.dtype()) return multiply(g, a, to(detach(b), a.dtype()), base, c);
   const Types types = {a.dtype(), c.dtype(), a.dtype() == DType::f32 && tf32_allowed()};
   dispatch_activation(c.dtype(), [&]<class C>() {
     using T = computed_t<C>;

@@ -127,7 +127,7 @@ void sum_to(Cpu, const Tensor& x, const Into& y) {
   }
   if (x.dtype() == DType::bf16) {  // rare, so by way of f32
     const Tensor wide(sums.shape(), DType::f32);
-    sum_to(Cpu{}, to(x, DType::f32), wide);
+    sum_to(Cpu{}, to(detach(x), DType::f32), wide);
     return copy(Cpu{}, wide, sums);
   }
   dispatch_float(x.dtype(),
