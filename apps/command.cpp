@@ -13,7 +13,7 @@ CLI::Validator whole_number(int64_t lowest, int64_t highest) {
   const auto wrong = [=](const std::string& text) -> std::string {
     int64_t n = 0;
     const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), n);
-    if (error != std::errc() || end != text.data() + text.size()) return text + " is no whole number; give " + range;
+    if (error != std::errc() || end != text.data() + text.size()) return text + " is not a whole number; give " + range;
     return n >= lowest && n <= highest ? "" : text + " is not " + range;
   };
   return CLI::Validator(wrong, bounded ? range : "");

@@ -59,9 +59,10 @@ std::string shape_text(const Shape& shape) {
 void print_text(const std::vector<NamedTensor>& tensors, const Counts& counts) {
   std::printf("%lld parameters\n", static_cast<long long>(counts.parameters));
   for (const auto& [part, n] : counts.parts) std::printf("  %-28s %12lld\n", part.c_str(), static_cast<long long>(n));
-  const double mib = double(sizeof(float)) / (1 << 20);
+  const double mib_each = double(sizeof(float)) / (1 << 20);
   std::printf("memory: weights %.1f MiB, gradients %.1f MiB, moments of Adam %.1f MiB\n",
-              double(counts.bytes) / (1 << 20), double(counts.parameters) * mib, 2 * double(counts.parameters) * mib);
+              double(counts.bytes) / (1 << 20), double(counts.parameters) * mib_each,
+              2 * double(counts.parameters) * mib_each);
   std::printf("tensors:\n");
   for (const NamedTensor& t : tensors)
     std::printf("  %-60s %16s %12lld%s\n", t.name.c_str(), shape_text(t.tensor.shape()).c_str(),

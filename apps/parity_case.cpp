@@ -70,7 +70,7 @@ double max_abs(const std::vector<double>& x) {
   return most;
 }
 
-// The largest |a - b|, times `scale` of the place; not a number, where one of them is none.
+// The largest |a - b|, or |a - b| / |b| where that is asked for; NaN where one of them is NaN.
 double max_error(const std::vector<double>& a, const std::vector<double>& b, bool relative) {
   double worst = 0;
   for (size_t i = 0; i < a.size(); ++i) {
@@ -158,9 +158,9 @@ std::vector<std::string> ParityReport::failed() const {
   return names;
 }
 
-double room_of(Device device) { return device == Device::cpu ? 1 : 4; }
+double tolerance_factor(Device device) { return device == Device::cpu ? 1 : 4; }
 
-ParityReport compare_golden_case(const GoldenCase& c, const NamedResults& computed, double room) {
+ParityReport compare_golden_case(const GoldenCase& c, const NamedResults& computed, double factor) {
   ParityReport report;
   const bool tie = greedy_is_a_tie(c, computed);
   if (tie) report.notes.push_back("greedy continuation not compared: two logits are closer than 1e-4 on the way");
@@ -173,7 +173,7 @@ ParityReport compare_golden_case(const GoldenCase& c, const NamedResults& comput
     else
       report.comparisons.push_back({name, group_of(name), 0, 0, "is expected, but no part of this configuration"});
   }
-  for (Comparison& comparison : report.comparisons) comparison.tolerance *= room;
+  for (Comparison& comparison : report.comparisons) comparison.tolerance *= factor;
   for (const auto& [name, tensor] : computed)
     if (!c.expected.contains(name))
       report.comparisons.push_back({name, group_of(name), 0, 0, "is computed, but expected.safetensors lacks it"});

@@ -38,7 +38,10 @@ void Progress::step(const StepRecord& r) {
                 "step %lld/%lld  loss %.4f  %.4f bits/byte  lr %.2e  norm %.3f  %.0f tokens/s  %s left",
                 static_cast<long long>(r.step), static_cast<long long>(last_), r.loss, r.bits_per_byte(),
                 r.learning_rate, r.grad_norm, r.tokens_per_s, duration_text(left).c_str());
-  std::printf(terminal_ ? "%s%s" : "%.0s%s\n", kErase, text);
+  if (terminal_)
+    std::printf("%s%s", kErase, text);
+  else
+    std::printf("%s\n", text);
   std::fflush(stdout);
   pending_ = terminal_;
   shown_ = r.seconds;

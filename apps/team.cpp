@@ -26,14 +26,6 @@ void end_process(const std::string& why) {
   _exit(1);
 }
 
-template <class F>
-Carried each_of(const Carried& c, F&& f) {
-  Carried made;
-  for (const Tensor& t : c.memories) made.memories.push_back(f(t));
-  for (const Tensor& t : c.states) made.states.push_back(f(t));
-  return made;
-}
-
 }  // namespace
 
 Team::Team(const RunConfig& config, const Fingerprint& text, int64_t step) {
@@ -53,13 +45,13 @@ Tensor Team::share(const Tensor& whole) const {
 }
 
 Carried Team::share(const Carried& whole) const {
-  return each_of(whole, [&](const Tensor& t) { return share(t); });
+  return mapped(whole, [&](const Tensor& t) { return share(t); });
 }
 
 // A sum of what each has in its rows, and zeros elsewhere.
 Carried Team::gather(const Carried& shares) const {
   if (size_ == 1) return shares;
-  return each_of(shares, [&](const Tensor& t) {
+  return mapped(shares, [&](const Tensor& t) {
     std::vector<Tensor> parts(size_t(size_), zeros_like(t));
     parts[size_t(rank_)] = t;
     const Tensor whole = concat(parts, 0);

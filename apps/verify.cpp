@@ -83,7 +83,7 @@ void run(const Options& options) {
   const GoldenCase c = read_golden_case(options.path);
   const NamedResults computed = compute_golden_case(c, options.device);
   if (!options.dump.empty()) write_dump(options.dump, computed);
-  const ParityReport report = compare_golden_case(c, computed, room_of(options.device));
+  const ParityReport report = compare_golden_case(c, computed, tolerance_factor(options.device));
   if (options.json)
     print_json(c, report);
   else

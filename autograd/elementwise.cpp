@@ -1,4 +1,4 @@
-// Sums, products and curves of single elements, and the gated GELU.
+// Elementwise arithmetic and functions, and the gated GELU.
 #include "autograd/arguments.h"
 #include "autograd/broadcast.h"
 #include "autograd/ops.h"
@@ -18,7 +18,7 @@ Tensor mapped(const Unary& f, const Tensor& x) {
   return y;
 }
 
-Tensor checked(const char* op, Binary f, const Tensor& a, const Tensor& b) {
+Tensor checked_binary(const char* op, Binary f, const Tensor& a, const Tensor& b) {
   check_float(op, "a", a);
   check_alike(op, "b", b, "a", a);
   const Shape shape = broadcast_shape(a.shape(), b.shape());
@@ -29,7 +29,7 @@ Tensor checked(const char* op, Binary f, const Tensor& a, const Tensor& b) {
 
 enum class Keep { x, y };  // what the slope follows from
 
-Tensor curve(const char* op, const Unary& f, Keep keep, const Tensor& x) {
+Tensor unary_op(const char* op, const Unary& f, Keep keep, const Tensor& x) {
   check_float(op, "x", x);
   const Tensor y = mapped(f, x);
   return record(op, {x}, y, [f, kept = keep == Keep::x ? x : y](const Tensor& dy) -> Grads {
@@ -42,14 +42,14 @@ Tensor curve(const char* op, const Unary& f, Keep keep, const Tensor& x) {
 }  // namespace
 
 Tensor add(const Tensor& a, const Tensor& b) {
-  const Tensor y = checked("add", Binary::add, a, b);
+  const Tensor y = checked_binary("add", Binary::add, a, b);
   return record("add", {a, b}, y, [to_a = Repeated(a), to_b = Repeated(b)](const Tensor& dy) -> Grads {
     return {to_a.gradient(dy), to_b.gradient(dy)};
   });
 }
 
 Tensor sub(const Tensor& a, const Tensor& b) {
-  const Tensor y = checked("sub", Binary::sub, a, b);
+  const Tensor y = checked_binary("sub", Binary::sub, a, b);
   return record("sub", {a, b}, y, [to_a = Repeated(a), to_b = Repeated(b)](const Tensor& dy) -> Grads {
     const Tensor db = to_b.gradient(dy);
     return {to_a.gradient(dy), db ? mapped(Scale{-1}, db) : db};
@@ -58,7 +58,7 @@ Tensor sub(const Tensor& a, const Tensor& b) {
 
 // Each factor is kept only for the gradient of the other.
 Tensor mul(const Tensor& a, const Tensor& b) {
-  const Tensor y = checked("mul", Binary::mul, a, b);
+  const Tensor y = checked_binary("mul", Binary::mul, a, b);
   const Repeated to_a(a), to_b(b);
   return record("mul", {a, b}, y,
                 [to_a, to_b, a = to_b.wanted() ? a : Tensor(), b = to_a.wanted() ? b : Tensor()](const Tensor& dy) {
@@ -69,7 +69,7 @@ Tensor mul(const Tensor& a, const Tensor& b) {
 
 // d(a / b) = da / b - (a / b) db / b
 Tensor div(const Tensor& a, const Tensor& b) {
-  const Tensor y = checked("div", Binary::div, a, b);
+  const Tensor y = checked_binary("div", Binary::div, a, b);
   const Repeated to_a(a), to_b(b);
   return record("div", {a, b}, y, [to_a, to_b, b, y = to_b.wanted() ? y : Tensor()](const Tensor& dy) -> Grads {
     const Tensor g = combined(Binary::div, dy, b);
@@ -92,12 +92,12 @@ Tensor cast(const Tensor& x, DType dtype) {
                 [from = x.dtype()](const Tensor& dy) -> Grads { return {to(dy, from)}; });
 }
 
-Tensor exp(const Tensor& x) { return curve("exp", Exp(), Keep::y, x); }
-Tensor log(const Tensor& x) { return curve("log", Log(), Keep::x, x); }
-Tensor tanh(const Tensor& x) { return curve("tanh", Tanh(), Keep::y, x); }
-Tensor sigmoid(const Tensor& x) { return curve("sigmoid", Sigmoid(), Keep::y, x); }
-Tensor relu(const Tensor& x) { return curve("relu", Relu(), Keep::x, x); }
-Tensor gelu(const Tensor& x) { return curve("gelu", Gelu(), Keep::x, x); }
+Tensor exp(const Tensor& x) { return unary_op("exp", Exp(), Keep::y, x); }
+Tensor log(const Tensor& x) { return unary_op("log", Log(), Keep::x, x); }
+Tensor tanh(const Tensor& x) { return unary_op("tanh", Tanh(), Keep::y, x); }
+Tensor sigmoid(const Tensor& x) { return unary_op("sigmoid", Sigmoid(), Keep::y, x); }
+Tensor relu(const Tensor& x) { return unary_op("relu", Relu(), Keep::x, x); }
+Tensor gelu(const Tensor& x) { return unary_op("gelu", Gelu(), Keep::x, x); }
 
 Tensor geglu(const Tensor& x) {
   check_activation("geglu", "x", x);

@@ -153,26 +153,22 @@ Tensor linear(const Tensor& x, const Tensor& weight, const Tensor& bias, const T
   check_residual("linear", residual, x, y);
   if (bias) check_beside("linear", "bias", bias, "x", x);
 
+  const auto begin_with_bias = [&](auto device) {
+    if (residual) binary(device, Binary::add, residual, bias, y);
+    if (!residual) copy_strided(device, bias, Shape{0, 1}, y.view({rows, out}));
+  };
   if (rows <= kFewRows && !narrow) {
     dispatch(x.device(), [&](auto device) {
-      if (bias && residual) binary(device, Binary::add, residual, bias, y);
-      if (bias && !residual) copy_strided(device, bias, Shape{0, 1}, y.view({rows, out}));
+      if (bias) begin_with_bias(device);
       if (residual && !bias) copy(device, residual, y);
       gemv(device, x, weight, weight_scale, accumulate, y);
     });
     return record_linear(x, weight, weight, {}, bias, residual, y);
   }
   const bool widen = weight.dtype() != dtype_beside(x.dtype());
-  const Tensor w = widen ? widened(weight, weight_scale, x.dtype()) : multiplied(x, weight, {});
-  if (bias) {
-    dispatch(x.device(), [&](auto device) {
-      if (residual) binary(device, Binary::add, residual, bias, y);
-      if (!residual) copy_strided(device, bias, Shape{0, 1}, y.view({rows, out}));
-    });
-    multiply_rows(x, w, y, y);
-  } else {
-    multiply_rows(x, w, residual, y);
-  }
+  const Tensor w = widen ? widened(weight, weight_scale, x.dtype()) : weight_for_product(x, weight, {});
+  if (bias) dispatch(x.device(), begin_with_bias);
+  multiply_rows(x, w, bias ? y : residual, y);
   return record_linear(x, weight, w, {}, bias, residual, y);
 }
 
@@ -182,15 +178,15 @@ Tensor padded_linear(const Tensor& x, const Tensor& weight, const Padding& paddi
   check_beside("padded_linear", "weight", weight, "x", x);
   const int64_t groups = padding.groups;
   check(weight.rank() == 2 && groups > 0 && weight.dim(0) % groups == 0 && padding.rows >= 0 && padding.columns >= 0,
-        "padded_linear: weight has shape ", weight.shape(), ", which has not ", groups,
-        " equal groups of rows, each to be ", "followed by ", padding.rows, " rows, and each row by ", padding.columns);
+        "padded_linear: weight has shape ", weight.shape(), ", which cannot be cut into ", groups,
+        " equal groups of rows and padded by ", padding.rows, " rows a group and ", padding.columns, " columns");
   check(x.rank() >= 1 && x.dim(-1) == weight.dim(1) + padding.columns, "padded_linear: x has shape ", x.shape(),
         ", but weight of shape ", weight.shape(), " and ", padding.columns, " more columns ask for rows of width ",
         weight.dim(1) + padding.columns);
   const int64_t out = weight.dim(0) + groups * padding.rows;
   Tensor y(x.shape().with(-1, out), residual ? dtype_beside(x.dtype()) : x.dtype(), x.device());
   check_residual("padded_linear", residual, x, y);
-  const Tensor w = multiplied(x, weight, padding);
+  const Tensor w = weight_for_product(x, weight, padding);
   multiply_rows(x, w, residual, y);
   return record_linear(x, weight, w, padding, {}, residual, y);
 }

@@ -97,7 +97,7 @@ class WeightCopies {
 
  private:
   friend class RoundedWeights;
-  friend Tensor multiplied(const Tensor& x, const Tensor& weight, const Padding& padding);
+  friend Tensor weight_for_product(const Tensor& x, const Tensor& weight, const Padding& padding);
   void make_again();
   Tensor of(const Tensor& weight, const Shape& shape, DType dtype, int64_t groups);
   std::vector<WeightCopy> copies_;

@@ -48,7 +48,7 @@ RoundedWeights::RoundedWeights(WeightCopies& copies) : outer_(in_use) {
 RoundedWeights::~RoundedWeights() { in_use = outer_; }
 bool RoundedWeights::any() { return in_use; }
 
-Tensor multiplied(const Tensor& x, const Tensor& weight, const Padding& p) {
+Tensor weight_for_product(const Tensor& x, const Tensor& weight, const Padding& p) {
   const DType dtype = x.device() == Device::cpu ? weight.dtype() : x.dtype();
   const Shape shape = {weight.dim(0) + p.groups * p.rows, weight.dim(1) + p.columns};
   if (dtype == weight.dtype() && shape == weight.shape()) return weight;

@@ -1,4 +1,4 @@
-// The weight as a device multiplies with it. Private to autograd.
+// The form of a weight that a device multiplies with. Private to autograd.
 #pragma once
 #include "autograd/ops.h"
 
@@ -6,6 +6,6 @@ namespace rondo {
 
 // The weight, padded; and rounded to bf16 where a GPU multiplies an x of bf16. (A CPU rounds what it reads.) The weight
 // itself where nothing is to be done.
-Tensor multiplied(const Tensor& x, const Tensor& weight, const Padding& padding);
+Tensor weight_for_product(const Tensor& x, const Tensor& weight, const Padding& padding);
 
 }  // namespace rondo

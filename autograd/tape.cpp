@@ -250,7 +250,7 @@ Tensor SoFar::take(int i) {
   return g;
 }
 
-// What the rule was to add to is where it was.
+// A rule that took a gradient added to it in place, so that very tensor must come back.
 void Tape::keep_taken(const Entry& e, int i, const Tensor& g) {
   check(g.record() == storage_->grads[size_t(e.inputs[i])].record(), e.op, ": the rule took gradient ", i,
         " to add to it, but returned another");

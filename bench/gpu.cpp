@@ -130,8 +130,8 @@ void add_gpu_rows() {
   if (!why_unusable(Device::cuda).empty()) return;
   constexpr DType f32 = DType::f32, bf16 = DType::bf16;
   const BlockRecurrentConfig c = named_size("readme").model;
-  const int64_t batch = 32, n = c.max_seq_len, rows = batch * n, d = c.dim, F = 1376, W = c.block_width, D = c.dim_head,
-                H = c.heads, S = c.n_state_vectors();
+  const int64_t batch = 32, n = c.max_seq_len, rows = batch * n, d = c.dim, F = (d * c.ff_mult * 2 / 3 + 15) / 16 * 16,
+                W = c.block_width, D = c.dim_head, H = c.heads, S = c.n_state_vectors();
   add_op("add", {{{rows, d}, f32}, {{rows, d}, f32}}, [](const Inputs& in) { return add(in[0], in[1]); });
   add_op("layer_norm", {{{rows, d}, f32}, {{d}, f32}},
          [](const Inputs& in) { return layer_norm(in[0], in[1], 1e-5, DType::bf16); });

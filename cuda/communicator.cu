@@ -17,10 +17,7 @@ struct Group {
   bool finished = false;
 };
 
-void checked(cudaError_t status, const char* call) {
-  check(status == cudaSuccess, "CUDA: ", call, ": ", cudaGetErrorString(status));
-}
-void checked(int status, const char* call) {
+void checked_nccl(int status, const char* call) {
   check(status == 0, "NCCL: ", call, ": ", status == 0 ? "" : nccl().error_string(status), " (",
         status == 0 ? "" : nccl().last_error(nullptr), ")");
 }
@@ -52,7 +49,7 @@ void wait_for(cudaStream_t second, cudaStream_t first, cudaEvent_t event) {
 
 std::string new_group() {
   NcclId id;
-  checked(nccl().new_id(&id), "ncclGetUniqueId");
+  checked_nccl(nccl().new_id(&id), "ncclGetUniqueId");
   std::string name;
   for (const char byte : id.bytes) name += {kDigits[(byte >> 4) & 15], kDigits[byte & 15]};
   return name;
@@ -66,7 +63,7 @@ void* join_group(const std::string& name, int rank, int size) {
   for (size_t i = 0; i < sizeof id.bytes; ++i) id.bytes[i] = char(digit(2 * i) << 4 | digit(2 * i + 1));
   stream();  // opens the device
   auto group = std::make_unique<Group>();
-  checked(nccl().open(&group->comm, size, id, rank), "ncclCommInitRank");
+  checked_nccl(nccl().open(&group->comm, size, id, rank), "ncclCommInitRank");
   checked(cudaStreamCreateWithFlags(&group->stream, cudaStreamNonBlocking), "cudaStreamCreateWithFlags");
   checked(cudaEventCreateWithFlags(&group->reached, cudaEventDisableTiming), "cudaEventCreateWithFlags");
   return group.release();
@@ -89,12 +86,12 @@ void begin_all_reduce(void* group, std::span<const Tensor> tensors, bool mean) {
   const Group& g = *static_cast<Group*>(group);
   for (const Tensor& t : tensors) type_of(t.dtype());  // nothing is begun where it throws
   wait_for(g.stream, stream(), g.reached);
-  checked(nccl().group_start(), "ncclGroupStart");
+  checked_nccl(nccl().group_start(), "ncclGroupStart");
   for (const Tensor& t : tensors)
-    checked(nccl().all_reduce(t.bytes(), t.bytes(), size_t(t.numel()), type_of(t.dtype()),
-                              mean ? NcclOp::mean : NcclOp::sum, g.comm, g.stream),
-            "ncclAllReduce");
-  checked(nccl().group_end(), "ncclGroupEnd");
+    checked_nccl(nccl().all_reduce(t.bytes(), t.bytes(), size_t(t.numel()), type_of(t.dtype()),
+                                   mean ? NcclOp::mean : NcclOp::sum, g.comm, g.stream),
+                 "ncclAllReduce");
+  checked_nccl(nccl().group_end(), "ncclGroupEnd");
 }
 
 void end_all_reduce(void* group) {

@@ -44,10 +44,6 @@ std::string gpu_names() {
 
 int chosen_gpu = 0;
 
-void checked(cudaError_t status, const char* call) {
-  check(status == cudaSuccess, "CUDA: ", call, ": ", cudaGetErrorString(status));
-}
-
 int attribute(cudaDeviceAttr which) {
   int value = 0;
   checked(cudaDeviceGetAttribute(&value, which, chosen_gpu), "cudaDeviceGetAttribute");

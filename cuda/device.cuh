@@ -3,10 +3,10 @@
 #pragma once
 #include <cstddef>
 #include <cstdint>
-#ifdef __CUDACC__
-#include <cuda_runtime.h>
 
 #include "tensor/check.h"
+#ifdef __CUDACC__
+#include <cuda_runtime.h>
 
 namespace rondo::cuda {
 
@@ -46,3 +46,11 @@ __device__ T& shared() {
 #else
 #include "cuda/emulation/emulation.h"
 #endif
+
+namespace rondo::cuda {
+
+inline void checked(cudaError_t status, const char* call) {
+  check(status == cudaSuccess, "CUDA: ", call, ": ", cudaGetErrorString(status));
+}
+
+}  // namespace rondo::cuda

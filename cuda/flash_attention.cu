@@ -167,7 +167,7 @@ __global__ void __launch_bounds__(kFlashThreads, 2)
 
 void flash_attention_forward(const AttentionShape& how, const AttentionInputs& in, AttentionForward& out) {
   const Geometry<bf16> g(how, in);
-  dispatch_width(how.head_width, [&]<int kWidth>() {
+  dispatch_tile_width(how.head_width, [&]<int kWidth>() {
     const Prepared<bf16> p(g, kWidth);
     launch({unsigned(g.n_blocks() * g.tiles_per_block(kRows)), kFlashThreads, sizeof(Shared<kWidth>), stream()},
            flash_forward_kernel<kWidth>, g, data<bf16>(p.keys), data<bf16>(p.values), data<bf16>(p.queries),

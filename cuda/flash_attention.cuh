@@ -10,7 +10,7 @@ inline constexpr float kLog2e = 1.4426950408889634f, kLn2 = 0.6931471805599453f;
 
 // Calls f.operator()<width>() with the width of the tiles that heads of d numbers go into, zeros behind them.
 template <class F>
-void dispatch_width(int64_t d, F&& f) {
+void dispatch_tile_width(int64_t d, F&& f) {
   if (d <= 32) return f.template operator()<32>();
   if (d <= 64) return f.template operator()<64>();
   f.template operator()<kFlashWidth>();

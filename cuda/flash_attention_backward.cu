@@ -276,7 +276,7 @@ void flash_attention_backward(const AttentionShape& how, const AttentionInputs& 
   const Geometry<bf16> g(how, in);
   const int64_t d = how.head_width, n_keys = g.n_blocks() * g.panel;
   const Tensor numbers({g.n_rows(), 2}, DType::f32, Device::cuda);
-  dispatch_width(d, [&]<int kWidth>() {
+  dispatch_tile_width(d, [&]<int kWidth>() {
     using S = Sizes<kWidth>;
     const Prepared<bf16> p(forward);
     const Operands operands = {data<bf16>(p.queries), data<bf16>(p.keys), data<bf16>(p.values), data<bf16>(dy),

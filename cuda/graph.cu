@@ -5,13 +5,6 @@
 #include "tensor/check.h"
 
 namespace rondo::cuda {
-namespace {
-
-void checked(cudaError_t status, const char* call) {
-  check(status == cudaSuccess, "CUDA: ", call, ": ", cudaGetErrorString(status));
-}
-
-}  // namespace
 
 // Relaxed: the pool asks for memory meanwhile. Nothing else does that would disturb: there is one stream.
 void begin_capture() {

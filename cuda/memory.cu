@@ -8,10 +8,6 @@ namespace {
 
 using namespace cuda;
 
-void checked(cudaError_t status, const char* call) {
-  check(status == cudaSuccess, "CUDA: ", call, ": ", cudaGetErrorString(status));
-}
-
 // A graph would copy from or to the same place on the host at every replay, whatever is there by then.
 void check_not_captured() {
   cudaStreamCaptureStatus status;

@@ -78,7 +78,7 @@ __global__ void clip_factor_kernel(int64_t n, const double* sums, double max_nor
   *factor = finite ? T(min(1.0, max_norm / (length + 1e-6))) : std::numeric_limits<T>::quiet_NaN();
 }
 
-// What all elements of a tensor need in this step.
+// What all elements of a tensor need in this step, for w = keep w - size m / (root sqrt(v) + eps).
 struct StepNumbers {
   double keep, size, root;
 };

@@ -21,7 +21,7 @@ class GradientMean {
 
   // The parameter's gradient will not change any more.
   void ready(const Tensor& parameter);
-  // Nor will those of all others, and `also` is to become its mean as well. Afterwards the gradients are the means.
+  // No gradient will change any more: averages those that remain, and `also`. On return all are means over the ranks.
   void finish(const std::vector<NamedTensor>& parameters, const Tensor& also);
 
  private:

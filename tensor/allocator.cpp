@@ -41,25 +41,25 @@ SizeClass class_of(size_t bytes) {
   return {8 + (log - 9) * 8 + int(eighth), (8 + eighth) * step};
 }
 
-// Blocks are not kept where every use after free is to be seen.
+// Under AddressSanitizer blocks go back to the system at once, so that every use after free is seen.
 #ifdef RONDO_ASAN
 constexpr bool kKeepsOnHost = false;
 #else
 constexpr bool kKeepsOnHost = true;
 #endif
 constexpr bool keeps_blocks(Device device) { return device == Device::cpu ? kKeepsOnHost : !kCudaIsEmulated; }
-// Where accesses out of bounds are to be seen, a block ends where its tensor does.
+// A block of an emulated device ends where its tensor does, so that accesses out of bounds are seen.
 size_t block_size(Device device, size_t bytes) {
   return device == Device::cuda && kCudaIsEmulated ? bytes : class_of(bytes).bytes;
 }
 
 }  // namespace
 
-// Of a device, or of a pool on it.
+// The free blocks of a device, or of a MemoryPool on it, which counts its bytes in its device's cache.
 class MemoryCache {
  public:
-  explicit MemoryCache(Device device) : device_(device), whole_(*this), keeps_(keeps_blocks(device)) {}
-  MemoryCache(Device device, MemoryCache& whole) : device_(device), whole_(whole), keeps_(true) {}
+  explicit MemoryCache(Device device) : device_(device), device_cache_(*this), keeps_(keeps_blocks(device)) {}
+  MemoryCache(Device device, MemoryCache& device_cache) : device_(device), device_cache_(device_cache), keeps_(true) {}
 
   Device device() const { return device_; }
 
@@ -68,7 +68,7 @@ class MemoryCache {
     std::lock_guard lock(mutex_);
     void* p = take(free_[class_of(bytes).index], size);
     if (!p) {
-      const auto also = lock_whole();
+      const auto also = lock_device_cache();
       p = request(size);
       count_in(size);
     } else if (!is_pool()) {
@@ -90,7 +90,7 @@ class MemoryCache {
       return;
     }
     {
-      const auto also = lock_whole();
+      const auto also = lock_device_cache();
       give_back({p, size});
     }
     if (!is_pool() || in_use_ > 0) return;
@@ -102,7 +102,7 @@ class MemoryCache {
   void close() {
     std::unique_lock lock(mutex_);
     {
-      const auto also = lock_whole();
+      const auto also = lock_device_cache();
       release();
     }
     keeps_ = false;
@@ -130,13 +130,13 @@ class MemoryCache {
     size_t size;
   };
 
-  bool is_pool() const { return &whole_ != this; }
+  bool is_pool() const { return &device_cache_ != this; }
   // Behind a pool's own lock that of its device, for the device's numbers and what its cache holds.
-  std::unique_lock<std::mutex> lock_whole() {
-    return is_pool() ? std::unique_lock(whole_.mutex_) : std::unique_lock<std::mutex>();
+  std::unique_lock<std::mutex> lock_device_cache() {
+    return is_pool() ? std::unique_lock(device_cache_.mutex_) : std::unique_lock<std::mutex>();
   }
   void count_in(size_t size) {
-    MemoryStats& stats = whole_.stats_;
+    MemoryStats& stats = device_cache_.stats_;
     stats.current_bytes += int64_t(size);
     stats.peak_bytes = std::max(stats.peak_bytes, stats.current_bytes);
   }
@@ -152,12 +152,12 @@ class MemoryCache {
     return nullptr;
   }
 
-  void* ask(size_t size) {
+  void* try_request(size_t size) {
     return dispatch(device_, [&](auto device) { return request_memory(device, size); });
   }
   void give_back(Block b) {
     dispatch(device_, [&](auto device) { return_memory(device, b.data); });
-    if (is_pool()) whole_.stats_.current_bytes -= int64_t(b.size);
+    if (is_pool()) device_cache_.stats_.current_bytes -= int64_t(b.size);
   }
 
   void release() {
@@ -169,12 +169,12 @@ class MemoryCache {
   }
 
   void* request(size_t size) {
-    MemoryStats& stats = whole_.stats_;
+    MemoryStats& stats = device_cache_.stats_;
     ++stats.system_requests;
-    void* p = ask(size);
+    void* p = try_request(size);
     if (!p && stats.cached_bytes > 0) {  // the free blocks may be what is missing
-      whole_.release();
-      p = ask(size);
+      device_cache_.release();
+      p = try_request(size);
     }
     if (!p)
       fail("out of memory on ", device_, ": ", size, " bytes were asked for; ", stats.current_bytes, " are in use, ",
@@ -183,7 +183,7 @@ class MemoryCache {
   }
 
   const Device device_;
-  MemoryCache& whole_;  // of the device
+  MemoryCache& device_cache_;  // of the device
   bool keeps_;
   int64_t in_use_ = 0;
   std::vector<Block> free_[512];

@@ -4,7 +4,7 @@
 #include <ostream>
 #include <string>
 
-// Marks what GPU code calls as well as the host's.
+// Marks functions that both the host's code and a GPU's call.
 #ifdef __CUDACC__
 #define RONDO_ANYWHERE __host__ __device__
 #else

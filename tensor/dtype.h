@@ -25,7 +25,7 @@ struct bf16 {
   RONDO_ANYWHERE explicit operator float() const { return std::bit_cast<float>(uint32_t{bits} << 16); }
 };
 
-// What sums and curves of such numbers are computed in.
+// The type in which sums and functions of a T are computed: f32 for bf16, else T.
 template <class T>
 using computed_t = std::conditional_t<std::is_same_v<T, bf16>, float, T>;
 // bf16 becomes another number by way of f32, everything else directly.

@@ -1,5 +1,5 @@
-// Work of a GPU that is written down once, and then done again by one call as often as wanted: the same kernels on the
-// same memory. What is to change from one time to the next lies in tensors, which somebody writes into in between.
+// Work of a GPU that is captured once and then replayed by one call, as often as wanted: the same kernels on the same
+// memory. What changes from replay to replay lies in tensors that are written in between.
 #pragma once
 #include <memory>
 #include <utility>
@@ -11,7 +11,7 @@ namespace rondo {
 class Graph {
  public:
   Graph() = default;
-  // Calls f(), and what it asks the device of the pool to do is written down, not done: nothing may be read meanwhile.
+  // Calls f(), and captures what it asks the pool's device to do instead of doing it: nothing may be read meanwhile.
   // Tensors that f makes lie in the pool; those it uses must live as long as the graph. When f throws, all is as
   // before.
   template <class F>
@@ -20,7 +20,7 @@ class Graph {
     f();
     return written.end();
   }
-  // Does it all, after what the device was asked for before.
+  // Does what was captured, after all that the device was asked for before.
   void replay() const;
   explicit operator bool() const { return work_ != nullptr; }
 

@@ -27,8 +27,7 @@ void scale_into(Backend, double factor, const Tensor& y);  // y *= factor
 int64_t first_non_finite(Backend, const Tensor& x);        // index of the first NaN or infinity, or -1
 void copy_rows(Backend, const Tensor& x, Rows from, const Tensor& y, Rows to, int64_t n_rows, int64_t width);
 void add_rows(Backend, const Tensor& x, Rows from, const Tensor& y, Rows to, int64_t n_rows, int64_t width);  // y += x
-// (strided) y[i0, i1, ...] = x[i0 * strides[0] + i1 * strides[1] + ...], for all indices of y. strides
-// has y's rank.
+// (strided) y[i0, i1, ...] = x[i0 * strides[0] + i1 * strides[1] + ...], for all indices of y. strides has y's rank.
 void copy_strided(Backend, const Tensor& x, const Shape& strides, const Tensor& y);
 
 // (rounded) All weights of one dtype, and all copies; these may be bf16.
@@ -106,19 +105,19 @@ void attention_backward(Backend, const AttentionShape& how, const AttentionInput
                         const AttentionForward& forward, const AttentionGradients& out);
 
 // ---- decoding (decode; on CUDA also key_value_cache) ----
-// Places are tensors as tensor_of gives them. An empty cache with room for `rows` keys of each sequence:
+// Places [n, 3] i64: a CachePlace a token (tensor_of). An empty cache with room for `rows` keys of each sequence:
 KeyValueCache key_value_cache(Backend, int64_t batch, int64_t rows, int64_t head_width, DType dtype);
-// Puts kv [n, 2D], one pair a place, at the rows last-1: keys k / |k| * scale, then rotated by the table's row of their
-// place. Scale and table may be empty. D is even where there is a table. Into `raw` [batch, R, 2D], where there is one,
-// goes kv as it is: at the row (last-1) mod R of its sequence.
+// Stores kv [n, 2D], token i at the row last-1 of its place: the key as k / |k| * scale, then rotated by the table's
+// row last-1 (scale and table may be empty; with a table D is even), the value as it is. With raw [batch, R, 2D], also
+// kv unchanged at the row (last-1) mod R of its sequence.
 void cache_keys(Backend, const Tensor& places, const Tensor& kv, const Tensor& k_scale, const Tensor& table,
                 const KeyValueCache& cache, const Tensor& raw);
-// Per place and head what is said of Attended, over the rows first..last-1 or all of the cache; the rotation is that of
-// the place last-1 (as autograd/ops.h has it for attention). Goes to the columns column..column+H*D-1 of y [n, ...]. A
-// row's bits depend on no other row.
+// For each token and head the attention of Attended, over the rows first..last-1, or all rows of a cache that says all;
+// queries are rotated by the table's row last-1. Goes to the columns column..column+H*D-1 of y [n, ...]. A row's bits
+// depend on no other row.
 void attention_decode(Backend, const Tensor& places, int64_t heads, const Attended& seen, const Tensor& y,
                       int64_t column);
-// The product of one or two of them, side by side as one row.
+// The product applied to one or two such attentions, one beside the other in a row.
 void attention_gemv(Backend, const Tensor& places, int64_t heads, std::span<const Attended> seen,
                     const Product& product);
 

@@ -7,8 +7,8 @@
 
 namespace rondo {
 
-// Prepared keys and values of some sequences, a row a key, in a layout of the kernels' own (tensor/kernels.h). The
-// first dimension is the sequence.
+// Prepared keys and values of some sequences, a row a key, in a layout of the kernels' own (tensor/cpu/decode.cpp,
+// cuda/key_value_cache.cu). The first dimension is the sequence.
 struct KeyValueCache {
   Tensor keys, values;
   int64_t rows = 0;
@@ -19,7 +19,7 @@ struct KeyValueCache {
 struct CachePlace {
   int64_t sequence, first, last;
 };
-// Places, one a token, as kernels take them: [n, 3] i64. So a captured pass finds new ones where it found the old.
+// Places as kernels take them: [n, 3] i64, a row a token. A captured pass reads new ones from the same memory.
 inline Tensor tensor_of(std::span<const CachePlace> places) {
   const Tensor t({int64_t(places.size()), 3}, DType::i64);
   if (!places.empty()) std::memcpy(t.bytes(), places.data(), places.size_bytes());

@@ -77,8 +77,7 @@ std::optional<Ranks> ranks_of_environment() {
 
 Peers::Peers(const Ranks& ranks, const std::string& purpose, const std::string& from_first, Lost lost)
     : from_first_(from_first), lost_(std::move(lost)) {
-  check(ranks.rank >= 0 && ranks.rank < ranks.size, "rank ", ranks.rank, " is none of ", ranks.size,
-        "; ranks go from 0 to one less than how many there are");
+  check(ranks.rank >= 0 && ranks.rank < ranks.size, "rank ", ranks.rank, " is outside 0..", ranks.size - 1);
   const Socket::Deadline until = after(ranks.patience);
   if (ranks.size > 1) ranks.rank == 0 ? gather(ranks, purpose, until) : join(ranks, purpose, until);
   const bool made = pipe2(wake_, O_CLOEXEC) == 0;

@@ -232,7 +232,7 @@ TEST_CASE("usage") {
   CHECK(complaint({"generate", "x", "--length", "-3"}) ==
         "2 rondo: --length: -3 is not 0 or more (see rondo generate --help)\n");
   CHECK(complaint({"generate", work / "none", "--seed", "many"}) ==
-        "2 rondo: --seed: many is no whole number; give 0 or more (see rondo generate --help)\n");
+        "2 rondo: --seed: many is not a whole number; give 0 or more (see rondo generate --help)\n");
 }
 
 }  // namespace rondo::testing

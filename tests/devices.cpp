@@ -25,7 +25,8 @@ BlockRecurrentTransformer model_on(Device device, DType dtype = DType::f32) {
 
 void check_case(const std::string& name) {
   const GoldenCase c = read_golden_case(RONDO_GOLDENS "/" + name);
-  const ParityReport report = compare_golden_case(c, compute_golden_case(c, Device::cuda), room_of(Device::cuda));
+  const ParityReport report =
+      compare_golden_case(c, compute_golden_case(c, Device::cuda), tolerance_factor(Device::cuda));
   CHECK(!report.comparisons.empty());
   for (const Comparison& t : report.comparisons)
     CHECK_MESSAGE(t.holds(), t.name, ": error ", t.error, ", at most ", t.tolerance, " ", t.note);

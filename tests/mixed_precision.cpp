@@ -185,10 +185,10 @@ TEST_CASE("mixed precision: weights that are rounded once give the same bits") {
 TEST_CASE("mixed precision: padded_linear's arguments") {
   const Tensor x({2, 5}), w({4, 3});
   CHECK(padded_linear(x, w, {.rows = 1, .groups = 2, .columns = 2}).shape() == Shape{2, 6});
-  CHECK(error_of([&] { padded_linear(x, w, {.groups = 3, .columns = 2}); }) ==
-        "padded_linear: weight has shape (4, 3), which has not 3 equal groups of rows, each to be followed by 0 rows, "
-        "and "
-        "each row by 2");
+  CHECK(
+      error_of([&] { padded_linear(x, w, {.groups = 3, .columns = 2}); }) ==
+      "padded_linear: weight has shape (4, 3), which cannot be cut into 3 equal groups of rows and padded by 0 rows a "
+      "group and 2 columns");
   CHECK(error_of([&] { padded_linear(x, w, {.columns = 1}); }) ==
         "padded_linear: x has shape (2, 5), but weight of shape (4, 3) and 1 more columns ask for rows of width 4");
   CHECK(error_of([&] {

@@ -52,8 +52,8 @@ class Continuation {
   Speculation speculation_;
 };
 
-// What followed where `text` last said what it ends with: at most n tokens after the longest such place, none where the
-// last three never came before.
+// Finds the longest earlier occurrence (3 to 16 tokens, the latest of equally long ones) of what `text` ends with, and
+// returns at most n tokens that followed it; none where its last three never came before.
 std::vector<int64_t> look_up(std::span<const int64_t> text, int64_t n);
 
 }  // namespace rondo

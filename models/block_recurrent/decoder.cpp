@@ -143,9 +143,8 @@ Tensor Decoder::extend_rows(const std::vector<int64_t>& counts, const Tensor& to
   }
   const int64_t n = std::accumulate(counts.begin(), counts.end(), int64_t{0});
   check(n > 0 && tokens.shape() == Shape{n} && tokens.dtype() == DType::i64,
-        "Decoder: the tokens that extend the rows "
-        "have shape ",
-        tokens.shape(), " and are ", tokens.dtype(), ", but must be (", n, ") of i64, at least one");
+        "Decoder: the tokens that extend the rows have shape ", tokens.shape(), " and are ", tokens.dtype(),
+        ", but must be (", n, ") of i64, at least one");
   return advance(counts, tokens, true);
 }
 

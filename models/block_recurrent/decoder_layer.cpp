@@ -1,5 +1,5 @@
-// What a pass makes of its tokens, layer by layer. A few tokens take as few kernels as can be: on a GPU each has its
-// price. More go through the ops.
+// What a pass makes of its tokens, layer by layer. A few tokens go through fused kernels, since on a GPU every launch
+// costs; more go through the ops.
 #include <array>
 #include <cmath>
 

@@ -2,22 +2,11 @@
 
 namespace rondo {
 
-namespace {
-// f of every tensor that is there.
-template <class F>
-Carried each_of(const Carried& c, F&& f) {
-  Carried made;
-  for (const Tensor& t : c.memories) made.memories.push_back(t ? f(t) : t);
-  for (const Tensor& t : c.states) made.states.push_back(t ? f(t) : t);
-  return made;
-}
-}  // namespace
-
 Carried detach(const Carried& c) {
-  return each_of(c, [](const Tensor& t) { return detach(t); });
+  return mapped(c, [](const Tensor& t) { return detach(t); });
 }
 Carried to(const Carried& c, Device device) {
-  return each_of(c, [&](const Tensor& t) { return to(t, device); });
+  return mapped(c, [&](const Tensor& t) { return to(t, device); });
 }
 
 Tensor to_xl_memory(const Tensor& memory) {

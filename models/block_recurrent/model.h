@@ -14,6 +14,14 @@ struct Carried {
   Tensors memories;  // per layer, (B, w, 2D): keys and values of the last block
   Tensors states;    // per recurrent layer, (B, S, d)
 };
+// f of every tensor; where there is none, none.
+template <class F>
+Carried mapped(const Carried& c, F&& f) {
+  Carried made;
+  for (const Tensor& t : c.memories) made.memories.push_back(t ? f(t) : t);
+  for (const Tensor& t : c.states) made.states.push_back(t ? f(t) : t);
+  return made;
+}
 // Throws where they do not fit the model and its batch.
 void check_carried(const BlockRecurrentConfig& c, int64_t batch, const Carried& carried);
 // Cuts the carried tensors off their tape.
@@ -50,8 +58,8 @@ struct BlockRecurrentTransformer {
     Carried carried;
   };
   // tokens [B, n] i64 on any device, 1 <= n <= max_seq_len. A full segment returns what to carry on; a shorter one only
-  // when asked
-  // (`return_carried`): then its last, partial block's keys and values as they are, and the state written from it.
+  // when asked (`return_carried`): then its last, partial block's keys and values as they are, and the state written
+  // from it.
   Result operator()(const Tensor& tokens, const Carried& carried = {}, bool return_carried = false) const;
   // The same without the head: x (B, n, d), of which head(final_norm(x)) makes the logits. Without the last layer, of
   // which only what is carried is made, x is its input.

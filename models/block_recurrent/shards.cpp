@@ -16,13 +16,6 @@ constexpr int64_t kRows = 128, kSmall = 200'000;
 // on more.
 constexpr int64_t kManyRows = 2048, kLarge = 1'300'000;
 
-// Rows first .. first + n - 1 of the batch, of every tensor that is there.
-Tensors rows_of(const Tensors& tensors, int64_t first, int64_t n) {
-  Tensors some;
-  for (const Tensor& t : tensors) some.push_back(t ? narrow(t, 0, first, n) : t);
-  return some;
-}
-
 // The shards' tensors, row after row of the batch. What one of them lacks, all lack.
 template <class F>
 Tensors joined(int64_t shards, const F& of) {
@@ -69,9 +62,8 @@ RecurrentTrainer::Result Shards::run(const Cut& cut, const RecurrentTrainer& tra
     result = {};
     const int64_t first = batch * i / n, rows = batch * (i + 1) / n - first;
     const double weight = double(rows) / double(batch);
-    const Carried before = {rows_of(carried.memories, first, rows), rows_of(carried.states, first, rows)};
-    result =
-        trainer.run(narrow(tokens, 0, first, rows), narrow(labels, 0, first, rows), before, drops, into, {}, weight);
+    const auto share = [&](const Tensor& t) { return narrow(t, 0, first, rows); };
+    result = trainer.run(share(tokens), share(labels), mapped(carried, share), drops, into, {}, weight);
     scale_into(Cpu{}, weight, result.losses);
   };
   if (cut.in_turn) {

@@ -18,9 +18,9 @@ class Shards {
     bool in_turn = false;
     bool operator==(const Cut&) const = default;
   };
-  // How the trainer's work is best cut, which depends on it alone, never on the number of threads. Not at all where a
-  // label does not count (the mean over labels is then not that of the shards' means); where an error should speak of
-  // the whole batch: a token is none of the model's, or every result is looked at; on a GPU.
+  // How the work is best cut, which depends on it alone, never on the number of threads. It stays whole on a GPU; where
+  // a label is ignored (the mean over labels is then not the mean of the shards' means); and where an error should
+  // speak of the whole batch: a token is outside the vocabulary, or check_finite is on.
   static Cut worthwhile(const RecurrentTrainer& trainer, const Tensor& tokens, const Tensor& labels);
 
   // RecurrentTrainer::run in shards, the same but for the order of sums; every label must count. grads gets the

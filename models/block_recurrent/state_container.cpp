@@ -45,6 +45,7 @@ Tensor StateContainer::write(const Prepared& s, const Tensor& block_kv) const {
   const Tensor queries = repeat_batch(q_from_state(s.normed), B);
   const Tensor from_block = from_state_cross_attn.groups(queries, one_group(block_kv), S);  // (B, S, H*D)
 
+  // Joined head by head, as the reference does; what tokens read is joined row by row.
   const int64_t D = s.kv.dim(2) / 2, H = from_states.dim(2) / D;
   const auto heads = [&](const Tensor& x) { return reshape(x, {B, S, H, D}); };
   const Tensor both = reshape(concat({heads(from_states), heads(from_block)}, -1), {B, S, 2 * H * D});

@@ -35,11 +35,6 @@ std::vector<int64_t> key_of(const Tensor& tokens, const Tensor& labels, const Ca
   return key;
 }
 
-Tensors like(const Tensors& tensors, Device device) {
-  Tensors made;
-  for (const Tensor& t : tensors) made.push_back(t ? Tensor(t.shape(), t.dtype(), device) : t);
-  return made;
-}
 void assign(const Tensors& from, const Tensors& into) {
   for (size_t i = 0; i < from.size(); ++i)
     if (from[i]) rondo::assign(from[i], into[i]);
@@ -120,7 +115,7 @@ void TrainingStep::capture(Variant& v, const Tensor& tokens, const Carried& carr
   release_cached_memory(Device::cuda);
   Variant made{.key = v.key};
   made.tokens = Tensor(tokens.shape(), DType::i64, Device::cuda), made.labels = empty_like(made.tokens);
-  made.carried = {like(carried.memories, Device::cuda), like(carried.states, Device::cuda)};
+  made.carried = mapped(carried, [](const Tensor& t) { return Tensor(t.shape(), t.dtype(), Device::cuda); });
   made.graph = Graph::capture(pool_, [&] { made.result = run(made.tokens, made.labels, made.carried, drops); });
   grads_.clear();
   v = std::move(made);

@@ -1,4 +1,4 @@
-// What a GPU does in one kernel, since each has its price there: here one call after the other.
+// What a GPU does in one kernel, since each launch costs there; on the CPU one call after the other.
 #include "tensor/kernels.h"
 
 namespace rondo {

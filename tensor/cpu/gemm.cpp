@@ -1,4 +1,4 @@
-// Matrix products over all threads. The one place where products are made.
+// Matrix products over all threads: C is cut into tiles, which gemm_panels.cpp and gemm_pairs.cpp make.
 #include "tensor/cpu/gemm.h"
 
 #include <algorithm>
@@ -18,14 +18,13 @@ namespace {
 constexpr int64_t kFlopsWorthATile = 200'000;
 // Numbers of a B that each thread prepares for itself. Of a larger one, as many are packed by one tile of work.
 constexpr int64_t kPackedAtOnce = 32768;
-// Parts of k that are products of their own: the shortest, how many there are at most, and where they may begin. C has
-// no more than kSmall numbers then.
+// A k that is cut into parts, products of their own: the least depth of a part, the most parts, the multiple at which
+// they begin, and the largest C for which it is done.
 constexpr int64_t kPart = 512, kMostParts = 8, kStep = 256, kSmall = 65536;
 
-// C = base + A B, or A B where there is no base. Often base is C itself; if not, its rows lie as C's do.
-
-// A part of C [m, n] as products make it, in sums, which begin as those of base: C itself, or scratch memory that is
-// rounded to C at the end.
+// C = base + A B, or A B where there is no base. Often base is C itself; if not, its rows lie as C's do. This is for a
+// part [m, n]: product(sums, ld) adds to sums that begin as base, in C itself, or in scratch memory that is rounded to
+// C at the end.
 template <class C, class F>
 void with_sums(int64_t m, int64_t n, C* c, int64_t ldc, const C* base, const F& product) {
   if constexpr (std::is_same_v<C, bf16>) {

@@ -25,8 +25,8 @@ using Sum = computed_t<E>;
 // pack_panels does some of the panels, so that threads can share the work.
 template <class E>
 int64_t panel_columns();
-// Products may take columns of B from any multiple of this on, which may be less than a panel: attention's tiles are
-// the smaller for it.
+// A product may begin at any column of B that is a multiple of this, which may be less than a panel: that keeps
+// attention's tiles small.
 template <class E>
 int64_t column_step();
 template <class E>
@@ -36,8 +36,8 @@ void pack(int64_t k, int64_t n, View<S> b, Sum<E>* packed);
 template <class E, class S>
 void pack_panels(int64_t k, int64_t n, View<S> b, Sum<E>* packed, int64_t first_panel, int64_t last_panel);
 
-// B as products read it: packed; or where it lies, `row` numbers from one row to the next, but for a last panel that
-// ends within a register, the only one that is packed then.
+// B ready to be read: packed; or in place, `row` numbers from row to row. Then only a last panel that ends within a
+// register is packed.
 template <class E>
 struct Right {
   const Sum<E>* packed;

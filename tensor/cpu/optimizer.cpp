@@ -49,6 +49,8 @@ double sum_of_squares(const T* x, int64_t n) {
   return sum;
 }
 
+// w = keep w - size m / (root sqrt(v) + eps), with keep = 1 - lr decay, size = lr / (1 - beta1^t),
+// root = 1 / sqrt(1 - beta2^t); mix1 = 1 - beta1, mix2 = 1 - beta2.
 template <class T>
 struct AdamNumbers {
   T factor, mix1, beta2, mix2, keep, size, root, eps;

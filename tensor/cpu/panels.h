@@ -17,7 +17,7 @@ template <class T>
 int64_t padded(int64_t n) {
   return (n + Register<T>::length - 1) / Register<T>::length * Register<T>::length;
 }
-// How many panels of so many columns there are, and how wide one of them is.
+// How many panels of `columns` columns cover n, and the width of one: the last is rounded up to whole registers.
 inline int64_t n_panels(int64_t n, int64_t columns) { return (n + columns - 1) / columns; }
 template <class T>
 int64_t panel_width(int64_t n, int64_t columns, int64_t panel) {
@@ -27,10 +27,10 @@ int64_t panel_width(int64_t n, int64_t columns, int64_t panel) {
 // How many rows of C the inner loop keeps in registers.
 inline constexpr int kRows = kRegisterBytes >= 32 ? 6 : kRegisters / 4;
 inline constexpr int64_t kTallest = 96;  // rows of a tile
-// Columns for which a transposed A is read where it lies.
+// A transposed A is read in place if at most so many columns need it.
 inline constexpr int64_t kColumnsReadInPlace = 128;
 
-// Numbers of a B that is read where it lies: more of them would be read from far away, a few from each page.
+// A B of at most so many numbers is read in place; a larger one would be read a few numbers from each of many pages.
 inline constexpr int64_t kNumbersReadInPlace = 32768;
 
 // k is cut into blocks of this: a panel of B stays in the first-level cache.

@@ -53,8 +53,8 @@ __attribute__((always_inline)) inline void transpose_square(typename Register<T>
   }
 }
 
-// a b + c, rounded once where the processor has an instruction for it. Compilers make that of the plain form in one
-// place and not in the next, so it is named where the same sum is made in several places.
+// a b + c, rounded once where the processor has an instruction for it. Compilers fuse the plain form in one place and
+// not in another, so code that must give the same bits in several places calls this.
 template <class V>
 V multiply_add(V a, V b, V c) {
   return a * b + c;
