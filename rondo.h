@@ -1,5 +1,6 @@
 // Everything of Rondo. Its namespace is rondo; a reading tour is in docs/tour.md.
 #pragma once
+#include "autograd/gradcheck.h"
 #include "autograd/ops.h"
 #include "autograd/tape.h"
 #include "models/block_recurrent/continuation.h"

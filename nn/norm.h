@@ -10,7 +10,7 @@ namespace rondo {
 
 struct LayerNorm {
   Tensor gamma;                 // [dim]
-  Tensor beta;                  // [dim] of zeros
+  Tensor beta;                  // [dim] of zeros, never added: weights with another beta ask for add(norm(x), beta)
   std::optional<DType> result;  // bf16 where what follows is to be computed in that
   static constexpr double eps = 1e-5;
 

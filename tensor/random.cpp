@@ -1,7 +1,10 @@
 #include "tensor/random.h"
 
+#include <algorithm>
 #include <cmath>
 #include <numbers>
+
+#include "tensor/parallel.h"
 
 namespace rondo {
 
@@ -51,24 +54,33 @@ double Generator::normal() {
 }
 
 namespace {
-// Calls draw() for each element in turn. Numbers for another device are drawn here and copied.
+// Each element is draw(g), which takes so many 32-bit numbers of the stream: so threads know where each element's
+// begin. Numbers for another device are drawn here and copied.
 template <class F>
-void fill_with(const Tensor& t, F&& draw) {
+void fill_with(const Tensor& t, Generator& g, uint64_t numbers, F&& draw) {
+  constexpr int64_t kChunk = 4096;
   const Tensor host = t.device() == Device::cpu ? t : Tensor(t.shape(), t.dtype());
+  const int64_t n = t.numel();
   dispatch_float(t.dtype(), [&]<class T>() {
     T* const to = host.data<T>();
-    for (int64_t i = 0; i < t.numel(); ++i) to[i] = T(draw());
+    parallel_for((n + kChunk - 1) / kChunk, [&](int64_t chunk) {
+      const int64_t begin = chunk * kChunk, end = std::min(begin + kChunk, n);
+      Generator here = g;
+      here.position += uint64_t(begin) * numbers;
+      for (int64_t i = begin; i < end; ++i) to[i] = T(draw(here));
+    });
   });
+  g.position += uint64_t(n) * numbers;
   if (t.device() != Device::cpu) assign(host, t);
 }
 }  // namespace
 
 void fill_uniform(const Tensor& t, double low, double high, Generator& g) {
-  fill_with(t, [&] { return low + (high - low) * g.uniform(); });
+  fill_with(t, g, 2, [&](Generator& here) { return low + (high - low) * here.uniform(); });
 }
 
 void fill_normal(const Tensor& t, double mean, double std, Generator& g) {
-  fill_with(t, [&] { return mean + std * g.normal(); });
+  fill_with(t, g, 4, [&](Generator& here) { return mean + std * here.normal(); });
 }
 
 }  // namespace rondo

@@ -3,6 +3,7 @@
 
 #include <cmath>
 
+#include "tensor/parallel.h"
 #include "tests/testing.h"
 
 namespace rondo::testing {
@@ -64,6 +65,24 @@ TEST_CASE("generator: fills") {
   CHECK(high <= 3);
   CHECK(high > 2.9);
   CHECK(g.position == 2000);
+}
+
+TEST_CASE("generator: fills draw one by one, on any number of threads") {
+  const int threads = num_threads();
+  for (const uint64_t position : {0, 1, 2, 3})
+    for (const int n : {1, 3}) {
+      set_num_threads(n);
+      Generator filled{3, 5, position}, drawn = filled;
+      const Tensor uniform({10000}, DType::f64), normal({5000}, DType::f32);
+      fill_uniform(uniform, 0, 1, filled);
+      fill_normal(normal, 0, 1, filled);
+      bool same = true;
+      for (int64_t i = 0; i < 10000; ++i) same &= uniform.data<double>()[i] == drawn.uniform();
+      for (int64_t i = 0; i < 5000; ++i) same &= normal.data<float>()[i] == float(drawn.normal());
+      CHECK(same);
+      CHECK(filled == drawn);
+    }
+  set_num_threads(threads);
 }
 
 }  // namespace
