@@ -98,6 +98,9 @@ Tensor tanh(const Tensor& x) { return unary_op("tanh", Tanh(), Keep::y, x); }
 Tensor sigmoid(const Tensor& x) { return unary_op("sigmoid", Sigmoid(), Keep::y, x); }
 Tensor relu(const Tensor& x) { return unary_op("relu", Relu(), Keep::x, x); }
 Tensor gelu(const Tensor& x) { return unary_op("gelu", Gelu(), Keep::x, x); }
+Tensor silu(const Tensor& x) { return unary_op("silu", Silu(), Keep::x, x); }
+Tensor sqrt(const Tensor& x) { return unary_op("sqrt", Sqrt(), Keep::y, x); }
+Tensor abs(const Tensor& x) { return unary_op("abs", Abs(), Keep::x, x); }
 
 Tensor geglu(const Tensor& x) {
   check_activation("geglu", "x", x);

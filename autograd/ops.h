@@ -6,9 +6,9 @@
 // outside makes its row NaN, and the loss. A bad argument throws rondo::Error with both sides of the mismatch. Fused
 // ops (attention, geglu, cross_entropy, state_gate) have a composed twin in their test.
 //
-// Mixed precision: activations may be bf16 between a norm and the next residual (layer_norm makes them; linear, geglu
-// and the attentions go on with them). Their products are of bf16 numbers, with sums in f32; parameters, scales and
-// tables beside them are f32. A gradient has its input's dtype.
+// Mixed precision: activations may be bf16 between a norm and the next residual (layer_norm makes them; linear, matmul,
+// geglu and the attentions go on with them; ops that only move elements take any dtype). Their products are of bf16
+// numbers, with sums in f32; parameters, scales and tables beside them are f32. A gradient has its input's dtype.
 #pragma once
 #include <initializer_list>
 #include <optional>
@@ -36,6 +36,9 @@ Tensor tanh(const Tensor& x);
 Tensor sigmoid(const Tensor& x);  // 1 / (1 + exp(-x))
 Tensor relu(const Tensor& x);     // max(x, 0); slope 0 at 0
 Tensor gelu(const Tensor& x);     // x * Phi(x), the exact form (Hendrycks & Gimpel 2016)
+Tensor silu(const Tensor& x);     // x * sigmoid(x) (Elfwing et al. 2018)
+Tensor sqrt(const Tensor& x);
+Tensor abs(const Tensor& x);  // slope 0 at 0
 
 inline Tensor operator+(const Tensor& a, const Tensor& b) { return add(a, b); }
 inline Tensor operator-(const Tensor& a, const Tensor& b) { return sub(a, b); }

@@ -73,7 +73,10 @@ void add_elementwise_rows(const Shape& x) {
                                 {"tanh", tanh},
                                 {"sigmoid", sigmoid},
                                 {"relu", relu},
-                                {"gelu", gelu}})
+                                {"gelu", gelu},
+                                {"silu", silu},
+                                {"sqrt", sqrt},
+                                {"abs", abs}})
     add_op(name, {x}, unary(f));
 }
 

@@ -1,6 +1,7 @@
 // All layers.
 #pragma once
 #include "nn/attention.h"
+#include "nn/dropout.h"
 #include "nn/embedding.h"
 #include "nn/feed_forward.h"
 #include "nn/linear.h"

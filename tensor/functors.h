@@ -181,6 +181,45 @@ struct Gelu {  // x * Phi(x)
   }
 };
 
+struct Silu {  // x * sigmoid(x)
+  template <class X>
+  RONDO_ANYWHERE auto value(const X& x) const {
+    using std::exp;
+    return x / (scalar_t<X>(1) + exp(-x));
+  }
+  template <class X>
+  RONDO_ANYWHERE plain_t<X> slope(const X& x, const X&) const {
+    using T = scalar_t<X>;
+    const plain_t<X> s = Sigmoid().value(x);
+    return s * (T(1) + x * (T(1) - s));
+  }
+};
+
+struct Sqrt {
+  template <class X>
+  RONDO_ANYWHERE auto value(const X& x) const {
+    using std::sqrt;
+    return sqrt(x);
+  }
+  template <class X>
+  RONDO_ANYWHERE auto slope(const X&, const X& y) const {
+    return scalar_t<X>(0.5) / y;
+  }
+};
+
+struct Abs {
+  template <class X>
+  RONDO_ANYWHERE auto value(const X& x) const {
+    using std::abs;
+    return abs(x);
+  }
+  template <class X>
+  RONDO_ANYWHERE auto slope(const X& x, const X&) const {
+    const plain_t<X> minus = -x;
+    return plain_t<X>(is_positive(x) - is_positive(minus));
+  }
+};
+
 struct Scale {
   double factor;
   template <class X>
@@ -193,7 +232,7 @@ struct Scale {
   }
 };
 
-using Unary = std::variant<Exp, Log, Tanh, Sigmoid, Relu, Gelu, Scale>;
+using Unary = std::variant<Exp, Log, Tanh, Sigmoid, Relu, Gelu, Silu, Sqrt, Abs, Scale>;
 
 enum class Binary { add, sub, mul, div };
 

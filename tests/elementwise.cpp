@@ -34,6 +34,9 @@ const NamedOne kOne[] = {
     {"sigmoid", sigmoid, [](double x) { return 1 / (1 + std::exp(-x)); }},
     {"relu", relu, [](double x) { return x > 0 ? x : 0; }},
     {"gelu", gelu, [](double x) { return x * 0.5 * std::erfc(-x * 0.70710678118654752); }},
+    {"silu", silu, [](double x) { return x / (1 + std::exp(-x)); }},
+    {"sqrt", sqrt, [](double x) { return std::sqrt(x); }},
+    {"abs", abs, [](double x) { return std::abs(x); }},
 };
 
 // Away from the kink of relu, the poles of div and, where asked, the negative numbers.
@@ -48,7 +51,7 @@ Tensor points(const Shape& shape, uint64_t seed, bool positive = false) {
 }
 
 Tensor points_for(const char* name, const Shape& shape, uint64_t seed) {
-  return points(shape, seed, std::string(name) == "log");
+  return points(shape, seed, std::string(name) == "log" || std::string(name) == "sqrt");
 }
 
 struct Pair {
@@ -182,6 +185,9 @@ TEST_CASE_TEMPLATE("curves: values and slopes at the extremes", T, float, double
   check(tanh, {-inf, -huge, 0, huge, inf, nan}, {-1, -1, 0, 1, 1, nan}, {0, 0, 1, 0, 0, nan});
   check(sigmoid, {-inf, -huge, 0, huge, inf, nan}, {0, 0, T(0.5), 1, 1, nan}, {0, 0, T(0.25), 0, 0, nan});
   check(relu, {-inf, -huge, 0, huge, inf, nan}, {0, 0, 0, huge, inf, nan}, {0, 0, 0, 1, 1, 0});
+  check(silu, {-big, -huge, 0, huge, big, inf, nan}, {0, 0, 0, huge, big, inf, nan}, {0, 0, T(0.5), 1, 1, nan, nan});
+  check(sqrt, {-1, 0, 4, inf, nan}, {nan, 0, 2, inf, nan}, {nan, inf, T(0.25), 0, nan});
+  check(abs, {-inf, -huge, 0, huge, inf, nan}, {inf, huge, 0, huge, inf, nan}, {-1, -1, 0, 1, 1, 0});
   check(gelu, {-big, -huge, 0, huge, big, nan}, {0, 0, 0, huge, big, nan}, {0, 0, T(0.5), 1, 1, nan});
 }
 

@@ -162,7 +162,7 @@ TEST_CASE("cuda memory: copies of weights, rounded and padded") {
 }
 
 TEST_CASE("cuda elementwise") {
-  const Unary all[] = {Exp(), Log(), Tanh(), Sigmoid(), Relu(), Gelu(), Scale{-0.75}};
+  const Unary all[] = {Exp(), Log(), Tanh(), Sigmoid(), Relu(), Gelu(), Silu(), Sqrt(), Abs(), Scale{-0.75}};
   for (DType d : kDTypes)
     for (const Shape& shape : {Shape{1001}, Shape{0}, Shape{1}}) {
       const Tensor x = randn(shape, d), dy = randn(shape, d, 2);
