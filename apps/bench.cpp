@@ -21,7 +21,6 @@ namespace rondo {
 namespace {
 
 using Json = nlohmann::ordered_json;
-using Clock = std::chrono::steady_clock;
 
 struct Options {
   std::string what, size = "readme", dtype = "f32";

@@ -4,11 +4,11 @@
 #include <sys/resource.h>
 
 #include <algorithm>
-#include <chrono>
 #include <nlohmann/json.hpp>
 #include <numeric>
 #include <vector>
 
+#include "apps/clock.h"
 #include "tensor/random.h"
 #include "tensor/tensor.h"
 
@@ -18,10 +18,6 @@ inline Tensor random_tokens(const Shape& shape, int64_t num_tokens, Generator& g
   Tensor tokens(shape, DType::i64);
   for (int64_t i = 0; i < tokens.numel(); ++i) tokens.data<int64_t>()[i] = g.below(num_tokens);
   return tokens;
-}
-
-inline double seconds_since(std::chrono::steady_clock::time_point start) {
-  return std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
 }
 
 // Training: the time of each step of `n_tokens` tokens, at least one; the speed is the median step's. Of steps of

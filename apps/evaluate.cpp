@@ -1,9 +1,9 @@
 #include "apps/evaluate.h"
 
 #include <algorithm>
-#include <chrono>
 #include <numbers>
 
+#include "apps/clock.h"
 #include "autograd/ops.h"
 #include "nn/text.h"
 
@@ -27,7 +27,7 @@ double Evaluation::bits_per_byte() const { return nats / double(tokens) / std::n
 Evaluation evaluate(const BlockRecurrentTransformer& model, std::string_view text, const EvaluateOptions& how) {
   check(text.size() >= 2, "the text to evaluate has ", text.size(), text.size() == 1 ? " byte" : " bytes",
         ", but predicting needs at least 2");
-  const auto start = std::chrono::steady_clock::now();
+  const auto start = Clock::now();
   const int64_t all = int64_t(text.size()) - 1, n = model.config.max_seq_len;
   const int64_t total = how.max_tokens > 0 ? std::min(all, how.max_tokens) : all;
   Evaluation result;
@@ -46,7 +46,7 @@ Evaluation evaluate(const BlockRecurrentTransformer& model, std::string_view tex
     if (!how.memories) carried.memories.clear();
   }
   result.carried = std::move(carried);
-  result.seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
+  result.seconds = seconds_since(start);
   return result;
 }
 

@@ -3,12 +3,12 @@
 #include <unistd.h>
 
 #include <cerrno>
-#include <chrono>
 #include <cstring>
 #include <iomanip>
 #include <iostream>
 #include <random>
 
+#include "apps/clock.h"
 #include "apps/corpus.h"
 #include "apps/streams.h"
 #include "apps/text_stream.h"
@@ -85,7 +85,7 @@ void Session::feed(int64_t sequence, std::string_view text, const std::string& n
 }
 
 std::vector<Session::Written> Session::write(const Interrupt& interrupt, const Put& put) {
-  const auto start = std::chrono::steady_clock::now();
+  const auto start = Clock::now();
   std::vector<Written> written(texts_.size());
   std::vector<TextStream> streams(texts_.size(), TextStream(options_.stops));
   std::vector<int64_t> going;
@@ -98,7 +98,7 @@ std::vector<Session::Written> Session::write(const Interrupt& interrupt, const P
       w.stopped = streams[size_t(i)].stopped(), w.interrupted = interrupt.requested();
       if (open && !w.stopped && !w.interrupted && w.tokens < options_.length) return false;
       if (open) open = put(i, streams[size_t(i)].finish(), nullptr);
-      w.seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
+      w.seconds = seconds_since(start);
       return true;
     });
     texts.clear();

@@ -3,34 +3,20 @@
 #include <algorithm>
 #include <utility>
 
+#include "nn/utf8.h"
+
 namespace rondo {
 namespace {
 
 constexpr const char* kReplacement = "\xEF\xBF\xBD";  // U+FFFD
 
-// How many bytes a character that begins so has; 0: none begins so.
-size_t length_of(unsigned char first) {
-  if (first < 0x80) return 1;
-  if (first >= 0xC2 && first <= 0xDF) return 2;
-  if (first >= 0xE0 && first <= 0xEF) return 3;
-  return first >= 0xF0 && first <= 0xF4 ? 4 : 0;
-}
-
-// The second byte is narrower after some: no overlong forms, no surrogates, nothing above U+10FFFF.
-bool continues(unsigned char first, size_t place, unsigned char byte) {
-  if (place > 1) return byte >= 0x80 && byte <= 0xBF;
-  const unsigned char low = first == 0xE0 ? 0xA0 : first == 0xF0 ? 0x90 : 0x80;
-  const unsigned char high = first == 0xED ? 0x9F : first == 0xF4 ? 0x8F : 0xBF;
-  return byte >= low && byte <= high;
-}
-
 }  // namespace
 
 std::string Utf8Stream::push(unsigned char byte) {
   std::string out;
-  if (!held_.empty() && !continues(static_cast<unsigned char>(held_[0]), held_.size(), byte)) out = finish();
+  if (!held_.empty() && !utf8_continues(uint8_t(held_[0]), held_.size(), byte)) out = finish();
   held_ += char(byte);
-  const size_t length = length_of(static_cast<unsigned char>(held_[0]));
+  const size_t length = utf8_length(uint8_t(held_[0]));
   if (length == 0) return out + finish();
   return held_.size() == length ? out + std::exchange(held_, "") : out;
 }

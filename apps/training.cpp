@@ -1,12 +1,12 @@
 #include "apps/training.h"
 
-#include <chrono>
 #include <cmath>
 #include <filesystem>
 #include <optional>
 #include <sstream>
 
 #include "apps/checkpoint.h"
+#include "apps/clock.h"
 #include "apps/evaluate.h"
 #include "apps/interrupt.h"
 #include "apps/metrics.h"
@@ -22,10 +22,6 @@ namespace rondo {
 namespace {
 
 namespace fs = std::filesystem;
-
-double seconds_since(std::chrono::steady_clock::time_point start) {
-  return std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
-}
 
 BlockRecurrentTransformer fresh_model(const RunConfig& config) {
   Generator g{uint64_t(config.train.seed), stream::init, 0};
@@ -134,7 +130,7 @@ void Training::say_start() const {
 }
 
 StepRecord Training::step() {
-  const auto start = std::chrono::steady_clock::now();
+  const auto start = Clock::now();
   const auto [tokens, continues] = batches_.next(state_.step);
   const auto [inputs, labels] = inputs_and_labels(team_.share(tokens));
   if (!continues) state_.carried = {};
@@ -197,7 +193,7 @@ void Training::run() {
   }
   std::optional<Journal> journal = begin();
   const Interrupt interrupt;
-  const auto start = std::chrono::steady_clock::now();
+  const auto start = Clock::now();
   while (state_.step < config_.train.steps && !team_.any(interrupt.requested())) {
     StepRecord record = step();
     record.seconds = seconds_since(start);

@@ -89,38 +89,6 @@ struct Padding {
 };
 // x W'^T + residual with the weight W' so padded: x [..., in + columns], the result [..., out + groups * rows].
 Tensor padded_linear(const Tensor& x, const Tensor& weight, const Padding& padding, const Tensor& residual = {});
-// Rounded and padded copies of weights, which a GPU multiplies with. They hold the weights they are of.
-struct WeightCopy;
-class WeightCopies {
- public:
-  WeightCopies();
-  ~WeightCopies();
-  WeightCopies(const WeightCopies&) = delete;
-  WeightCopies& operator=(const WeightCopies&) = delete;
-
- private:
-  friend class RoundedWeights;
-  friend Tensor weight_for_product(const Tensor& x, const Tensor& weight, const Padding& padding);
-  void make_again();
-  Tensor of(const Tensor& weight, const Shape& shape, DType dtype, int64_t groups);
-  std::vector<WeightCopy> copies_;
-};
-// While one is alive on a thread, copies of weights are made once and kept: in `copies`, whose old ones are made again
-// first, all by one kernel. One inside another adds nothing, and ends before it. Nobody may change weights meanwhile;
-// optimizers refuse to.
-class RoundedWeights {
- public:
-  RoundedWeights();
-  explicit RoundedWeights(WeightCopies& copies);
-  ~RoundedWeights();
-  RoundedWeights(const RoundedWeights&) = delete;
-  RoundedWeights& operator=(const RoundedWeights&) = delete;
-  static bool any();  // on this thread
-
- private:
-  WeightCopies own_;
-  WeightCopies* outer_;
-};
 // Up to so many rows the weights are read where they lie, and a row's bits do not depend on the other rows. For more it
 // pays to rearrange the weights.
 inline constexpr int64_t kFewRows = 32;

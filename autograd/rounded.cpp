@@ -6,7 +6,7 @@
 namespace rondo {
 namespace {
 
-thread_local WeightCopies* in_use = nullptr;
+thread_local WeightCopies* used = nullptr;
 
 }  // namespace
 
@@ -14,7 +14,7 @@ WeightCopies::WeightCopies() = default;
 WeightCopies::~WeightCopies() = default;
 
 // A kernel for each run of copies alike; as a rule that is all of them.
-void WeightCopies::make_again() {
+void WeightCopies::refresh() {
   for (size_t begin = 0, end = 0; begin < copies_.size(); begin = end) {
     const WeightCopy& first = copies_[begin];
     const auto alike = [&](const WeightCopy& c) {
@@ -37,23 +37,20 @@ Tensor WeightCopies::of(const Tensor& weight, const Shape& shape, DType dtype, i
   return made.copy;
 }
 
-RoundedWeights::RoundedWeights() : outer_(in_use) {
-  if (!in_use) in_use = &own_;
+WeightCopies::Use::Use(WeightCopies& copies) : before_(used) {
+  if (used) return;
+  copies.refresh();
+  used = &copies;
 }
-RoundedWeights::RoundedWeights(WeightCopies& copies) : outer_(in_use) {
-  if (in_use) return;
-  copies.make_again();
-  in_use = &copies;
-}
-RoundedWeights::~RoundedWeights() { in_use = outer_; }
-bool RoundedWeights::any() { return in_use; }
+WeightCopies::Use::~Use() { used = before_; }
+bool WeightCopies::in_use() { return used; }
 
 Tensor weight_for_product(const Tensor& x, const Tensor& weight, const Padding& p) {
   const DType dtype = x.device() == Device::cpu ? weight.dtype() : x.dtype();
   const Shape shape = {weight.dim(0) + p.groups * p.rows, weight.dim(1) + p.columns};
   if (dtype == weight.dtype() && shape == weight.shape()) return weight;
   WeightCopies once;
-  return (in_use && weight.is_parameter() ? *in_use : once).of(weight, shape, dtype, p.groups);
+  return (used && weight.is_parameter() ? *used : once).of(weight, shape, dtype, p.groups);
 }
 
 }  // namespace rondo

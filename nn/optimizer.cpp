@@ -6,7 +6,7 @@
 #include <string_view>
 #include <unordered_map>
 
-#include "autograd/ops.h"
+#include "autograd/rounded.h"
 #include "tensor/dispatch.h"
 #include "tensor/kernels.h"
 
@@ -72,7 +72,7 @@ Adam::Adam(std::vector<NamedTensor> parameters, OptimizerConfig config)
 
 Tensor Adam::step(const Gradients& grads) {
   check(!Tape::any_recorded(), "Adam: a tape with recorded ops is alive; play it (backward) before the step");
-  check(!RoundedWeights::any(), "Adam: RoundedWeights is alive, whose copies of weights the step would make wrong");
+  check(!WeightCopies::in_use(), "Adam: WeightCopies are in use, which the step would make wrong");
   thread_local std::vector<AdamSlot> slots;  // kept, so that a warm step allocates nothing
   thread_local std::vector<Tensor> reached;
   slots.clear(), reached.clear();

@@ -24,10 +24,10 @@ class Adam {
   // Marks the parameters, so that tapes keep their gradients.
   Adam(std::vector<NamedTensor> parameters, OptimizerConfig config);
 
-  // One step. Throws while a tape with recorded ops or RoundedWeights is alive, and where a gradient does not fit its
-  // parameter. Returns the global norm of the gradients before clipping: one number on the parameters' device, which
-  // the next step overwrites. When it is not finite, nothing is changed, steps included: it is up to the caller to say
-  // so or to stop.
+  // One step. Throws while a tape with recorded ops is alive or WeightCopies are in use, and where a gradient does not
+  // fit its parameter. Returns the global norm of the gradients before clipping: one number on the parameters' device,
+  // which the next step overwrites. When it is not finite, nothing is changed, steps included: it is up to the caller
+  // to say so or to stop.
   Tensor step(const Gradients& grads);
 
   void set_learning_rate(double rate);

@@ -19,19 +19,24 @@ std::string in_quotes(std::string_view text) {
   return all + (n < text.size() ? "...\"" : "\"");
 }
 
+size_t utf8_length(uint8_t first) {
+  return first < 0x80 ? 1 : first < 0xC2 ? 0 : first < 0xE0 ? 2 : first < 0xF0 ? 3 : first < 0xF5 ? 4 : 0;
+}
+
+// The second byte is bounded where the first would allow overlong forms, surrogates, or more than U+10FFFF.
+bool utf8_continues(uint8_t first, size_t place, uint8_t byte) {
+  const uint8_t low = place > 1 ? 0x80 : first == 0xE0 ? 0xA0 : first == 0xF0 ? 0x90 : 0x80;
+  const uint8_t high = place > 1 ? 0xBF : first == 0xED ? 0x9F : first == 0xF4 ? 0x8F : 0xBF;
+  return byte >= low && byte <= high;
+}
+
 int64_t first_not_utf8(std::string_view text) {
-  const size_t n = text.size();
-  for (size_t i = 0; i < n;) {
-    const uint8_t c = uint8_t(text[i]);
-    const size_t length = c < 0x80 ? 1 : c < 0xC2 ? 0 : c < 0xE0 ? 2 : c < 0xF0 ? 3 : c < 0xF5 ? 4 : 0;
-    if (length == 0 || length > n - i) return int64_t(i);
-    for (size_t k = 1; k < length; ++k) {
-      // The second byte is bounded where the first would allow overlong forms, surrogates, or more than U+10FFFF.
-      const uint8_t low = k > 1 ? 0x80 : c == 0xE0 ? 0xA0 : c == 0xF0 ? 0x90 : 0x80;
-      const uint8_t high = k > 1 ? 0xBF : c == 0xED ? 0x9F : c == 0xF4 ? 0x8F : 0xBF;
-      const uint8_t b = uint8_t(text[i + k]);
-      if (b < low || b > high) return int64_t(i);
-    }
+  for (size_t i = 0; i < text.size();) {
+    const uint8_t first = uint8_t(text[i]);
+    const size_t length = utf8_length(first);
+    if (length == 0 || length > text.size() - i) return int64_t(i);
+    for (size_t k = 1; k < length; ++k)
+      if (!utf8_continues(first, k, uint8_t(text[i + k]))) return int64_t(i);
     i += length;
   }
   return -1;

@@ -6,6 +6,10 @@
 
 namespace rondo {
 
+// How many bytes a character that begins so has; 0: none begins so.
+size_t utf8_length(uint8_t first);
+// Whether `byte` may stand at `place` (1 to 3) of a character that begins with `first`.
+bool utf8_continues(uint8_t first, size_t place, uint8_t byte);
 // The index of the first byte that is not UTF-8, or -1.
 int64_t first_not_utf8(std::string_view text);
 

@@ -5,7 +5,7 @@
 
 #include "autograd/ops.h"
 #include "tensor/parallel.h"
-#include "tests/gradcheck.h"
+#include "tests/runs.h"
 
 namespace rondo::testing {
 namespace {
@@ -235,18 +235,12 @@ TEST_CASE("group_attention: the composed twin, forward and backward") {
 }
 
 TEST_CASE("attention: the same bits for any number of threads") {
-  const Case c = {2, 300, 3, 8, 130, 130, true, true};
-  const Problem p = problem(c, DType::f32);
-  const auto run = [&] { return window_attention(p.q, p.kv, p.memory, c.window, p.how(0)); };
-  const int before = num_threads();
-  set_num_threads(1);
-  const Tensor y1 = run();
-  const std::vector<Tensor> g1 = gradients(run, p.inputs());
-  set_num_threads(3);
-  CHECK(same_bits(y1, run()));
-  const std::vector<Tensor> g3 = gradients(run, p.inputs());
-  for (size_t i = 0; i < g1.size(); ++i) CHECK_MESSAGE(same_bits(g1[i], g3[i]), "input ", i);
-  set_num_threads(before);
+  const Problem p = problem({2, 300, 3, 8, 130, 130, true, true}, DType::f32);
+  check_same_bits_on_threads(
+      [&](auto& in) {
+        return window_attention(in[0], in[1], in[2], 130, {in[3], in[4], p.table, 0});
+      },
+      p.inputs());
 }
 
 TEST_CASE("attention: errors") {

@@ -1,5 +1,8 @@
 // bf16 activations beside f32 parameters, on every device: each op against itself in f32, the model against the model
 // in f32.
+#include <optional>
+
+#include "autograd/rounded.h"
 #include "models/block_recurrent/precision.h"
 #include "models/block_recurrent/trainer.h"
 #include "nn/feed_forward.h"
@@ -138,7 +141,9 @@ TEST_CASE("mixed precision: weights that are rounded once give the same bits") {
     f.norm.result = kBf16;
     Gradients grads;
     std::vector<Tensor> all;
-    const std::optional<RoundedWeights> rounded = once ? std::optional<RoundedWeights>(std::in_place) : std::nullopt;
+    WeightCopies copies;
+    std::optional<WeightCopies::Use> use;
+    if (once) use.emplace(copies);
     for (const uint64_t segment : {1, 2, 3}) {
       const Tensor x = to(randn({40, 24}, DType::f32, segment), device);
       Tape tape;
@@ -167,7 +172,9 @@ TEST_CASE("mixed precision: weights that are rounded once give the same bits") {
       const auto result = [&] { return more ? f.padded(h, x, more) : f.out(geglu(f.in(h)), x); };
       const Tensor expected = result();
       {
-        const RoundedWeights rounded(copies), inner;
+        WeightCopies others;
+        const WeightCopies::Use use(copies), inner(others);
+        CHECK(WeightCopies::in_use());
         CHECK(same_bits(to(result(), Device::cpu), to(expected, Device::cpu)));
         CHECK(same_bits(to(result(), Device::cpu), to(expected, Device::cpu)));
       }
@@ -177,9 +184,10 @@ TEST_CASE("mixed precision: weights that are rounded once give the same bits") {
   }
   const Tensor w = parameter(Tensor({2, 2}));
   Adam adam({{"w", w, true}}, {});
-  const RoundedWeights rounded;
-  CHECK(error_of([&] { adam.step(Gradients()); }) ==
-        "Adam: RoundedWeights is alive, whose copies of weights the step would make wrong");
+  CHECK(!WeightCopies::in_use());
+  WeightCopies copies;
+  const WeightCopies::Use use(copies);
+  CHECK(error_of([&] { adam.step(Gradients()); }) == "Adam: WeightCopies are in use, which the step would make wrong");
 }
 
 TEST_CASE("mixed precision: padded_linear's arguments") {

@@ -16,7 +16,7 @@ namespace libtorch {
 namespace {
 
 using Json = nlohmann::ordered_json;
-using Clock = std::chrono::steady_clock;
+using rondo::Clock;
 
 struct Options {
   std::string what, size = "readme", dtype = "f32";

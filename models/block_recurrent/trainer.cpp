@@ -2,6 +2,7 @@
 
 #include <algorithm>
 
+#include "autograd/rounded.h"
 #include "tensor/dispatch.h"
 #include "tensor/kernels.h"
 
@@ -39,7 +40,8 @@ RecurrentTrainer::Result RecurrentTrainer::run(const Tensor& tokens, const Tenso
                                                double weight) const {
   const int64_t N = model.config.max_seq_len, n = tokens.dim(1), segments = int64_t(drops.size());
   Result result{Tensor({segments}, model.dtype, model.device()), carried};
-  const RoundedWeights once;  // for all segments
+  WeightCopies copies;
+  const WeightCopies::Use once(copies);  // for all segments
   for (int64_t s = 0; s < segments; ++s) {
     if (drops[size_t(s)].memories) result.carried.memories.clear();
     if (drops[size_t(s)].states) result.carried.states.clear();

@@ -98,12 +98,12 @@ TrainingStep::Result TrainingStep::run(const Tensor& tokens, const Tensor& label
     ready = [&](const Tensor& parameter) { mean->ready(parameter); };
   }
   const Shards::Cut cut = Shards::worthwhile(trainer_, tokens, labels);
-  std::optional<RoundedWeights> rounded(std::in_place, copies_);  // until the optimizer changes the weights
+  std::optional<WeightCopies::Use> copies(std::in_place, copies_);  // until the optimizer changes the weights
   Result result{cut.shards == 1
                     ? trainer_.run(tokens, labels, carried, drops, grads_, ready)
                     : shards_.run(cut, trainer_, tokens, labels, carried, drops, adam_.parameters(), grads_),
                 {}};
-  rounded.reset();
+  copies.reset();
   if (mean) mean->finish(adam_.parameters(), result.losses);
   result.norm = adam_.step(grads_);
   return result;

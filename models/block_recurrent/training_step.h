@@ -5,6 +5,7 @@
 #include <memory>
 #include <vector>
 
+#include "autograd/rounded.h"
 #include "models/block_recurrent/shards.h"
 #include "models/block_recurrent/trainer.h"
 #include "nn/optimizer.h"

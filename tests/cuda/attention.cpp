@@ -18,7 +18,7 @@ List inputs(const Case& c, DType dtype) {
     return there ? randn(shape, d, seed) : Tensor();
   };
   const auto sized = [&](const Shape& shape, uint64_t seed) {
-    const Tensor t = randn(shape, beside(dtype), seed);
+    const Tensor t = randn(shape, dtype_beside(dtype), seed);
     scale_into(Cpu{}, c.size, t);
     return to(t, dtype);
   };
@@ -26,9 +26,9 @@ List inputs(const Case& c, DType dtype) {
   return {q,
           sized(c.keys ? Shape{c.batch, blocks, c.keys, 2 * c.d} : Shape{c.batch, c.n, 2 * c.d}, 2),
           where(c.memory, {c.batch, c.memory, 2 * c.d}, dtype, 3),
-          where(c.norm, {c.d}, beside(dtype), 4),
-          where(c.norm, {c.d}, beside(dtype), 5),
-          where(c.table, {2, 2 * c.width, c.d}, beside(dtype), 6),
+          where(c.norm, {c.d}, dtype_beside(dtype), 4),
+          where(c.norm, {c.d}, dtype_beside(dtype), 5),
+          where(c.table, {2, 2 * c.width, c.d}, dtype_beside(dtype), 6),
           randn(q.shape(), dtype, 7)};
 }
 
@@ -44,7 +44,8 @@ void check_attention(const char* what, const Case& c,
     const Tensor none({0}, dtype);
     const auto like_input = [&](int i) { return in[i] ? in[i] : none; };
     const List results = {
-        in[0], like({c.batch, c.n, c.heads}, beside(dtype)), in[0], in[1], like_input(2), like_input(3), like_input(4)};
+        in[0],        like({c.batch, c.n, c.heads}, dtype_beside(dtype)), in[0], in[1], like_input(2), like_input(3),
+        like_input(4)};
     check_same(what, in, results, 4 * tolerance_of(dtype), [&](auto device, const List& in, const List& out) {
       const AttentionInputs given = {in[0], in[1], in[2], in[3], in[4], in[5]};
       const Tensor dmemory = in[2] ? out[4] : Tensor(), dq_scale = in[3] ? out[5] : Tensor(),

@@ -6,6 +6,7 @@
 #include <utility>
 #include <vector>
 
+#include "autograd/arguments.h"
 #include "cuda/context.h"
 #include "tensor/kernels.h"
 #include "tests/testing.h"
@@ -66,7 +67,6 @@ inline double tolerance_of(DType dtype) { return dtype == DType::bf16 ? 0x1p-8 :
 
 inline const DType kDTypes[] = {DType::f32, DType::f64};
 inline const DType kActivations[] = {DType::f32, DType::f64, DType::bf16};
-inline DType beside(DType activations) { return activations == DType::bf16 ? DType::f32 : activations; }
 
 inline Tensor like(const Shape& shape, DType dtype) { return Tensor(shape, dtype); }
 

@@ -220,7 +220,7 @@ TEST_CASE("cuda reductions") {
 TEST_CASE("cuda norms") {
   for (DType activation : kActivations)
     for (const Shape& shape : with(kManyRows, activation)) {
-      const DType d = beside(activation);
+      const DType d = dtype_beside(activation);
       const Tensor x = randn(shape, d), gamma = randn({shape.back()}, d, 2), dy = randn(shape, activation, 3);
       const Tensor per_row = like(rows_of(shape), d);
       // A row of one number has no variance: its rounding is multiplied by rstd = 1 / sqrt(eps) = 316.
@@ -250,7 +250,7 @@ TEST_CASE("cuda norms") {
   // Gradients that are added to.
   for (DType activation : kActivations)
     for (const Shape& shape : {Shape{5, 7}, Shape{20, 64}, Shape{3, 512}, Shape{9, 1028}}) {
-      const DType d = beside(activation);
+      const DType d = dtype_beside(activation);
       const Tensor x = randn(shape, d), gamma = randn({shape.back()}, d, 2), dy = randn(shape, activation, 3);
       const Tensor per_row = like(rows_of(shape), d);
       check_same("layer_norm, added", {x, gamma, dy}, {dy, per_row, per_row, x, gamma}, tolerance_of(activation),
