@@ -54,7 +54,8 @@ class Tensor {
   // Whether there is a tensor at all; optional arguments of ops are empty Tensors.
   explicit operator bool() const { return record_ != nullptr; }
 
-  const Shape& shape() const { return there().shape; }
+  const Shape& shape() const& { return there().shape; }
+  Shape shape() const&& { return there().shape; }  // of a Tensor that ends here
   int rank() const { return shape().rank(); }
   int64_t dim(int axis) const { return shape()[axis]; }
   int64_t numel() const { return shape().numel(); }

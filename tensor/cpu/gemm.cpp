@@ -63,10 +63,62 @@ void split_depth(int64_t m, int64_t n, int64_t k, cpu::View<E> a, cpu::View<E> b
   });
 }
 
-// How C is cut into tiles: the highest and widest ones, how many there should be, and multiples of how many rows.
-struct Cut {
-  int64_t rows, columns, tiles, row_step;
+// How C is cut into tiles of so many rows and panels: how many tiles there are down and across, and which way they are
+// counted.
+struct Tiling {
+  int64_t rows, panels, down, across;
+  bool down_first;
 };
+template <class E>
+Tiling tiling_of(int64_t m, int64_t n, bool transposed, bool small) {
+  struct {  // the highest and widest tiles, how many there should be, and multiples of how many rows
+    int64_t rows, columns, tiles, row_step;
+  } wanted = {cpu::kTallest, 512, small ? 8 : 16, cpu::kRows};
+  if (transposed && !cpu::in_pairs<E>()) wanted.rows = 2 * cpu::kTallest, wanted.tiles = 8;
+  bool down_first = !small;
+  if constexpr (std::is_same_v<E, bf16>)
+    if (cpu::in_pairs<E>()) {
+      if (cpu::pairs::instructions() == cpu::pairs::Instructions::amx) wanted = {256, 256, 8, cpu::pairs::kRowStep};
+      // Each thread begins with what it packed itself: its rows of A, or its panels of B, whichever are more.
+      down_first = m < n;
+    }
+  const int64_t columns = cpu::panel_columns<E>(), panels = cpu::n_panels(n, columns);
+  Tiling t = {wanted.rows, std::min<int64_t>(panels, wanted.columns / columns), 0, 0, down_first};
+  const auto count = [&] { t.down = (m + t.rows - 1) / t.rows, t.across = (panels + t.panels - 1) / t.panels; };
+  // Where there would be too few tiles, narrower ones, then shorter ones: each panel is read from far away once for all
+  // rows of a tile.
+  for (count(); t.across * t.down < wanted.tiles && t.panels * columns > cpu::kColumnsReadInPlace; count())
+    t.panels = (t.panels + 1) / 2;
+  t.rows = std::clamp<int64_t>(m * t.across / wanted.tiles, 32, t.rows) / wanted.row_step * wanted.row_step;
+  count();
+  return t;
+}
+
+// Where pairs of bf16 cannot be read from A as it lies, packs its rows by all threads; returns how long they are then.
+template <class E>
+int64_t pack_left(int64_t m, int64_t k, cpu::View<E>& a, cpu::Scratch& scratch) {
+  if constexpr (std::is_same_v<E, bf16>)
+    if (cpu::in_pairs<E>() && !cpu::pairs::readable(k, a)) {
+      const int64_t length = cpu::pairs::row_length(k);
+      bf16* rows = scratch.get<bf16>(m * length);
+      parallel_chunks(m, 128, [&](int64_t i, int64_t j) {
+        cpu::pairs::pack_rows(j - i, k, {a.data + i * a.row, a.row, a.col}, rows + i * length);
+      });
+      a = {rows, length, 1};
+      return cpu::pairs::packed_k(k);
+    }
+  return k;
+}
+
+// B packed by all threads.
+template <class E, class S, class T = cpu::Sum<E>>
+const T* pack_right(int64_t k, int64_t n, cpu::View<S> b, cpu::Scratch& scratch) {
+  const int64_t columns = cpu::panel_columns<E>();
+  T* const packed = scratch.get<T>(cpu::packed_size<E>(k, n));
+  parallel_chunks(cpu::n_panels(n, columns), std::max<int64_t>(1, kPackedAtOnce / (k * columns)),
+                  [&](int64_t p, int64_t q) { cpu::pack_panels<E>(k, n, b, packed, p, q); });
+  return packed;
+}
 
 // One product over all threads: C is cut into tiles of rows and panels. A small B is prepared by each thread for
 // itself, and a thread's tiles are rows of C: what it reads is then mostly what it wrote before, in its own cache. A
@@ -74,57 +126,26 @@ struct Cut {
 template <class E, class S, class C>
 void split(int64_t m, int64_t n, int64_t k, cpu::View<E> a, cpu::View<S> b, C* c, int64_t ldc, const C* base) {
   using T = cpu::Sum<E>;
-  const int64_t flops = 2 * m * n * k, columns = cpu::panel_columns<E>(), panels = cpu::n_panels(n, columns);
-  if (flops < 2 * kFlopsWorthATile)
-    return with_sums(m, n, c, ldc, base, [&](T* to, int64_t ld) { cpu::gemm(m, n, k, a, b, to, ld, base); });
-  const bool transposed = a.col != 1;
+  if (2 * m * n * k < 2 * kFlopsWorthATile)
+    return with_sums(m, n, c, ldc, base, [&](T* to, int64_t ld) { cpu::gemm(m, n, k, a, b, to, ld, base != nullptr); });
+  const bool transposed = a.col != 1, small = k * cpu::padded<T>(n) <= kPackedAtOnce;
   if constexpr (std::is_same_v<S, E> && std::is_same_v<C, T>)  // the types of a weight's gradient
     if (transposed && k > kPart && m * n <= kSmall) return split_depth(m, n, k, a, b, c, ldc, base);
   cpu::Scratch scratch;
-  const bool small = k * cpu::padded<T>(n) <= kPackedAtOnce;
-  int64_t depth = k;  // of A
-  Cut cut = {cpu::kTallest, 512, 16, cpu::kRows};
-  if (transposed && !cpu::in_pairs<E>()) cut.rows = 2 * cpu::kTallest, cut.tiles = 8;
-  if (small) cut.tiles = 8;
-  bool down_first = !small;
-  if constexpr (std::is_same_v<E, bf16>)
-    if (cpu::in_pairs<E>()) {
-      if (cpu::pairs::instructions() == cpu::pairs::Instructions::amx) cut = {256, 256, 8, cpu::pairs::kRowStep};
-      // Each thread begins with what it packed itself: its rows of A, or its panels of B, whichever are more.
-      down_first = m < n;
-      if (!cpu::pairs::readable(k, a)) {
-        const int64_t length = cpu::pairs::row_length(k);
-        bf16* rows = scratch.get<bf16>(m * length);
-        parallel_chunks(m, 128, [&](int64_t i, int64_t j) {
-          cpu::pairs::pack_rows(j - i, k, {a.data + i * a.row, a.row, a.col}, rows + i * length);
-        });
-        a = {rows, length, 1}, depth = cpu::pairs::packed_k(k);
-      }
-    }
-
-  // Where there would be too few tiles, narrower ones, then shorter ones: each panel is read from far away once for all
-  // rows of a tile.
-  int64_t panels_per_tile = std::min<int64_t>(panels, cut.columns / columns), rows = cut.rows;
-  const auto across = [&] { return (panels + panels_per_tile - 1) / panels_per_tile; };
-  const auto down = [&] { return (m + rows - 1) / rows; };
-  while (across() * down() < cut.tiles && panels_per_tile * columns > cpu::kColumnsReadInPlace)
-    panels_per_tile = (panels_per_tile + 1) / 2;
-  rows = std::clamp<int64_t>(m * across() / cut.tiles, 32, rows) / cut.row_step * cut.row_step;
-  T* const packed = small ? nullptr : scratch.get<T>(cpu::packed_size<E>(k, n));
-  if (!small)
-    parallel_chunks(panels, std::max<int64_t>(1, kPackedAtOnce / (k * columns)),
-                    [&](int64_t p, int64_t q) { cpu::pack_panels<E>(k, n, b, packed, p, q); });
-  parallel_parts(across() * down(), [&](Tiles& tiles) {
+  const int64_t depth = pack_left(m, k, a, scratch);
+  const T* const packed = small ? nullptr : pack_right<E>(k, n, b, scratch);
+  const Tiling t = tiling_of<E>(m, n, transposed, small);
+  const int64_t columns = t.panels * cpu::panel_columns<E>();
+  parallel_parts(t.down * t.across, [&](Tiles& tiles) {
     cpu::Scratch own;
     const cpu::Right<E> right =
         small ? cpu::right_side<E>(k, n, b, own.get<T>(cpu::packed_size<E>(k, n))) : cpu::Right<E>{packed};
     for (int64_t tile = tiles.next(); tile >= 0; tile = tiles.next()) {
-      const int64_t i = (down_first ? tile % down() : tile / across()) * rows,
-                    j = (down_first ? tile / down() : tile % across()) * panels_per_tile * columns;
-      const int64_t height = std::min(rows, m - i), width = std::min(panels_per_tile * columns, n - j);
-      const int64_t corner = i * ldc + j;
+      const int64_t i = (t.down_first ? tile % t.down : tile / t.across) * t.rows,
+                    j = (t.down_first ? tile / t.down : tile % t.across) * columns;
+      const int64_t height = std::min(t.rows, m - i), width = std::min(columns, n - j), corner = i * ldc + j;
       with_sums(height, width, c + corner, ldc, base ? base + corner : nullptr, [&](T* to, int64_t ld) {
-        cpu::gemm_part<E>(height, n, depth, {a.data + i * a.row, a.row, a.col}, right, to - j, ld, base,
+        cpu::gemm_part<E>(height, n, depth, {a.data + i * a.row, a.row, a.col}, right, to - j, ld, base != nullptr,
                           {0, depth, j, j + width});
       });
     }
@@ -146,7 +167,7 @@ void products(const Gemm& g, const Tensor& a, const Tensor& b, const Tensor& bas
   parallel_for(g.batch, [&](int64_t i) {
     run(i, [&](auto va, auto vb, C* pc, const C* from) {
       with_sums(g.m, g.n, pc, g.ldc, from,
-                [&](auto* to, int64_t ld) { cpu::gemm(g.m, g.n, g.k, va, vb, to, ld, from); });
+                [&](auto* to, int64_t ld) { cpu::gemm(g.m, g.n, g.k, va, vb, to, ld, from != nullptr); });
     });
   });
 }
