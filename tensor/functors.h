@@ -198,8 +198,10 @@ struct Silu {  // x * sigmoid(x)
 struct Sqrt {
   template <class X>
   RONDO_ANYWHERE auto value(const X& x) const {
-    using std::sqrt;
-    return sqrt(x);
+    if constexpr (is_number<X>)
+      return std::sqrt(x);
+    else  // Eigen 3's own gives a wrong number for infinity
+      return x.unaryExpr([](scalar_t<X> v) { return std::sqrt(v); });
   }
   template <class X>
   RONDO_ANYWHERE auto slope(const X&, const X& y) const {
