@@ -344,6 +344,14 @@ TEST_CASE("tape: NoTape") {
   CHECK(Tape::current() == &tape);
   CHECK(tape.size() == 0);
   CHECK(tape.backward(y * a)[a].item() == 9);
+  // Rules are played, not recorded.
+  const Tape* seen = &tape;
+  const Tensor same = record("same", {a}, detach(a), [&](const Tensor& dy) -> Grads {
+    seen = Tape::current();
+    return {dy};
+  });
+  tape.backward(same);
+  CHECK(seen == nullptr);
 }
 
 TEST_CASE("tape: they need not end in the order they were made in") {
