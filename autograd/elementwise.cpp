@@ -87,7 +87,7 @@ Tensor scale(const Tensor& x, double factor) {
 Tensor cast(const Tensor& x, DType dtype) {
   check(bool(x) && is_float(x.dtype()) && is_float(dtype), "cast: from ", x ? x.dtype() : dtype, " to ", dtype,
         ", but gradients are for f32, f64 and bf16 only; to(x, dtype) converts without one");
-  if (x.dtype() == dtype) return x;
+  if (x.dtype() == dtype) return Tape::current() ? x : detach(x);  // a NoTape may end before the result does
   return record("cast", {x}, to(detach(x), dtype),
                 [from = x.dtype()](const Tensor& dy) -> Grads { return {to(dy, from)}; });
 }

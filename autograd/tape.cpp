@@ -13,7 +13,7 @@ namespace rondo {
 namespace {
 
 thread_local Tape* innermost = nullptr;
-thread_local const Tape* silent = nullptr;  // if it is the innermost, nothing is recorded
+thread_local uint64_t silent = 0;  // tapes that were made before then record nothing
 
 Tensor sum_of(const Tensor& a, const Tensor& b) {
   Tensor total = clone(a);
@@ -90,7 +90,7 @@ uint64_t new_serial() {
 }  // namespace
 
 Tape::Tape(TapeOptions options) : outer_(innermost), options_(options) {
-  serial_ = new_serial();
+  made_ = serial_ = new_serial();
   auto& list = spare<Storage>();
   if (list.empty()) {
     storage_ = std::make_unique<Storage>();
@@ -116,13 +116,13 @@ Tape::~Tape() {
   spare<Storage>().push_back(std::move(storage_));
 }
 
-NoTape::NoTape() : before_(std::exchange(silent, innermost)) { Tape::announce(); }
+NoTape::NoTape() : before_(std::exchange(silent, new_serial())) { Tape::announce(); }
 NoTape::~NoTape() {
   silent = before_;
   Tape::announce();
 }
 
-Tape* Tape::current() { return innermost == silent ? nullptr : innermost; }
+Tape* Tape::current() { return innermost && innermost->made_ > silent ? innermost : nullptr; }
 void Tape::announce() {
   const Tape* tape = current();
   recording_tape = tape ? tape->serial_ : 0;
@@ -162,6 +162,7 @@ Tape::Entry* Tape::append(const char* op, const Inputs& inputs, const Tensor& ou
   bool tracked = false;
   e.n_inputs = inputs.size();
   for (int i = 0; i < inputs.size(); ++i) {
+    check(inputs[i].record() != output.record(), op, ": the op returns one of its inputs; return detach() of it");
     e.inputs[i] = slot_of(inputs[i]);
     if (e.inputs[i] < 0) continue;
     e.shapes[i] = inputs[i].shape();

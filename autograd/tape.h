@@ -187,7 +187,7 @@ class Tape {
 
   std::unique_ptr<Storage> storage_;
   Tape* outer_;
-  uint64_t serial_;
+  uint64_t made_, serial_;  // when it was made; what the records of tensors it follows have
   TapeOptions options_;
 };
 
@@ -201,7 +201,7 @@ class NoTape {
   NoTape& operator=(const NoTape&) = delete;
 
  private:
-  const Tape* before_;
+  uint64_t before_;
 };
 
 // Writes down how the gradients of an op's inputs follow from that of its output, and returns the output. The rule is

@@ -77,7 +77,7 @@ void finish_group(void* group) {
 
 void drop_group(void* group) {
   const std::unique_ptr<Group> g(static_cast<Group*>(group));
-  if (g->comm) g->finished ? nccl().close(g->comm) : nccl().abort(g->comm);
+  g->finished ? nccl().close(g->comm) : nccl().abort(g->comm);
   cudaEventDestroy(g->reached);
   cudaStreamDestroy(g->stream);
 }

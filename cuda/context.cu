@@ -92,12 +92,12 @@ void allow_shared(const void* kernel, size_t bytes) {
 }
 
 void choose_gpu(int index) {
-  check_usable(Device::cuda);
   int n = 0;
-  cudaGetDeviceCount(&n);
+  if (cudaGetDeviceCount(&n) != cudaSuccess || n == 0) check_usable(Device::cuda);  // says why
   check(index < n, "this rank is to use GPU ", index, " of its machine, which has ", n, n == 1 ? " GPU" : " GPUs",
         "; set LOCAL_RANK, from 0 on each machine");
   chosen_gpu = index;
+  check_usable(Device::cuda);
 }
 
 std::string why_unusable() {
@@ -110,10 +110,12 @@ std::string why_unusable() {
            version_text(CUDART_VERSION) + " (update the driver)";
   if (found == cudaErrorNoDevice || (found == cudaSuccess && n == 0)) return "there is no GPU here";
   if (found != cudaSuccess) return std::string("cudaGetDeviceCount: ") + cudaGetErrorString(found);
-  const int major = attribute(cudaDevAttrComputeCapabilityMajor);
+  int major = 0, minor = 0;
+  cudaDeviceGetAttribute(&major, cudaDevAttrComputeCapabilityMajor, chosen_gpu);
+  cudaDeviceGetAttribute(&minor, cudaDevAttrComputeCapabilityMinor, chosen_gpu);
   if (major < 8)
-    return "the GPU has compute capability " + std::to_string(major) + "." +
-           std::to_string(attribute(cudaDevAttrComputeCapabilityMinor)) + ", and the kernels need 8.0 or later";
+    return "the GPU has compute capability " + std::to_string(major) + "." + std::to_string(minor) +
+           ", and the kernels need 8.0 or later";
   return "";
 }
 

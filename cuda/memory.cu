@@ -127,6 +127,7 @@ void return_memory(Cuda, void* memory) {
 }
 size_t free_memory(Cuda) {
   size_t free = 0, total = 0;
+  stream();  // the GPU that was chosen
   checked(cudaMemGetInfo(&free, &total), "cudaMemGetInfo");
   return free;
 }

@@ -8,7 +8,7 @@
 #include <nlohmann/json.hpp>
 #include <set>
 
-#include "autograd/tape.h"
+#include "autograd/rounded.h"
 #include "nn/file.h"
 #include "nn/safetensors_header.h"
 #include "nn/safetensors_types.h"
@@ -152,6 +152,7 @@ void write_safetensors(const std::string& path, const std::vector<NamedTensor>& 
 LoadReport load_tensors(const SafetensorsFile& file, const std::vector<NamedTensor>& into, bool strict,
                         const std::string& name) {
   check(!Tape::any_recorded(), name, ": a tape with recorded ops is alive; play it (backward) before weights change");
+  check(!WeightCopies::in_use(), name, ": WeightCopies are in use, which new weights would make wrong");
   LoadReport report;
   std::set<std::string_view> wanted;
   for (const NamedTensor& t : into) {

@@ -32,7 +32,8 @@ class Communicator {
   // Tells the others why this rank ends.
   void give_up(const std::string& why);
   // After finish() leaves the others in peace; without, what was begun is broken off, since they may never come to it.
-  // Graphs that sums were captured in, as a TrainingStep's are, must be gone before: NCCL waits for that.
+  // Graphs that sums were captured in, as a TrainingStep's are, must be gone before: NCCL waits for that, and may wait
+  // for the other ranks of a machine, so this should not come long after finish().
   ~Communicator() = default;
   Communicator(const Communicator&) = delete;
 

@@ -289,6 +289,10 @@ TEST_CASE("tape: errors") {
   for (const Tensor& same : {a, sum(a)})
     CHECK(error_of([&] { record("reverse", {a}, same, [](const Tensor& dy) -> Grads { return {-dy}; }); }) ==
           "reverse: the op returns a tensor that the tape follows already; return detach() of it");
+  const Tensor constant = randn({3}, DType::f32);
+  CHECK(error_of([&] {
+          record("same", {a, constant}, constant, [](const Tensor& dy) -> Grads { return {dy, Tensor()}; });
+        }) == "same: the op returns one of its inputs; return detach() of it");
   Gradients grads;
   CHECK(error_of([&] { grads.add(a, zeros({2})); }) ==
         "Gradients: a tensor of f32 (3) cannot have a gradient of f32 (2)");
@@ -344,6 +348,17 @@ TEST_CASE("tape: NoTape") {
   CHECK(Tape::current() == &tape);
   CHECK(tape.size() == 0);
   CHECK(tape.backward(y * a)[a].item() == 9);
+  {
+    auto inner = std::make_unique<Tape>();
+    const NoTape constant;
+    inner.reset();
+    CHECK(Tape::current() == nullptr);  // the outer tape was there before too
+    inner = std::make_unique<Tape>();   // perhaps where the one before was
+    CHECK(inner->backward(a * a)[a].item() == 6);
+    inner.reset();
+    y = cast(a, a.dtype());
+  }
+  CHECK(!tape.tracks(y));
   // Rules are played, not recorded.
   const Tape* seen = &tape;
   const Tensor same = record("same", {a}, detach(a), [&](const Tensor& dy) -> Grads {
