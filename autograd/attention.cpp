@@ -45,7 +45,7 @@ Tensor attend(const char* op, AttentionShape how, const Tensor& q, const Tensor&
       if (q.numel() > 0)
         return attention_backward(device, how, {q, kv, memory, qk.q_scale, qk.k_scale, qk.table}, dy, forward,
                                   {dq, dkv, dmemory, dq_scale, dk_scale});
-      for (const Tensor& t : {dq, dkv, dmemory})  // nothing came of them
+      for (const Tensor& t : {dq, dkv, dmemory})  // without queries nothing depends on them
         if (t) fill(device, 0, t);
       for (const Into& scale : {dq_scale, dk_scale})
         if (scale && !scale.adds) fill(device, 0, scale.tensor);

@@ -16,8 +16,9 @@ class WeightCopies {
   WeightCopies(const WeightCopies&) = delete;
   WeightCopies& operator=(const WeightCopies&) = delete;
 
-  // While one is alive on a thread, each copy is made once: those of earlier uses first, all by one kernel. One inside
-  // another adds nothing, and ends before it. Nobody may change weights meanwhile; optimizers refuse to.
+  // While one is alive on a thread, each copy is made once. Those that earlier uses left are made again as it begins,
+  // by one kernel. One inside another adds nothing, and ends before it. Nobody may change weights meanwhile: Adam and
+  // load_tensors refuse to.
   class Use {
    public:
     explicit Use(WeightCopies& copies);

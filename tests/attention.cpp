@@ -245,6 +245,13 @@ TEST_CASE("attention: the same bits for any number of threads") {
 
 TEST_CASE("attention: errors") {
   const Tensor q = randn({1, 6, 8}), kv = randn({1, 6, 8});
+  {
+    Tape tape;
+    const Tensor table = parameter(rotary_table(3, 4, DType::f64));
+    CHECK(error_of([&] {
+            window_attention(q, kv, {}, 3, {{}, {}, table, 0});
+          }) == "window_attention: has no backward rule, but its input of shape (2, 6, 4) is tracked; use detach()");
+  }
   CHECK(error_of([&] { window_attention(q, kv, {}, 0); }) == "window_attention: the window must be at least 1, not 0");
   CHECK(error_of([&] {
           window_attention(q, randn({1, 5, 8}), {}, 3);

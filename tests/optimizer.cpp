@@ -170,9 +170,11 @@ TEST_CASE("adam: the same bits for any number of threads") {
 }
 
 TEST_CASE("adam: what decays") {
-  const auto moved = [](const std::string& name, const Shape& shape, bool all) {
+  const auto moved = [](const std::string& name, const Shape& shape, bool all, std::vector<std::string> tables = {}) {
     const NamedTensor p{name, full(shape, 1), true};
-    Adam adam({p}, {.learning_rate = 0.5, .weight_decay = 0.5, .decay_all = all});
+    OptimizerConfig config{.learning_rate = 0.5, .weight_decay = 0.5, .decay_all = all};
+    if (!tables.empty()) config.no_decay = tables;
+    Adam adam({p}, config);
     Gradients grads;
     grads.add(p.tensor, zeros(shape));
     adam.step(grads);
@@ -183,6 +185,9 @@ TEST_CASE("adam: what decays") {
     CHECK(moved(name, {2, 2}, false) == 1);
     CHECK(moved(name, {2, 2}, true) == 0.75);
   }
+  CHECK(moved("wte.weight", {2, 2}, false, {"other", "wte"}) == 1);
+  CHECK(moved("wte.weight", {2, 2}, true, {"other", "wte"}) == 0.75);
+  CHECK(moved("token_emb.weight", {2, 2}, false, {"wte"}) == 0.75);
   CHECK(moved("norm.gamma", {2}, false) == 1);
   CHECK(moved("norm.gamma", {2}, true) == 0.75);
 }

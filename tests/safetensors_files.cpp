@@ -1,7 +1,7 @@
 // safetensors on disk: what is written, PyTorch's files, loading by name.
 #include <filesystem>
 
-#include "autograd/ops.h"
+#include "autograd/rounded.h"
 #include "nn/file.h"
 #include "nn/safetensors.h"
 #include "tests/temporary.h"
@@ -141,6 +141,11 @@ TEST_CASE("safetensors: names that are missing or unexpected") {
     Tape tape;
     const Tensor y = p * p;  // its rule needs p as it is
     CHECK(error(into) == "m: a tape with recorded ops is alive; play it (backward) before weights change");
+  }
+  {
+    WeightCopies copies;
+    const WeightCopies::Use use(copies);
+    CHECK(error(into) == "m: WeightCopies are in use, which new weights would make wrong");
   }
   CHECK(values(into[0].tensor) == std::vector<double>{0, 0});
   const LoadReport report = load_tensors(file, into, false, "m");

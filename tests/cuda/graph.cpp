@@ -79,6 +79,9 @@ TEST_CASE("graph: what cannot be captured is reported, and all is as before") {
         "Graph: a copy from or to the host's memory cannot be captured");
   CHECK(captured([&] { to(randn({3}), Device::cuda); }) ==
         "Graph: a copy from or to the host's memory cannot be captured");
+  float on_host;
+  CHECK(captured([&] { cudaMemcpyAsync(&on_host, x.bytes(), 4, cudaMemcpyDeviceToHost, nullptr); }) ==
+        "a copy from or to the host's memory cannot be captured");
   CHECK(captured([&] { cudaStreamSynchronize(nullptr) == cudaSuccess ? void() : fail("it waits"); }) == "it waits");
   CHECK(contains(captured([&] { captured([] {}) == "(no report)" ? void() : fail("within"); }), "within"));
   CHECK(report_of([] { Graph::capture(std::make_shared<MemoryPool>(Device::cpu), [] {}); }) ==
