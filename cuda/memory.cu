@@ -32,9 +32,9 @@ struct RoundOrWiden {  // f32 to bf16, or back
     store_numbers(v, y + i);
   }
 };
+// To a dtype that the kernel alone is told: a kernel for every pair of dtypes would be much code for little use.
 template <class From>
-struct Convert {  // to what is known to the kernel alone: a kernel for every pair of dtypes would be much code for
-                  // little use
+struct Convert {
   const From* x;
   void* y;
   DType dtype;
