@@ -14,6 +14,7 @@
 #include "nn/layers.h"
 #include "nn/optimizer.h"
 #include "nn/safetensors.h"
+#include "nn/schedule.h"
 #include "nn/text.h"
 #include "tensor/allocator.h"
 #include "tensor/communicator.h"

@@ -83,6 +83,12 @@ std::string to_toml(const RunConfig& config) {
   return text;
 }
 
+Schedule schedule_of(const RunConfig& config) {
+  Schedule schedule = config.schedule;
+  if (schedule.shape != "constant" && schedule.decay_steps == 0) schedule.decay_steps = config.train.steps;
+  return schedule;
+}
+
 void RunConfig::validate() const {
   model.validate();
   for (const Range& r : ranges(*this))
@@ -95,6 +101,7 @@ void RunConfig::validate() const {
         optimizer_name, "\"");
   check(optimizer_name == "adamw" || optimizer.weight_decay == 0,
         "optimizer.weight_decay belongs to AdamW: set optimizer.name = \"adamw\" too");
+  schedule_of(*this).validate();
   check(runtime.device == "cpu" || runtime.device == "cuda", "runtime.device must be \"cpu\" or \"cuda\", not \"",
         runtime.device, "\"");
 }

@@ -6,6 +6,7 @@
 
 #include "models/block_recurrent/config.h"
 #include "nn/optimizer.h"
+#include "nn/schedule.h"
 
 namespace rondo {
 
@@ -45,11 +46,15 @@ struct RunConfig {
   TrainConfig train;
   OptimizerConfig optimizer;  // [optimizer] name ("adam" | "adamw"), learning_rate, beta1, beta2, eps, weight_decay
   std::string optimizer_name = "adam";
+  Schedule schedule;  // of optimizer.learning_rate; decay_steps 0: schedule_of
   RuntimeConfig runtime;
 
   RunConfig();            // the program's defaults: the `small` model
   void validate() const;  // throws Error with one clear line
 };
+
+// Where nothing else is said, a descent ends with the run. A run keeps that end when it is resumed for more steps.
+Schedule schedule_of(const RunConfig& config);
 
 // Applies a TOML text on top; `name` stands for the file in messages.
 void apply_toml(RunConfig& config, const std::string& text, const std::string& name);

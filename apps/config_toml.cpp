@@ -3,6 +3,8 @@
 
 #include <toml++/toml.h>
 
+#include <algorithm>
+
 #include "apps/config_keys.h"
 
 namespace rondo {
@@ -103,8 +105,19 @@ bool wants_string(const std::string& section, const std::string& name) {
   return false;
 }
 
+std::vector<std::string> sections() {
+  RunConfig config;
+  std::vector<std::string> all;
+  for (const ConfigKey& key : config_keys(config))
+    if (all.empty() || all.back() != key.section) all.push_back(key.section);
+  return all;
+}
+
 void fail_unknown_section(const std::string& where, const std::string& name, bool is_table) {
-  const std::string known = "the sections are [model], [data], [train], [optimizer] and [runtime]";
+  std::string known = "the sections are";
+  const std::vector<std::string> all = sections();
+  for (size_t i = 0; i < all.size(); ++i)
+    known += (i == 0 ? " [" : i + 1 < all.size() ? ", [" : " and [") + all[i] + "]";
   if (is_table) fail(where, ": unknown section [", name, "]; ", known);
   fail(where, ": the key ", name, " stands in no section; ", known);
 }
@@ -118,10 +131,11 @@ void apply_toml(RunConfig& config, const std::string& text, const std::string& n
   } catch (const toml::parse_error& e) {
     fail(place_of(name, e.source()), ": ", e.description());
   }
+  const std::vector<std::string> known = sections();
   for (const auto& [section, node] : root) {
     const std::string s(section.str()), where = place_of(name, node.source());
-    const bool known = s == "model" || s == "data" || s == "train" || s == "optimizer" || s == "runtime";
-    if (!known || !node.is_table()) fail_unknown_section(where, s, node.is_table());
+    if (std::find(known.begin(), known.end(), s) == known.end() || !node.is_table())
+      fail_unknown_section(where, s, node.is_table());
     for (const auto& [key, value] : *node.as_table())
       apply(config, place_of(name, value.source()), s, std::string(key.str()), value);
   }

@@ -1,16 +1,9 @@
 #include "apps/metrics.h"
 
-#include <fcntl.h>
-#include <unistd.h>
-
-#include <cerrno>
-#include <cstring>
 #include <filesystem>
 #include <nlohmann/json.hpp>
 #include <numbers>
 #include <sstream>
-
-#include "nn/file.h"
 
 namespace rondo {
 namespace {
@@ -26,6 +19,7 @@ bool keeps(const std::string& line, int64_t step, int64_t validate_every) {
 }
 
 void truncate_to(const std::string& path, int64_t step, int64_t validate_every) {
+  if (!std::filesystem::exists(path)) return;
   std::istringstream lines(read_file(path));
   std::string kept;
   for (std::string line; std::getline(lines, line);)
@@ -37,42 +31,28 @@ void truncate_to(const std::string& path, int64_t step, int64_t validate_every) 
 
 double StepRecord::bits_per_byte() const { return loss / std::numbers::ln2; }
 
-Metrics::Metrics(std::string path, int64_t step, int64_t validate_every) : path_(std::move(path)) {
-  if (std::filesystem::exists(path_)) truncate_to(path_, step, validate_every);
-  file_ = ::open(path_.c_str(), O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0666);
-  check(file_ >= 0, "cannot write ", path_, ": ", std::strerror(errno));
-}
-
-Metrics::~Metrics() { ::close(file_); }
+Metrics::Metrics(const std::string& path, int64_t step, int64_t validate_every)
+    : file_((truncate_to(path, step, validate_every), path)) {}
 
 void Metrics::add(const StepRecord& r) {
-  write(Json{{"step", r.step},
-             {"loss", r.loss},
-             {"bits_per_byte", r.bits_per_byte()},
-             {"learning_rate", r.learning_rate},
-             {"grad_norm", r.grad_norm},
-             {"tokens_per_s", r.tokens_per_s},
-             {"seconds", r.seconds}}
-            .dump());
+  file_.write(Json{{"step", r.step},
+                   {"loss", r.loss},
+                   {"bits_per_byte", r.bits_per_byte()},
+                   {"learning_rate", r.learning_rate},
+                   {"grad_norm", r.grad_norm},
+                   {"tokens_per_s", r.tokens_per_s},
+                   {"seconds", r.seconds}}
+                  .dump() +
+              "\n");
 }
 
 void Metrics::add(int64_t step, const Evaluation& validation) {
-  write(Json{{"step", step},
-             {"validation_bits_per_byte", validation.bits_per_byte()},
-             {"validation_tokens", validation.tokens},
-             {"seconds", validation.seconds}}
-            .dump());
-}
-
-void Metrics::sync() {
-  const bool written = ::fsync(file_) == 0;
-  check(written, "cannot write ", path_, ": ", std::strerror(errno));
-}
-
-void Metrics::write(const std::string& line) {
-  const std::string text = line + "\n";
-  const ssize_t n = ::write(file_, text.data(), text.size());
-  check(n == ssize_t(text.size()), "cannot write ", path_, ": ", n < 0 ? std::strerror(errno) : "no space left");
+  file_.write(Json{{"step", step},
+                   {"validation_bits_per_byte", validation.bits_per_byte()},
+                   {"validation_tokens", validation.tokens},
+                   {"seconds", validation.seconds}}
+                  .dump() +
+              "\n");
 }
 
 }  // namespace rondo

@@ -4,6 +4,7 @@
 #include <string>
 
 #include "apps/evaluate.h"
+#include "nn/file.h"
 
 namespace rondo {
 
@@ -18,19 +19,14 @@ class Metrics {
  public:
   // Appends to the file. What it says of steps after `step` is dropped first, and so are validations that are made only
   // at the end of a run (not every `validate_every` steps): a resumed run writes what an uninterrupted one would have.
-  Metrics(std::string path, int64_t step, int64_t validate_every);
-  ~Metrics();
-  Metrics(const Metrics&) = delete;
-  Metrics& operator=(const Metrics&) = delete;
+  Metrics(const std::string& path, int64_t step, int64_t validate_every);
 
   void add(const StepRecord& record);
   void add(int64_t step, const Evaluation& validation);
-  void sync();
+  void sync() { file_.sync(); }
 
  private:
-  void write(const std::string& line);
-  std::string path_;
-  int file_ = -1;
+  FileAppender file_;
 };
 
 }  // namespace rondo

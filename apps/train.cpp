@@ -77,6 +77,7 @@ void run(const Options& options) {
     apply_flags(options, training.config);
     if (options.resume) check_same(training.config, before, options.out);
   });
+  training.config.schedule = schedule_of(training.config);
   if (training.config.runtime.threads > 0) set_num_threads(int(training.config.runtime.threads));
   allow_tf32(training.config.runtime.tf32);
   train(training);
@@ -87,7 +88,8 @@ void run(const Options& options) {
 void add_train(CLI::App& program) {
   Command command(program, "train", "Train a model on the bytes of text files");
   Options& options = command.run<Options>(run);
-  command.text("CONFIG.toml", options.config, "Configuration ([model] [data] [train] [optimizer] [runtime])");
+  command.text("CONFIG.toml", options.config,
+               "Configuration ([model] [data] [train] [optimizer] [schedule] [runtime])");
   command.texts("--data", options.files, "Text, plain or gzip; several files are read one after the other");
   command.required("--out", options.out, "The run's directory");
   command.flag("--resume", options.resume, "Go on from the run's last checkpoint, bit for bit");

@@ -9,7 +9,7 @@
 #include "apps/clock.h"
 #include "apps/evaluate.h"
 #include "apps/interrupt.h"
-#include "apps/metrics.h"
+#include "apps/journal.h"
 #include "apps/progress.h"
 #include "apps/streams.h"
 #include "apps/team.h"
@@ -47,19 +47,6 @@ RecurrentTrainer trainer_of(const RunConfig& config, const BlockRecurrentTransfo
   const TrainConfig& c = config.train;
   return {model, c.xl_memories_dropout, c.state_dropout, {c.check_finite}};
 }
-
-// What a run tells: its metrics file and the terminal.
-struct Journal {
-  Metrics metrics;
-  Progress progress;
-
-  Journal(const std::string& out, int64_t step, const TrainConfig& config)
-      : metrics(fs::path(out) / "metrics.jsonl", step, config.validate_every), progress(step, config.steps) {}
-  void add(const StepRecord& record) {
-    metrics.add(record);
-    progress.step(record);
-  }
-};
 
 class Training {
  public:
@@ -134,6 +121,8 @@ StepRecord Training::step() {
   const auto [tokens, continues] = batches_.next(state_.step);
   const auto [inputs, labels] = inputs_and_labels(team_.share(tokens));
   if (!continues) state_.carried = {};
+  const double learning_rate = config_.optimizer.learning_rate * config_.schedule.share(state_.step + 1);
+  if (learning_rate != optimizer_.config().learning_rate) optimizer_.set_learning_rate(learning_rate);
   TrainingStep::Result result = training_step_(inputs, labels, state_.carried, state_.dropout);
   const double loss = result.loss(), norm = result.norm.item();
   const std::string kept = saved_.empty() ? "no checkpoint yet" : "the last checkpoint is " + saved_;
@@ -143,7 +132,7 @@ StepRecord Training::step() {
   if (config_.train.order == "document") state_.carried = std::move(result.carried);
   ++state_.step;
   const double rate = double(team_.size() * inputs.numel()) / seconds_since(start);
-  return {state_.step, loss, optimizer_.config().learning_rate, norm, rate, 0};
+  return {state_.step, loss, learning_rate, norm, rate, 0};
 }
 
 void Training::validate(Journal& journal) {
@@ -151,11 +140,7 @@ void Training::validate(Journal& journal) {
   const Evaluation e = evaluate(model_, corpus_.validation(),
                                 {.max_tokens = config_.train.validation_segments * config_.model.max_seq_len});
   check(std::isfinite(e.nats), "training diverged: the validation loss is not finite at step ", state_.step);
-  journal.metrics.add(state_.step, e);
-  std::ostringstream text;
-  text.precision(5);
-  text << "step " << state_.step << ": validation " << e.bits_per_byte() << " bits/byte over " << e.tokens << " bytes";
-  journal.progress.line(text.str());
+  journal.add(state_.step, e);
 }
 
 void Training::save(std::optional<Journal>& journal) {
@@ -166,10 +151,11 @@ void Training::save(std::optional<Journal>& journal) {
     saved_step_ = state_.step;
     return;
   }
-  journal->metrics.sync();
+  journal->sync();
   try {
     saved_ = save_checkpoint(out_, config_, whole, model_, optimizer_);
     saved_step_ = state_.step;
+    journal->draw();
   } catch (const Error& e) {
     fail(e.what(), saved_.empty() ? " (no checkpoint yet)" : " (the last checkpoint is " + saved_ + ")");
   }
@@ -204,9 +190,9 @@ void Training::run() {
   if (saved_step_ != state_.step) save(journal);
   if (!journal) return;
   const bool stopped = state_.step < config_.train.steps;
-  journal->progress.line((stopped ? "stopped after step " : "done: step ") + std::to_string(state_.step) + " of " +
-                         std::to_string(config_.train.steps) + ", saved in " + saved_);
-  if (stopped) journal->progress.line("go on with: rondo train --out " + out_ + " --resume");
+  journal->line((stopped ? "stopped after step " : "done: step ") + std::to_string(state_.step) + " of " +
+                std::to_string(config_.train.steps) + ", saved in " + saved_);
+  if (stopped) journal->line("go on with: rondo train --out " + out_ + " --resume");
 }
 
 }  // namespace

@@ -19,6 +19,21 @@ namespace {
   fail("cannot read ", path, ": ", std::strerror(error));
 }
 
+[[noreturn]] void fail_writing(const std::string& path, int error) {
+  fail("cannot write ", path, ": ", std::strerror(error));
+}
+
+// 0, or the error that stopped it.
+int write_all(int file, std::string_view bytes) {
+  while (!bytes.empty()) {
+    const ssize_t done = ::write(file, bytes.data(), bytes.size());
+    if (done < 0 && errno == EINTR) continue;
+    if (done < 0) return errno;
+    bytes.remove_prefix(size_t(done));
+  }
+  return 0;
+}
+
 class Descriptor {
  public:
   explicit Descriptor(int file) : file_(file) {}
@@ -72,7 +87,7 @@ FileWriter::FileWriter(const std::string& path) : path_(path), target_(path) {
   struct stat old;
   const bool exists = ::stat(path.c_str(), &old) == 0;
   if (exists) {
-    if (S_ISDIR(old.st_mode)) fail_now(EISDIR);
+    if (S_ISDIR(old.st_mode)) fail_writing(path_, EISDIR);
     // A rename would put a file in the place of a device such as /dev/null.
     check(S_ISREG(old.st_mode), "cannot write ", path, ": not a regular file");
     std::error_code error;
@@ -82,7 +97,7 @@ FileWriter::FileWriter(const std::string& path) : path_(path), target_(path) {
   for (int i = 0; file_ < 0; ++i) {
     temporary_ = target_ + "." + std::to_string(::getpid()) + "-" + std::to_string(i) + ".tmp";
     file_ = ::open(temporary_.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0666);
-    if (file_ < 0 && errno != EEXIST) fail_now(errno);
+    if (file_ < 0 && errno != EEXIST) fail_writing(path_, errno);
   }
   if (exists) (void)!::fchmod(file_, old.st_mode & 0777);
 }
@@ -95,23 +110,30 @@ FileWriter::~FileWriter() {
 }
 
 void FileWriter::write(const void* data, size_t n) {
-  const char* from = static_cast<const char*>(data);
-  while (n > 0) {
-    const ssize_t done = ::write(file_, from, n);
-    if (done < 0 && errno == EINTR) continue;
-    if (done < 0) fail_now(errno);
-    from += done, n -= size_t(done);
-  }
+  if (const int error = write_all(file_, {static_cast<const char*>(data), n})) fail_writing(path_, error);
 }
 
 void FileWriter::commit() {
-  if (::fsync(file_) && errno != EINVAL) fail_now(errno);
-  if (::rename(temporary_.c_str(), target_.c_str())) fail_now(errno);
+  if (::fsync(file_) && errno != EINVAL) fail_writing(path_, errno);
+  if (::rename(temporary_.c_str(), target_.c_str())) fail_writing(path_, errno);
   ::close(std::exchange(file_, -1));  // its bytes are on the disk: nothing is left that could fail
   sync_directory(directory_of(target_));
 }
 
-void FileWriter::fail_now(int error) const { fail("cannot write ", path_, ": ", std::strerror(error)); }
+FileAppender::FileAppender(const std::string& path) : path_(path) {
+  file_ = ::open(path.c_str(), O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0666);
+  if (file_ < 0) fail_writing(path_, errno);
+}
+
+FileAppender::~FileAppender() { ::close(file_); }
+
+void FileAppender::write(std::string_view text) {
+  if (const int error = write_all(file_, text)) fail_writing(path_, error);
+}
+
+void FileAppender::sync() {
+  if (::fsync(file_)) fail_writing(path_, errno);
+}
 
 FileReader::FileReader(const std::string& path) : path_(path) {
   // O_NONBLOCK: opening a pipe returns, and is then refused.

@@ -27,8 +27,23 @@ class FileWriter {
   void commit();
 
  private:
-  [[noreturn]] void fail_now(int error) const;
   std::string path_, target_, temporary_;  // as given, without symbolic links, and beside the target
+  int file_ = -1;
+};
+
+// A file that grows at its end, for as long as this lives. What is written can be read at once, by others too.
+class FileAppender {
+ public:
+  explicit FileAppender(const std::string& path);
+  ~FileAppender();
+  FileAppender(const FileAppender&) = delete;
+  FileAppender& operator=(const FileAppender&) = delete;
+
+  void write(std::string_view text);
+  void sync();  // durable on return
+
+ private:
+  std::string path_;
   int file_ = -1;
 };
 

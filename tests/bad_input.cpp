@@ -81,11 +81,12 @@ TEST_CASE("configurations that are wrong") {
         "2 rondo: " + file + ":2: unknown key train.learning_rate; did you mean optimizer.learning_rate?\n");
   CHECK(with("[trian]\nsteps = 3\n") ==
         "2 rondo: " + file +
-            ":1: unknown section [trian]; the sections are [model], [data], [train], [optimizer] and [runtime]\n");
+            ":1: unknown section [trian]; the sections are [model], [data], [train], [optimizer], "
+            "[schedule] and [runtime]\n");
   CHECK(with("steps = 3\n") ==
         "2 rondo: " + file +
-            ":1: the key steps stands in no section; the sections are [model], [data], [train], [optimizer] and "
-            "[runtime]\n");
+            ":1: the key steps stands in no section; the sections are [model], [data], [train], [optimizer], "
+            "[schedule] and [runtime]\n");
   CHECK(with("[train]\nsteps = \"many\"\n") ==
         "2 rondo: " + file + ":2: train.steps must be an integer, not a string\n");
   CHECK(with("[model]\nrecurrent_layers = [1, 2.5]\n") ==
@@ -96,6 +97,8 @@ TEST_CASE("configurations that are wrong") {
         "2 rondo: train.order must be \"random\" or \"document\", not \"alphabetic\"\n");
   CHECK(with("", {"--set", "train.steps=1.5"}) ==
         "2 rondo: --set train.steps=1.5: train.steps must be an integer, not a number with a fraction\n");
+  CHECK(with("[schedule]\nshape = \"cosine\"\nwarmup_steps = 20\n", {"--steps", "20"}) ==
+        "2 rondo: schedule.decay_steps is 20, but must be more than schedule.warmup_steps, 20\n");
   CHECK(with("[model]\nmax_seq_len = 100\n") ==
         "2 rondo: max_seq_len = 100, but it must be a multiple of block_width = 128\n");
   CHECK(with("[train]\nbatch_size = 0\n") == "2 rondo: train.batch_size must be 1 or more, not 0\n");

@@ -2,6 +2,8 @@
 #include "apps/checkpoint.h"
 
 #include <filesystem>
+#include <numbers>
+#include <sstream>
 
 #include "tests/program.h"
 
@@ -16,7 +18,8 @@ void check_same_runs(const Workplace& work, const std::string& a, const std::str
     if (std::filesystem::exists(left)) CHECK_MESSAGE(read_file(left) == read_file(right), file);
   }
   CHECK(metrics_of(work / a) == metrics_of(work / b));
-  CHECK(read_file(work / (a + "/config.toml")) == read_file(work / (b + "/config.toml")));
+  for (const char* file : {"/config.toml", "/loss.svg"})
+    CHECK_MESSAGE(read_file(work / (a + file)) == read_file(work / (b + file)), file);
 }
 
 std::string generated(const Workplace& work, const std::string& run) {
@@ -28,13 +31,25 @@ std::string generated(const Workplace& work, const std::string& run) {
 const Arguments kDropout{"--set", "train.xl_memories_dropout=0.3", "--set", "train.state_dropout=0.3",
                          "--set", "train.validate_every=4"};
 const Arguments kDocument{"--set", "train.order=document", "--set", "train.jump_every=3"};
+const Arguments kCosine{"--set", "schedule.shape=cosine",        "--set", "schedule.warmup_steps=2",
+                        "--set", "optimizer.learning_rate=0.004"};
+
+// What metrics.jsonl has as the learning rate of each step.
+std::vector<double> learning_rates(const std::string& run) {
+  std::istringstream lines(metrics_of(run));
+  std::vector<double> rates;
+  for (std::string line; std::getline(lines, line);)
+    if (const size_t at = line.find("\"learning_rate\":"); at != line.npos)
+      rates.push_back(std::stod(line.substr(at + 16)));
+  return rates;
+}
 
 }  // namespace
 
 TEST_CASE("a run stopped at any step and resumed equals an uninterrupted one") {
   for (const Arguments& order : {Arguments{}, kDocument}) {
     const Workplace work;
-    const Arguments options = kDropout + order;
+    const Arguments options = kDropout + order + kCosine + Arguments{"--set", "schedule.decay_steps=7"};
     REQUIRE(run_program(work.train("whole", 8, options)).code == 0);
     for (int stop : {0, 1, 3, 4, 5}) {
       const std::string run = "stopped" + std::to_string(stop);
@@ -45,6 +60,25 @@ TEST_CASE("a run stopped at any step and resumed equals an uninterrupted one") {
     }
     CHECK(generated(work, "stopped3") == generated(work, "whole"));
   }
+}
+
+TEST_CASE("a descent of the learning rate ends with the run, and stays where it ended when the run goes on") {
+  const Workplace work;
+  REQUIRE(run_program(work.train("run", 6, kCosine)).code == 0);
+  std::vector<double> expected{0.002, 0.004};
+  for (const double way : {0.25, 0.5, 0.75, 1.0})
+    expected.push_back(0.004 * (1 + std::cos(std::numbers::pi * way)) / 2);
+  CHECK(learning_rates(work / "run") == expected);
+  REQUIRE(run_program(work.resume("run", 8, kCosine)).code == 0);
+  expected.resize(8, 0);
+  CHECK(learning_rates(work / "run") == expected);
+  int events = 0;
+  for (const auto& file : std::filesystem::directory_iterator(work / "run"))
+    events += file.path().filename().string().starts_with("events.out.tfevents.");
+  CHECK(events == 2);  // one for each time it ran
+  CHECK(complaint(work.resume("run", 9, {"--set", "schedule.decay_steps=9"})) ==
+        "2 rondo: schedule.decay_steps = 9 differs from the run in " + (work / "run") +
+            ", which has 6; leave it out, or start a new run in another --out\n");
 }
 
 TEST_CASE("a run has the same bits with one thread and with two, stopped or not") {

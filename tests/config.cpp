@@ -10,7 +10,8 @@ TEST_CASE("a configuration reads back from its TOML") {
   for (const char* setting :
        {"model.recurrent_layers=[1, 4]", "model.qk_norm_scale=8", "model.ema_beta_init=[-2, 0.1]", "model.init=0.4",
         "data.files=[\"a b.txt\", \"quo\\\"te\\\\\\n\"]", "train.order=document", "optimizer.learning_rate=1e-7",
-        "optimizer.name=adamw", "optimizer.weight_decay=1", "train.check_finite=true"})
+        "optimizer.name=adamw", "optimizer.weight_decay=1", "train.check_finite=true", "schedule.shape=cosine",
+        "schedule.final_share=0.1"})
     apply_setting(config, setting);
   RunConfig again;
   apply_toml(again, to_toml(config), "config.toml");

@@ -140,6 +140,22 @@ TEST_CASE("file: what cannot be read") {
         "cannot read " + (place / "a") + ": it became shorter while it was read");
 }
 
+TEST_CASE("file: what is appended comes behind what is there, and can be read at once") {
+  const Temporary place;
+  write_file(place / "a", "old");
+  FileAppender file(place / "a");
+  file.write(" new");
+  CHECK(read_file(place / "a") == "old new");
+  file.sync();
+  {
+    const FullDisk disk(10);
+    CHECK(error_of([&] { file.write(" and more"); }) == "cannot write " + (place / "a") + ": File too large");
+  }
+  CHECK(read_file(place / "a") == "old new an");
+  CHECK(error_of([&] { FileAppender(place / "no/a"); }) ==
+        "cannot write " + (place / "no/a") + ": No such file or directory");
+}
+
 TEST_CASE("file: permissions") {
   if (::geteuid() == 0) return skip("root may read and write everything");
   const Temporary place;

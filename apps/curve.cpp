@@ -1,0 +1,105 @@
+#include "apps/curve.h"
+
+#include <algorithm>
+#include <cmath>
+#include <nlohmann/json.hpp>
+#include <sstream>
+
+namespace rondo {
+namespace {
+
+// From one mark of an axis to the next: 1, 2 or 5 times a power of ten, for up to eight marks.
+double spacing(double range) {
+  const double rough = range / 8, power = std::pow(10, std::floor(std::log10(rough)));
+  for (const double factor : {1.0, 2.0, 5.0})
+    if (rough <= factor * power) return factor * power;
+  return 10 * power;
+}
+
+struct Axis {
+  double low, high, from, to;  // numbers, and where they lie in the picture
+  double operator()(double x) const { return from + (x - low) / (high - low) * (to - from); }
+  std::vector<double> marks(double least = 0) const {
+    const double apart = std::max(least, spacing(high - low));
+    std::vector<double> all;
+    for (double i = std::ceil(low / apart); i * apart <= high; ++i) all.push_back(i * apart);
+    return all;
+  }
+};
+
+}  // namespace
+
+LossCurve::LossCurve(std::string_view metrics) {
+  std::istringstream lines{std::string(metrics)};
+  for (std::string line; std::getline(lines, line);) {
+    const auto j = nlohmann::json::parse(line, nullptr, false);
+    const auto number = [&](const char* name) {
+      return j.is_object() && j.contains(name) && j[name].is_number() ? j[name].get<double>() : NAN;
+    };
+    add(number("step"), number("bits_per_byte"), training_);
+    add(number("step"), number("validation_bits_per_byte"), validation_);
+  }
+}
+
+void LossCurve::add(const StepRecord& r) { add(double(r.step), r.bits_per_byte(), training_); }
+void LossCurve::add(int64_t step, const Evaluation& e) { add(double(step), e.bits_per_byte(), validation_); }
+
+void LossCurve::add(double step, double bits, std::vector<Point>& to) {
+  if (std::isfinite(step) && std::isfinite(bits)) to.push_back({step, bits});
+}
+
+// Means of steps side by side, so that a long run draws no more than a short one.
+std::vector<LossCurve::Point> LossCurve::thinned(const std::vector<Point>& points) {
+  constexpr size_t most = 240;
+  const size_t each = (points.size() + most - 1) / most;
+  std::vector<Point> means;
+  for (size_t begin = 0; begin < points.size(); begin += each) {
+    const size_t n = std::min(each, points.size() - begin);
+    Point sum{0, 0};
+    for (size_t i = begin; i < begin + n; ++i) sum.step += points[i].step, sum.bits += points[i].bits;
+    means.push_back({sum.step / double(n), sum.bits / double(n)});
+  }
+  return means;
+}
+
+std::string LossCurve::svg() const {
+  if (training_.size() < 2) return "";
+  const std::vector<Point> training = thinned(training_);
+  Axis x{0, training_.back().step, 64, 620}, y{INFINITY, -INFINITY, 300, 24};
+  for (const std::vector<Point>* points : {&training, &validation_})
+    for (const Point& p : *points) y.low = std::min(y.low, p.bits), y.high = std::max(y.high, p.bits);
+  const double room = std::max(0.05 * (y.high - y.low), 1e-3);
+  y.low -= room, y.high += room;
+
+  std::ostringstream svg;
+  svg.precision(5);
+  svg << R"(<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 640 350" font-family="sans-serif" font-size="12">
+<style>
+  svg { color: #24292f; background: #ffffff; }
+  @media (prefers-color-scheme: dark) { svg { color: #d0d7de; background: #0d1117; } }
+</style>
+<g stroke="currentColor" stroke-opacity="0.15">
+)";
+  for (const double mark : y.marks()) svg << "<path d=\"M" << x.from << " " << y(mark) << "H" << x.to << "\"/>\n";
+  svg << "</g>\n<g fill=\"currentColor\">\n";
+  for (const double mark : y.marks())
+    svg << "<text text-anchor=\"end\" x=\"" << x.from - 8 << "\" y=\"" << y(mark) + 4 << "\">" << mark << "</text>\n";
+  for (const double mark : x.marks(1))
+    svg << "<text text-anchor=\"middle\" x=\"" << x(mark) << "\" y=\"" << y.from + 18 << "\">" << int64_t(mark)
+        << "</text>\n";
+  svg << "<text x=\"" << x.from << "\" y=\"14\">bits per byte</text>\n<text text-anchor=\"end\" x=\"" << x.to
+      << "\" y=\"" << y.from + 38 << "\">step</text>\n";
+  svg << "</g>\n<polyline fill=\"none\" stroke=\"#2f81f7\" stroke-width=\"1.5\" points=\"";
+  for (const Point& p : training) svg << x(p.step) << "," << y(p.bits) << " ";
+  svg << "\"/>\n<text text-anchor=\"end\" x=\"" << x.to << "\" y=\"40\" fill=\"#2f81f7\">training "
+      << training.back().bits << "</text>\n";
+  for (const Point& p : validation_)
+    svg << "<circle r=\"4\" fill=\"#e36209\" cx=\"" << x(p.step) << "\" cy=\"" << y(p.bits) << "\"/>\n";
+  if (!validation_.empty())
+    svg << "<text text-anchor=\"end\" x=\"" << x.to << "\" y=\"58\" fill=\"#e36209\">validation "
+        << validation_.back().bits << "</text>\n";
+  svg << "</svg>\n";
+  return svg.str();
+}
+
+}  // namespace rondo

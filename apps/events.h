@@ -1,0 +1,28 @@
+// The same numbers as metrics.jsonl, for TensorBoard (`tensorboard --logdir RUNS`).
+#pragma once
+#include <string>
+#include <string_view>
+#include <utility>
+#include <vector>
+
+#include "apps/metrics.h"
+
+namespace rondo {
+
+class EventFile {
+ public:
+  // A new file "events.out.tfevents.*" in the directory. TensorBoard then drops what earlier files there say of steps
+  // after `step`.
+  EventFile(const std::string& directory, int64_t step);
+
+  void add(const StepRecord& record);
+  void add(int64_t step, const Evaluation& validation);
+
+ private:
+  using Scalars = std::vector<std::pair<const char*, double>>;
+  void add(int64_t step, const Scalars& scalars);
+  void write(int64_t step, std::string_view what);  // `what`: an Event's fields beside its time and step
+  FileAppender file_;
+};
+
+}  // namespace rondo
