@@ -3,7 +3,7 @@
 #include <functional>
 #include <vector>
 
-#include "tensor/tensor.h"
+#include "../tensor/tensor.h"
 
 namespace rondo {
 

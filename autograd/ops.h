@@ -16,8 +16,8 @@
 #include <utility>
 #include <vector>
 
-#include "autograd/tape.h"
-#include "tensor/tensors.h"
+#include "../tensor/tensors.h"
+#include "tape.h"
 
 namespace rondo {
 

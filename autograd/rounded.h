@@ -2,7 +2,7 @@
 #pragma once
 #include <vector>
 
-#include "autograd/ops.h"
+#include "ops.h"
 
 namespace rondo {
 

@@ -13,9 +13,9 @@
 #include <string>
 #include <vector>
 
-#include "autograd/id_map.h"
-#include "tensor/arena.h"
-#include "tensor/tensor.h"
+#include "../tensor/arena.h"
+#include "../tensor/tensor.h"
+#include "id_map.h"
 
 namespace rondo {
 

@@ -1,7 +1,7 @@
 // Dropout (Srivastava et al. 2014), scaled while training so that nothing is to be done afterwards.
 #pragma once
-#include "autograd/ops.h"
-#include "tensor/random.h"
+#include "../autograd/ops.h"
+#include "../tensor/random.h"
 
 namespace rondo {
 

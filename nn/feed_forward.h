@@ -2,9 +2,9 @@
 #pragma once
 #include <string>
 
-#include "nn/linear.h"
-#include "nn/module.h"
-#include "nn/norm.h"
+#include "linear.h"
+#include "module.h"
+#include "norm.h"
 
 namespace rondo {
 

@@ -1,7 +1,7 @@
 // Fresh parameters (marked as such: tapes keep their gradients), drawn as PyTorch draws them (so that learning curves
 // can be compared). Each draws from g, in the order of the calls.
 #pragma once
-#include "tensor/random.h"
+#include "../tensor/random.h"
 
 namespace rondo {
 

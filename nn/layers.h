@@ -1,8 +1,8 @@
 // All layers.
 #pragma once
-#include "nn/attention.h"
-#include "nn/dropout.h"
-#include "nn/embedding.h"
-#include "nn/feed_forward.h"
-#include "nn/linear.h"
-#include "nn/norm.h"
+#include "attention.h"
+#include "dropout.h"
+#include "embedding.h"
+#include "feed_forward.h"
+#include "linear.h"
+#include "norm.h"

@@ -2,8 +2,8 @@
 #pragma once
 #include <string>
 
-#include "autograd/ops.h"
-#include "nn/init.h"
+#include "../autograd/ops.h"
+#include "init.h"
 
 namespace rondo {
 

@@ -3,8 +3,8 @@
 #include <optional>
 #include <string>
 
-#include "autograd/ops.h"
-#include "nn/init.h"
+#include "../autograd/ops.h"
+#include "init.h"
 
 namespace rondo {
 

@@ -3,8 +3,8 @@
 #include <string>
 #include <vector>
 
-#include "autograd/tape.h"
-#include "nn/module.h"
+#include "../autograd/tape.h"
+#include "module.h"
 
 namespace rondo {
 

@@ -4,7 +4,7 @@
 #include <string>
 #include <vector>
 
-#include "tensor/random.h"
+#include "../tensor/random.h"
 
 namespace rondo {
 

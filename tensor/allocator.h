@@ -3,7 +3,7 @@
 #include <cstddef>
 #include <cstdint>
 
-#include "tensor/device.h"
+#include "device.h"
 
 namespace rondo {
 

@@ -4,8 +4,8 @@
 #include <span>
 #include <string>
 
-#include "tensor/ranks.h"
-#include "tensor/tensor.h"
+#include "ranks.h"
+#include "tensor.h"
 
 namespace rondo {
 

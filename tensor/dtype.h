@@ -6,8 +6,8 @@
 #include <ostream>
 #include <type_traits>
 
-#include "tensor/check.h"
-#include "tensor/device.h"
+#include "check.h"
+#include "device.h"
 
 namespace rondo {
 

@@ -4,7 +4,7 @@
 #include <memory>
 #include <utility>
 
-#include "tensor/allocator.h"
+#include "allocator.h"
 
 namespace rondo {
 

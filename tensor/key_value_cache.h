@@ -3,7 +3,7 @@
 #include <cstring>
 #include <span>
 
-#include "tensor/tensor.h"
+#include "tensor.h"
 
 namespace rondo {
 

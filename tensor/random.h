@@ -4,7 +4,7 @@
 #include <array>
 #include <cstdint>
 
-#include "tensor/tensor.h"
+#include "tensor.h"
 
 namespace rondo {
 

@@ -6,7 +6,7 @@
 #include <thread>
 #include <vector>
 
-#include "tensor/socket.h"
+#include "socket.h"
 
 namespace rondo {
 

@@ -5,7 +5,7 @@
 #include <initializer_list>
 #include <ostream>
 
-#include "tensor/check.h"
+#include "check.h"
 
 namespace rondo {
 

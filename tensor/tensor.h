@@ -6,11 +6,11 @@
 #include <utility>
 #include <vector>
 
-#include "tensor/allocator.h"
-#include "tensor/check.h"
-#include "tensor/device.h"
-#include "tensor/dtype.h"
-#include "tensor/shape.h"
+#include "allocator.h"
+#include "check.h"
+#include "device.h"
+#include "dtype.h"
+#include "shape.h"
 
 namespace rondo {
 

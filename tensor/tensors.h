@@ -3,7 +3,7 @@
 #include <memory_resource>
 #include <vector>
 
-#include "tensor/tensor.h"
+#include "tensor.h"
 
 namespace rondo {
 

@@ -3,7 +3,7 @@
 #pragma once
 #include <optional>
 
-#include "models/block_recurrent/state_container.h"
+#include "state_container.h"
 
 namespace rondo {
 

@@ -1,8 +1,8 @@
 // Text that goes on from what a decoder has been fed, a token at a time. What is drawn depends on the seed and on the
 // token's place in the sequence alone: a saved sequence goes on as if it had never stopped.
 #pragma once
-#include "models/block_recurrent/decoder.h"
-#include "models/block_recurrent/sampling.h"
+#include "decoder.h"
+#include "sampling.h"
 
 namespace rondo {
 

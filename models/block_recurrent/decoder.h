@@ -6,9 +6,9 @@
 #include <string>
 #include <vector>
 
-#include "models/block_recurrent/model.h"
-#include "tensor/graph.h"
-#include "tensor/key_value_cache.h"
+#include "../../tensor/graph.h"
+#include "../../tensor/key_value_cache.h"
+#include "model.h"
 
 namespace rondo {
 

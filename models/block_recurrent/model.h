@@ -3,8 +3,8 @@
 #pragma once
 #include <vector>
 
-#include "models/block_recurrent/attention_block.h"
-#include "nn/module.h"
+#include "../../nn/module.h"
+#include "attention_block.h"
 
 namespace rondo {
 

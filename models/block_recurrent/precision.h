@@ -2,7 +2,7 @@
 #pragma once
 #include <string>
 
-#include "models/block_recurrent/model.h"
+#include "model.h"
 
 namespace rondo {
 

@@ -3,7 +3,7 @@
 #include <functional>
 #include <span>
 
-#include "models/block_recurrent/model.h"
+#include "model.h"
 
 namespace rondo {
 

@@ -6,8 +6,8 @@
 #include <memory>
 #include <vector>
 
-#include "models/block_recurrent/trainer.h"
-#include "nn/module.h"
+#include "../../nn/module.h"
+#include "trainer.h"
 
 namespace rondo {
 

@@ -1,8 +1,8 @@
 // The recurrent state of a layer: S vectors that tokens read and that each block of W tokens rewrites
 // (Hutchins et al. 2022, section 3). Shapes: B batch, S state vectors, d dim, H heads, D dim_head, W block width.
 #pragma once
-#include "models/block_recurrent/config.h"
-#include "nn/layers.h"
+#include "../../nn/layers.h"
+#include "config.h"
 
 namespace rondo {
 

@@ -1,7 +1,7 @@
 // Training over several segments of a stream: memories and states are carried from one to the next, gradients are not.
 #pragma once
-#include "autograd/tape.h"
-#include "models/block_recurrent/model.h"
+#include "../../autograd/tape.h"
+#include "model.h"
 
 namespace rondo {
 

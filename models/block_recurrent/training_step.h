@@ -5,11 +5,11 @@
 #include <memory>
 #include <vector>
 
-#include "autograd/rounded.h"
-#include "models/block_recurrent/shards.h"
-#include "models/block_recurrent/trainer.h"
-#include "nn/optimizer.h"
-#include "tensor/graph.h"
+#include "../../autograd/rounded.h"
+#include "../../nn/optimizer.h"
+#include "../../tensor/graph.h"
+#include "shards.h"
+#include "trainer.h"
 
 namespace rondo {
 

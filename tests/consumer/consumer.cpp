@@ -1,7 +1,10 @@
-// A program outside this tree, against an installed Rondo: it must compile, link and differentiate.
+// A program outside this tree, with headers of its own, against an installed Rondo: it must compile, link and
+// differentiate.
 #include <rondo/rondo.h>
 
 #include <cstdio>
+
+#include "tensor/tensor.h"
 
 int main() {
   const rondo::Tensor x = rondo::parameter(rondo::tensor<float>({1, 2, 3}, {3}));
@@ -9,5 +12,5 @@ int main() {
   const rondo::Gradients grads = tape.backward(rondo::sum(x * x));
   const std::vector<float> dx = grads[x].to_vector<float>();
   std::printf("%g %g %g\n", dx[0], dx[1], dx[2]);
-  return dx == std::vector<float>{2, 4, 6} ? 0 : 1;
+  return dx == std::vector<float>{kExpected, 4, 6} ? 0 : 1;
 }
