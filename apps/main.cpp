@@ -32,7 +32,7 @@ std::string version() {
   return text.str();
 }
 
-int fail_with(int code, std::string message) {
+int failed(int code, std::string message) {
   for (char& c : message)
     if (c == '\n') c = ' ';
   std::cerr << "rondo: " << message << std::endl;
@@ -58,13 +58,13 @@ int parse_and_run(CLI::App& app, int argc, char** argv) {
   } catch (const CLI::Success& e) {  // --help, --version
     return app.exit(e);
   } catch (const CLI::Error& e) {
-    return fail_with(2, usage_text(app, e));
+    return failed(2, usage_text(app, e));
   } catch (const UsageError& e) {
-    return fail_with(2, e.what());
+    return failed(2, e.what());
   } catch (const std::bad_alloc&) {
-    return fail_with(1, "out of memory");
+    return failed(1, "out of memory");
   } catch (const std::exception& e) {
-    return fail_with(1, e.what());
+    return failed(1, e.what());
   }
 }
 
@@ -89,6 +89,6 @@ int main(int argc, char** argv) {
   errno = 0;
   std::cout.flush();
   if ((std::fflush(stdout) != 0 || std::ferror(stdout) || !std::cout) && errno != EPIPE && code == 0)
-    code = rondo::fail_with(1, std::string("cannot write to stdout: ") + std::strerror(errno));
+    code = rondo::failed(1, std::string("cannot write to stdout: ") + std::strerror(errno));
   return code;
 }

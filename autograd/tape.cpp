@@ -5,6 +5,7 @@
 #include <bit>
 #include <cstdio>
 #include <cstdlib>
+#include <sstream>
 
 #include "tensor/dispatch.h"
 #include "tensor/kernels.h"

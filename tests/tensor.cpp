@@ -2,6 +2,7 @@
 #include "tensor/tensor.h"
 
 #include <cmath>
+#include <sstream>
 #include <thread>
 
 #include "autograd/ops.h"
