@@ -27,6 +27,19 @@ Tensor checked_binary(const char* op, Binary f, const Tensor& a, const Tensor& b
   return combined(f, a, b);
 }
 
+// The larger or smaller of a and b.
+Tensor extreme(const char* op, Binary f, const Tensor& a, const Tensor& b) {
+  const Tensor y = checked_binary(op, f, a, b);
+  return record(op, {a, b}, y, [f, a, b, to_a = Repeated(a), to_b = Repeated(b)](const Tensor& dy) -> Grads {
+    const auto where_above = [&](const Tensor& u, const Tensor& v) {
+      return combined(Binary::mul, dy, combined(Binary::above, u, v));
+    };
+    const bool larger = f == Binary::larger;
+    return {to_a.wanted() ? to_a.gradient(larger ? where_above(a, b) : where_above(b, a)) : Tensor(),
+            to_b.wanted() ? to_b.gradient(larger ? where_above(b, a) : where_above(a, b)) : Tensor()};
+  });
+}
+
 enum class Keep { x, y };  // what the slope follows from
 
 Tensor unary_op(const char* op, const Unary& f, Keep keep, const Tensor& x) {
@@ -77,6 +90,9 @@ Tensor div(const Tensor& a, const Tensor& b) {
     return {to_a.gradient(g), mapped(Scale{-1}, to_b.gradient(combined(Binary::mul, g, y)))};
   });
 }
+
+Tensor maximum(const Tensor& a, const Tensor& b) { return extreme("maximum", Binary::larger, a, b); }
+Tensor minimum(const Tensor& a, const Tensor& b) { return extreme("minimum", Binary::smaller, a, b); }
 
 Tensor scale(const Tensor& x, double factor) {
   check_float("scale", "x", x);

@@ -28,6 +28,9 @@ Tensor add(const Tensor& a, const Tensor& b);
 Tensor sub(const Tensor& a, const Tensor& b);
 Tensor mul(const Tensor& a, const Tensor& b);
 Tensor div(const Tensor& a, const Tensor& b);
+// NaN where one is NaN. Where both are equal, each has half of the gradient, as in PyTorch.
+Tensor maximum(const Tensor& a, const Tensor& b);
+Tensor minimum(const Tensor& a, const Tensor& b);
 Tensor scale(const Tensor& x, double factor);  // factor * x
 Tensor cast(const Tensor& x, DType dtype);     // the same numbers as f32, f64 or bf16; the gradient is cast back
 Tensor exp(const Tensor& x);
@@ -53,6 +56,11 @@ inline Tensor operator+(double a, const Tensor& x) { return x + a; }
 inline Tensor operator-(const Tensor& x, double a) { return x + -a; }
 inline Tensor operator-(double a, const Tensor& x) { return -x + a; }
 
+// x, but low where it is less and high where it is more.
+inline Tensor clamp(const Tensor& x, double low, double high) {
+  return minimum(maximum(x, full({}, low, x.dtype(), x.device())), full({}, high, x.dtype(), x.device()));
+}
+
 // [..., 2F] -> [..., F]: split the last dimension into (a, gate); gelu(gate) * a (Shazeer 2020, "GLU variants").
 Tensor geglu(const Tensor& x);
 
@@ -64,6 +72,15 @@ Tensor mean(const Tensor& x, int axis);
 // Sums x over the dimensions that broadcasting `shape` to x.shape() repeats: the adjoint of broadcast_to.
 Tensor sum_to(const Tensor& x, const Shape& shape);
 
+// ---- choosing (autograd/select.cpp) --------------------------------------------------------------------------------
+// Of each line along an axis, which disappears: the index (i64) of the largest element, of the first where several are
+// equal; NaN counts as larger than all. It has no gradient.
+Tensor argmax(const Tensor& x, int axis = -1);
+// Of each line, the element that index (i64) names; index has the shape of x without the axis.
+Tensor pick(const Tensor& x, const Tensor& index, int axis = -1);
+inline Tensor max(const Tensor& x, int axis) { return pick(x, argmax(x, axis), axis); }
+inline Tensor min(const Tensor& x, int axis) { return -max(-x, axis); }
+
 // ---- shape (autograd/shape.cpp) ------------------------------------------------------------------------------------
 Tensor reshape(const Tensor& x, const Shape& shape);            // same elements, same order; shares the buffer
 Tensor permute(const Tensor& x, const std::vector<int>& axes);  // dimension i of the result is axes[i] of x
@@ -72,6 +89,13 @@ Tensor concat(std::span<const Tensor> parts, int axis);                   // one
 inline Tensor concat(std::initializer_list<Tensor> parts, int axis) {
   return concat(std::span(parts.begin(), parts.size()), axis);
 }
+// Along a new axis of the result, which takes the place `axis`; all parts have one shape.
+Tensor stack(std::span<const Tensor> parts, int axis);
+inline Tensor stack(std::initializer_list<Tensor> parts, int axis) {
+  return stack(std::span(parts.begin(), parts.size()), axis);
+}
+// The n equal parts of an axis.
+Tensors split(const Tensor& x, int64_t n, int axis);
 Tensor broadcast_to(const Tensor& x, const Shape& shape);
 
 // ---- products (autograd/linear.cpp) --------------------------------------------------------------------------------

@@ -150,6 +150,36 @@ Tensor concat(std::span<const Tensor> parts, int axis) {
   return concat(groups, a);
 }
 
+Tensor stack(std::span<const Tensor> parts, int axis) {
+  check(!parts.empty(), "stack: there are no parts, but at least one is needed");
+  check(bool(parts[0]), "stack: parts[0] is missing");
+  const Shape& first = parts[0].shape();
+  check(first.rank() < Shape::kMaxRank, "stack: parts[0] has shape ", first, ", and there is no room for another axis");
+  check(axis >= -first.rank() - 1 && axis <= first.rank(), "stack: axis is ", axis, ", but parts[0] has shape ", first);
+  const int a = axis < 0 ? axis + first.rank() + 1 : axis;
+  Shape shape;
+  for (int i = 0; i <= first.rank(); ++i) shape.push_back(i == a ? 1 : first[i < a ? i : i - 1]);
+  Tensors rows;
+  for (size_t k = 0; k < parts.size(); ++k) {
+    const std::string name = "parts[" + std::to_string(k) + "]";
+    check_alike("stack", name.c_str(), parts[k], "parts[0]", parts[0]);
+    check(parts[k].shape() == first, "stack: ", name, " has shape ", parts[k].shape(), ", but parts[0] has shape ",
+          first);
+    rows.push_back(reshape(parts[k], shape));
+  }
+  return concat(rows, a);
+}
+
+Tensors split(const Tensor& x, int64_t n, int axis) {
+  check(bool(x), "split: x is missing");
+  const int a = axis_of("split", "axis", axis, "x", x);
+  check(n > 0 && x.dim(a) % n == 0, "split: axis ", axis, " of x ", x.shape(), " has ", x.dim(a),
+        " elements, which do not make ", n, " equal parts");
+  Tensors parts;
+  for (int64_t i = 0, length = x.dim(a) / n; i < n; ++i) parts.push_back(narrow(x, a, i * length, length));
+  return parts;
+}
+
 Tensor broadcast_to(const Tensor& x, const Shape& shape) {
   check(bool(x), "broadcast_to: x is missing");
   check(broadcasts(x.shape(), shape), "broadcast_to: x has shape ", x.shape(), ", which does not broadcast to ", shape);

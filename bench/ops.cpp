@@ -64,7 +64,12 @@ Op binary(Binary f) {
 }
 
 void add_elementwise_rows(const Shape& x) {
-  for (const auto& [name, f] : {std::pair<const char*, Binary>{"add", add}, {"sub", sub}, {"mul", mul}, {"div", div}})
+  for (const auto& [name, f] : {std::pair<const char*, Binary>{"add", add},
+                                {"sub", sub},
+                                {"mul", mul},
+                                {"div", div},
+                                {"maximum", maximum},
+                                {"minimum", minimum}})
     add_op(name, {x, x}, binary(f));
   add_op("add", {x, {x.back()}}, binary(add));
   add_op("scale", {x}, [](const auto& in) { return scale(in[0], 2); });
@@ -88,10 +93,13 @@ void add_shape_rows(const Shape& x, int64_t heads) {
   add_op("mean", {x}, [](const auto& in) { return mean(in[0]); });
   add_op("mean axis 1", {x}, [](const auto& in) { return mean(in[0], 1); });
   add_op("sum_to", {x}, [d](const auto& in) { return sum_to(in[0], {d}); });
+  add_op("max axis 0", {x}, [](const auto& in) { return max(in[0], 0); });
+  add_op("max axis 1", {x}, [](const auto& in) { return max(in[0], 1); });
   add_op("reshape", {x}, [=](const auto& in) { return reshape(in[0], {n, heads, d / heads}); });
   add_op("permute", {{n, heads, d / heads}}, [](const auto& in) { return permute(in[0], {1, 0, 2}); });
   add_op("narrow", {x}, [=](const auto& in) { return narrow(in[0], 0, n / 2, n / 2); });
   add_op("concat", {x, x}, [](const auto& in) { return concat(in, -1); });
+  add_op("stack", {x, x}, [](const auto& in) { return stack(in, 1); });
   add_op("broadcast_to", {{d}}, [x](const auto& in) { return broadcast_to(in[0], x); });
 }
 

@@ -29,6 +29,9 @@ __device__ T combined(T u, T v) {
   if constexpr (how == Binary::sub) return u - v;
   if constexpr (how == Binary::mul) return u * v;
   if constexpr (how == Binary::div) return u / v;
+  if constexpr (how == Binary::larger) return larger(u, v);
+  if constexpr (how == Binary::smaller) return smaller(u, v);
+  if constexpr (how == Binary::above) return above(u, v);
 }
 // An operand that is repeated to the shape of y, kN numbers at a time: they lie side by side, or are one and the same.
 template <class T, int kN>
@@ -113,6 +116,12 @@ void binary(Cuda, Binary how, const Tensor& a, const Tensor& b, const Tensor& y)
       return combine<Binary::mul>(a, b, y);
     case Binary::div:
       return combine<Binary::div>(a, b, y);
+    case Binary::larger:
+      return combine<Binary::larger>(a, b, y);
+    case Binary::smaller:
+      return combine<Binary::smaller>(a, b, y);
+    case Binary::above:
+      return combine<Binary::above>(a, b, y);
   }
 }
 

@@ -50,12 +50,9 @@ int main() {
 
   // No tape alive: inference, nothing is recorded.
   const auto [x, labels] = spirals(2000, g);
-  const Tensor logits = mlp(x);
+  const std::vector<int64_t> arms = argmax(mlp(x)).to_vector<int64_t>();
   int right = 0;
-  for (int64_t i = 0; i < 2000; ++i) {
-    const float* row = logits.data<float>() + 2 * i;
-    right += (row[1] > row[0]) == (labels.data<int64_t>()[i] == 1);
-  }
+  for (size_t i = 0; i < arms.size(); ++i) right += arms[i] == labels.data<int64_t>()[i];
   std::printf("accuracy on new points: %.3f\n", right / 2000.0);
 
   return right > 1950 ? 0 : 1;

@@ -236,6 +236,26 @@ struct Scale {
 
 using Unary = std::variant<Exp, Log, Tanh, Sigmoid, Relu, Gelu, Silu, Sqrt, Abs, Scale>;
 
-enum class Binary { add, sub, mul, div };
+// The larger and the smaller of two numbers, NaN where one is NaN; and 1 where a > b, 1/2 where they are equal, else 0:
+// the slope of the larger one by a.
+template <class T>
+RONDO_ANYWHERE T larger(T a, T b) {
+  return (a < b) | (b != b) ? b : a;
+}
+template <class T>
+RONDO_ANYWHERE T smaller(T a, T b) {
+  return (b < a) | (b != b) ? b : a;
+}
+template <class T>
+RONDO_ANYWHERE T above(T a, T b) {
+  return T(0.5) * (T(a > b) + T(a >= b));
+}
+// Whether a comes before b as the largest: NaN before all.
+template <class T>
+RONDO_ANYWHERE bool beats(T a, T b) {
+  return (a > b) | ((a != a) & (b == b));
+}
+
+enum class Binary { add, sub, mul, div, larger, smaller, above };
 
 }  // namespace rondo

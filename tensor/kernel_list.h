@@ -49,6 +49,11 @@ void state_gate_backward(Backend, const Tensor& dy, const Tensor& c, const Tenso
 // ---- reductions (reduce) ----
 void sum_to(Backend, const Tensor& x, const Into& y);  // y's shape broadcasts to x's; activations
 
+// ---- choosing (select); index and y have an element for each line of x ----
+void argmax(Backend, const Tensor& x, const Lines& lines, const Tensor& index);  // the first that beats() all; n > 0
+void pick_forward(Backend, const Tensor& x, const Lines& lines, const Tensor& index, const Tensor& y);
+void pick_backward(Backend, const Tensor& dy, const Lines& lines, const Tensor& index, const Tensor& dx);
+
 // ---- products (gemm) ----
 // Where a is bf16, so are the numbers that are multiplied: b may be f32 and is rounded. Sums are made in f32, and c
 // is f32 or bf16.

@@ -15,6 +15,11 @@ struct Rows {
   int64_t offset, stride;
 };
 
+// A tensor seen as [outer, n, inner]: lines of n elements, `inner` apart, counted as [outer, inner].
+struct Lines {
+  int64_t outer, n, inner;
+};
+
 // A copy of a weight [groups * n, k] as it is multiplied with: [groups * tall, wide], with zeros behind each row and
 // behind the rows of each group.
 struct WeightCopy {

@@ -20,7 +20,9 @@ struct NamedTwo {
 const NamedTwo kTwo[] = {{"add", add, std::plus<>()},
                          {"sub", sub, std::minus<>()},
                          {"mul", mul, std::multiplies<>()},
-                         {"div", div, std::divides<>()}};
+                         {"div", div, std::divides<>()},
+                         {"maximum", maximum, [](double a, double b) { return std::max(a, b); }},
+                         {"minimum", minimum, [](double a, double b) { return std::min(a, b); }}};
 
 struct NamedOne {
   const char* name;
@@ -189,6 +191,30 @@ TEST_CASE_TEMPLATE("curves: values and slopes at the extremes", T, float, double
   check(sqrt, {-1, 0, 4, inf, nan}, {nan, 0, 2, inf, nan}, {nan, inf, T(0.25), 0, nan});
   check(abs, {-inf, -huge, 0, huge, inf, nan}, {inf, huge, 0, huge, inf, nan}, {-1, -1, 0, 1, 1, 0});
   check(gelu, {-big, -huge, 0, huge, big, nan}, {0, 0, 0, huge, big, nan}, {0, 0, T(0.5), 1, 1, nan});
+}
+
+TEST_CASE_TEMPLATE("maximum and minimum: equal numbers, infinities, NaN", T, float, double) {
+  const T inf = std::numeric_limits<T>::infinity(), nan = std::numeric_limits<T>::quiet_NaN();
+  const std::vector<T> as{1, 2, 2, -inf, inf, nan, 1, nan}, bs{2, 1, 2, 0, inf, 1, nan, nan};
+  const auto check = [&](Two op, const std::vector<T>& y, const std::vector<T>& da, const std::vector<T>& db) {
+    for (Device device : devices()) {
+      const Tensor a = parameter(to(tensor<T>(as, {8}), device)), b = parameter(to(tensor<T>(bs, {8}), device));
+      Tape tape;
+      const Tensor found = op(a, b);
+      const Gradients grads = tape.backward(sum(found * to(tensor<T>({1, 2, 3, 4, 5, 6, 7, 8}, {8}), device)));
+      CHECK(max_abs_diff(to(found, Device::cpu), tensor<T>(y, {8})) == 0);
+      CHECK(max_abs_diff(to(grads[a], Device::cpu), tensor<T>(da, {8})) == 0);
+      CHECK(max_abs_diff(to(grads[b], Device::cpu), tensor<T>(db, {8})) == 0);
+    }
+  };
+  check(maximum, {2, 2, 2, 0, inf, nan, nan, nan}, {0, 2, 1.5, 0, 2.5, 0, 0, 0}, {1, 0, 1.5, 4, 2.5, 0, 0, 0});
+  check(minimum, {1, 1, 2, -inf, inf, nan, nan, nan}, {1, 0, 1.5, 4, 2.5, 0, 0, 0}, {0, 2, 1.5, 0, 2.5, 0, 0, 0});
+}
+
+TEST_CASE("clamp") {
+  const Tensor x = points({4, 9}, 18), y = clamp(x, -0.5, 0.75);
+  for (size_t i = 0; i < 36; ++i) CHECK(values(y)[i] == std::clamp(values(x)[i], -0.5, 0.75));
+  gradcheck([](auto& in) { return clamp(in[0], -0.5, 0.75); }, {x});
 }
 
 TEST_CASE("gelu: f32 all along, and far out") {

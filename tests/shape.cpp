@@ -6,7 +6,6 @@ using namespace rondo::testing;
 
 namespace {
 
-// 0, 1, 2, ... in any dtype.
 // 0, 1, 2, ..., and again from 0 where the dtype ends.
 Tensor counted(const Shape& shape, DType dtype = DType::f64) {
   const Tensor t(shape, DType::f64);
@@ -156,6 +155,38 @@ TEST_CASE("concat: any number of parts") {
   }
 }
 
+TEST_CASE("stack has its parts along a new axis, and split takes them apart") {
+  for (const Shape& shape : {Shape{}, Shape{4}, Shape{2, 3}, Shape{2, 0, 3}})
+    for (int axis = -shape.rank() - 1; axis <= shape.rank(); ++axis) {
+      const Tensor a = randn(shape, DType::f64, 1), b = randn(shape, DType::f64, 2), c = randn(shape, DType::f64, 3);
+      const Tensor y = stack({a, b, c}, axis);
+      const int place = axis < 0 ? axis + shape.rank() + 1 : axis;
+      REQUIRE(y.rank() == shape.rank() + 1);
+      CHECK(y.dim(place) == 3);
+      for (int64_t i = 0; i < y.numel(); ++i) {
+        std::vector<int64_t> index = index_of(i, y.shape());
+        const int64_t which = index[size_t(place)];
+        index.erase(index.begin() + place);
+        CHECK(y.data<double>()[i] == at(which == 0 ? a : which == 1 ? b : c, index));
+      }
+      const Tensors parts = split(y, 3, axis);
+      REQUIRE(parts.size() == 3);
+      CHECK(same_bits(reshape(parts[0], shape), a));
+      CHECK(same_bits(reshape(parts[2], shape), c));
+      gradcheck([&](auto& in) { return stack({in[1], in[0], in[1]}, axis); }, {a, b});
+    }
+  const Tensor x = randn({3, 8});
+  CHECK(same_bits(concat(split(x, 4, -1), 1), x));
+  CHECK(split(x, 1, 0).size() == 1);
+  CHECK(split(randn({2, 0}), 5, 1)[4].shape() == Shape{2, 0});
+  gradcheck(
+      [](auto& in) {
+        const Tensors parts = split(in[0], 4, 1);
+        return parts[3] * parts[0] + parts[1];
+      },
+      {x});
+}
+
 TEST_CASE("narrow and concat: several tiles, the same bits on any number of threads") {
   const Op middle = [](const std::vector<Tensor>& in) { return narrow(in[0], 1, 3, 500); };
   check_same_bits_on_threads(middle, {randn({100, 701}, DType::f32)});
@@ -208,6 +239,22 @@ TEST_CASE("shape: errors") {
   CHECK(error_of([&] {
           concat({x, Tensor({2, 3}, DType::f64)}, 0);
         }) == "concat: parts[1] is f64, but parts[0] is f32");
+  CHECK(error_of([&] { stack({}, 0); }) == "stack: there are no parts, but at least one is needed");
+  CHECK(error_of([&] { stack({Tensor()}, 0); }) == "stack: parts[0] is missing");
+  CHECK(error_of([&] { stack({x, Tensor()}, 0); }) == "stack: parts[1] is missing");
+  CHECK(error_of([&] { stack({x}, 3); }) == "stack: axis is 3, but parts[0] has shape (2, 3)");
+  CHECK(error_of([&] {
+          stack({x, Tensor({3, 2})}, 0);
+        }) == "stack: parts[1] has shape (3, 2), but parts[0] has shape (2, 3)");
+  CHECK(error_of([&] {
+          stack({Tensor({1, 1, 1, 1, 1, 1})}, 0);
+        }) == "stack: parts[0] has shape (1, 1, 1, 1, 1, 1), and there is no room for another axis");
+  CHECK(error_of([&] { split(x, 2, 1); }) ==
+        "split: axis 1 of x (2, 3) has 3 elements, which do not make 2 equal parts");
+  CHECK(error_of([&] { split(x, 0, 1); }) ==
+        "split: axis 1 of x (2, 3) has 3 elements, which do not make 0 equal parts");
+  CHECK(error_of([&] { split(x, 1, 2); }) == "split: axis is 2, but x has shape (2, 3)");
+  CHECK(error_of([&] { split({}, 1, 0); }) == "split: x is missing");
   CHECK(error_of([&] { broadcast_to(x, {2}); }) == "broadcast_to: x has shape (2, 3), which does not broadcast to (2)");
   CHECK(error_of([&] { broadcast_to({}, {2}); }) == "broadcast_to: x is missing");
 }

@@ -121,6 +121,13 @@ embedding.cu s/i < n_tokens \&\& tokens/tokens/
 embedding.cu s/if (here\[k\]) places/places/
 embedding.cu s/if (at < d) dweight/dweight/
 embedding.cu s/__syncwarp();//
+select.cu s/lane < lines.n ? lane : 0/lane/
+select.cu s/i = 16; i > 0;/i = 16; i > 1;/
+select.cu s/ \&\& at < best//
+select.cu s/if (beats(v, top)) top = v, /if (beats(v, top)) /
+select.cu s/j >= 0 \&\& j < lines.n/j < lines.n/
+select.cu s/j >= 0 \&\& j < lines.n/j >= 0/
+select.cu s/row \/ lines.n \* lines.inner/row \/ lines.n/
 loss.cu s/label == column + e ? g - factor/label == column ? g - factor/
 loss.cu s/: bad                 ? std::numeric_limits<T>::quiet_NaN()//
 loss.cu s/return outside(label, n) ? /return false ? /
@@ -164,6 +171,7 @@ tests_of() {
     rounded.cu) echo '*weights*' ;;
     list.cuh) echo '*weights*,*adam*,*clip*' ;;
     reduce.cu) echo '*reductions*' ;;
+    select.cu) echo '*choosing*' ;;
     *) echo 'cuda*' ;;
   esac
 }

@@ -11,6 +11,23 @@ namespace {
 
 using namespace cpu;
 
+// A function of numbers for arrays, one beside the other or with a number.
+template <class F>
+struct ByNumber {
+  F f;
+  template <class A, class B>
+  auto operator()(const A& a, const B& b) const {
+    if constexpr (is_number<A> && is_number<B>)
+      return f(a, b);
+    else if constexpr (is_number<A>)
+      return b.unaryExpr([f = f, a](A v) { return f(a, v); });
+    else if constexpr (is_number<B>)
+      return a.unaryExpr([f = f, b](B v) { return f(v, b); });
+    else
+      return a.binaryExpr(b, f);
+  }
+};
+
 template <class F, class T>
 void binary_piece(const F& f, const T* a, bool a_walks, const T* b, bool b_walks, T* y, int64_t n) {
   auto to = flat(y, n);
@@ -80,6 +97,12 @@ void binary(Cpu, Binary how, const Tensor& a, const Tensor& b, const Tensor& y) 
       return binary_with(std::multiplies<>(), a, b, y);
     case Binary::div:
       return binary_with(std::divides<>(), a, b, y);
+    case Binary::larger:
+      return binary_with(ByNumber{[](auto u, auto v) { return larger(u, v); }}, a, b, y);
+    case Binary::smaller:
+      return binary_with(ByNumber{[](auto u, auto v) { return smaller(u, v); }}, a, b, y);
+    case Binary::above:
+      return binary_with(ByNumber{[](auto u, auto v) { return above(u, v); }}, a, b, y);
   }
 }
 
