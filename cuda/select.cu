@@ -12,6 +12,12 @@ __device__ int64_t first_of(const Lines& lines, int64_t line) {
   return line / lines.inner * lines.n * lines.inner + line % lines.inner;
 }
 
+// Whether a comes before b as the largest: NaN before all.
+template <class T>
+__device__ bool beats(T a, T b) {
+  return a > b || (a != a && b == b);
+}
+
 // A warp a line: each lane finds the best of every 32nd number, then all compare. Of equal ones the first is best.
 constexpr int kWarps = int(kThreads) / 32;
 template <class T>

@@ -250,12 +250,6 @@ template <class T>
 RONDO_ANYWHERE T above(T a, T b) {
   return T(0.5) * (T(a > b) + T(a >= b));
 }
-// Whether a comes before b as the largest: NaN before all.
-template <class T>
-RONDO_ANYWHERE bool beats(T a, T b) {
-  return (a > b) | ((a != a) & (b == b));
-}
-
 enum class Binary { add, sub, mul, div, larger, smaller, above };
 
 }  // namespace rondo

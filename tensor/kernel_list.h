@@ -50,7 +50,7 @@ void state_gate_backward(Backend, const Tensor& dy, const Tensor& c, const Tenso
 void sum_to(Backend, const Tensor& x, const Into& y);  // y's shape broadcasts to x's; activations
 
 // ---- choosing (select); index and y have an element for each line of x ----
-void argmax(Backend, const Tensor& x, const Lines& lines, const Tensor& index);  // the first that beats() all; n > 0
+void argmax(Backend, const Tensor& x, const Lines& lines, const Tensor& index);  // the first of the largest; n > 0
 void pick_forward(Backend, const Tensor& x, const Lines& lines, const Tensor& index, const Tensor& y);
 void pick_backward(Backend, const Tensor& dy, const Lines& lines, const Tensor& index, const Tensor& dx);
 

@@ -41,16 +41,25 @@ void binary_piece(const F& f, const T* a, bool a_walks, const T* b, bool b_walks
     to.setConstant(f(*a, *b));
 }
 
-template <class F>
-void binary_with(const F& f, const Tensor& a, const Tensor& b, const Tensor& y) {
-  dispatch_float(y.dtype(), [&]<class T>() {
-    const T *as = a.data<T>(), *bs = b.data<T>();
-    T* ys = y.data<T>();
-    const Walk<2> walk(y.shape(), {broadcast_strides(a.shape(), y.shape()), broadcast_strides(b.shape(), y.shape())});
-    walk.for_pieces([&](std::array<int64_t, 2> at, int64_t y_at, int64_t n) {
-      binary_piece(f, as + at[0], walk.inner()[0] != 0, bs + at[1], walk.inner()[1] != 0, ys + y_at, n);
-    });
-  });
+// Calls g(f) with what an enumerator stands for.
+template <class G>
+void with_binary(Binary how, G&& g) {
+  switch (how) {
+    case Binary::add:
+      return g(std::plus<>());
+    case Binary::sub:
+      return g(std::minus<>());
+    case Binary::mul:
+      return g(std::multiplies<>());
+    case Binary::div:
+      return g(std::divides<>());
+    case Binary::larger:
+      return g(ByNumber{[](auto u, auto v) { return larger(u, v); }});
+    case Binary::smaller:
+      return g(ByNumber{[](auto u, auto v) { return smaller(u, v); }});
+    case Binary::above:
+      return g(ByNumber{[](auto u, auto v) { return above(u, v); }});
+  }
 }
 
 }  // namespace
@@ -88,22 +97,16 @@ void unary_backward(Cpu, const Unary& how, const Tensor& dy, const Tensor& x, co
 
 void binary(Cpu, Binary how, const Tensor& a, const Tensor& b, const Tensor& y) {
   if (y.numel() == 0) return;
-  switch (how) {
-    case Binary::add:
-      return binary_with(std::plus<>(), a, b, y);
-    case Binary::sub:
-      return binary_with(std::minus<>(), a, b, y);
-    case Binary::mul:
-      return binary_with(std::multiplies<>(), a, b, y);
-    case Binary::div:
-      return binary_with(std::divides<>(), a, b, y);
-    case Binary::larger:
-      return binary_with(ByNumber{[](auto u, auto v) { return larger(u, v); }}, a, b, y);
-    case Binary::smaller:
-      return binary_with(ByNumber{[](auto u, auto v) { return smaller(u, v); }}, a, b, y);
-    case Binary::above:
-      return binary_with(ByNumber{[](auto u, auto v) { return above(u, v); }}, a, b, y);
-  }
+  dispatch_float(y.dtype(), [&]<class T>() {
+    const T *as = a.data<T>(), *bs = b.data<T>();
+    T* ys = y.data<T>();
+    const Walk<2> walk(y.shape(), {broadcast_strides(a.shape(), y.shape()), broadcast_strides(b.shape(), y.shape())});
+    walk.for_pieces([&](std::array<int64_t, 2> at, int64_t y_at, int64_t n) {
+      with_binary(how, [&](const auto& f) {
+        binary_piece(f, as + at[0], walk.inner()[0] != 0, bs + at[1], walk.inner()[1] != 0, ys + y_at, n);
+      });
+    });
+  });
 }
 
 }  // namespace rondo

@@ -1,4 +1,6 @@
 // Choosing one element of each line.
+#include <algorithm>
+
 #include "tensor/cpu/rows.h"
 #include "tensor/kernels.h"
 
@@ -15,17 +17,49 @@ void for_each_line(const Lines& lines, F&& f) {
   });
 }
 
+template <class T>
+bool is_largest(T x, T top) {
+  return (x == top) | (x != x);
+}
+
+template <class T>
+int64_t largest_of_row(const T* x, int64_t n) {
+  const T top = flat(x, n).template maxCoeff<Eigen::PropagateNaN>();
+  int64_t j = 0;
+  while (!is_largest(x[j], top)) ++j;
+  return j;
+}
+
+constexpr int64_t kColumns = 256;  // side by side
+
+// Of `width` columns of n rows that lie `stride` apart.
+template <class T>
+void largest_of_columns(const T* x, int64_t n, int64_t stride, int64_t width, int64_t* index) {
+  T top[kColumns];
+  std::copy(x, x + width, top);
+  for (int64_t j = 1; j < n; ++j)
+    for (int64_t i = 0; i < width; ++i) top[i] = larger(top[i], x[j * stride + i]);
+  for (int64_t j = n - 1; j >= 0; --j)
+    for (int64_t i = 0; i < width; ++i) index[i] = is_largest(x[j * stride + i], top[i]) ? j : index[i];
+}
+
 }  // namespace
 
+// The largest elements first, then where they are: both loops are vectorised, one that remembers places would not be.
 void argmax(Cpu, const Tensor& x, const Lines& lines, const Tensor& index) {
+  const int64_t bands = (lines.inner + kColumns - 1) / kColumns, width = std::min(lines.inner, kColumns);
   int64_t* to = index.data<int64_t>();
   dispatch_float(x.dtype(), [&]<class T>() {
     const T* xs = x.data<T>();
-    for_each_line(lines, [&](int64_t line, int64_t first) {
-      int64_t best = 0;
-      for (int64_t j = 1; j < lines.n; ++j)
-        if (beats(xs[first + j * lines.inner], xs[first + best * lines.inner])) best = j;
-      to[line] = best;
+    parallel_chunks(lines.outer * bands, rows_per_tile(lines.n * width), [&](int64_t begin, int64_t end) {
+      for (int64_t i = begin; i < end; ++i) {
+        const int64_t outer = i / bands, column = i % bands * kColumns, n = std::min(kColumns, lines.inner - column);
+        const T* from = xs + outer * lines.n * lines.inner + column;
+        if (lines.inner == 1)
+          to[outer] = largest_of_row(from, lines.n);
+        else
+          largest_of_columns(from, lines.n, lines.inner, n, to + outer * lines.inner + column);
+      }
     });
   });
 }
