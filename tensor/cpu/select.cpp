@@ -25,7 +25,12 @@ bool is_largest(T x, T top) {
 template <class T>
 int64_t largest_of_row(const T* x, int64_t n) {
   const T top = flat(x, n).template maxCoeff<Eigen::PropagateNaN>();
+  constexpr int64_t kAtOnce = 64;
   int64_t j = 0;
+  for (bool here = false; j + kAtOnce <= n; j += kAtOnce) {
+    for (int64_t i = j; i < j + kAtOnce; ++i) here |= is_largest(x[i], top);
+    if (here) break;
+  }
   while (!is_largest(x[j], top)) ++j;
   return j;
 }
