@@ -22,17 +22,12 @@ bool is_largest(T x, T top) {
   return (x == top) | (x != x);
 }
 
+// top [width] = the largest of n rows that lie `stride` apart.
 template <class T>
-int64_t largest_of_row(const T* x, int64_t n) {
-  const T top = flat(x, n).template maxCoeff<Eigen::PropagateNaN>();
-  constexpr int64_t kAtOnce = 64;
-  int64_t j = 0;
-  for (bool here = false; j + kAtOnce <= n; j += kAtOnce) {
-    for (int64_t i = j; i < j + kAtOnce; ++i) here |= is_largest(x[i], top);
-    if (here) break;
-  }
-  while (!is_largest(x[j], top)) ++j;
-  return j;
+void largest(const T* x, int64_t n, int64_t stride, int64_t width, T* top) {
+  std::copy(x, x + width, top);
+  for (int64_t j = 1; j < n; ++j)
+    for (int64_t i = 0; i < width; ++i) top[i] = larger(top[i], x[j * stride + i]);
 }
 
 constexpr int64_t kColumns = 256;  // side by side
@@ -41,11 +36,30 @@ constexpr int64_t kColumns = 256;  // side by side
 template <class T>
 void largest_of_columns(const T* x, int64_t n, int64_t stride, int64_t width, int64_t* index) {
   T top[kColumns];
-  std::copy(x, x + width, top);
-  for (int64_t j = 1; j < n; ++j)
-    for (int64_t i = 0; i < width; ++i) top[i] = larger(top[i], x[j * stride + i]);
+  largest(x, n, stride, width, top);
   for (int64_t j = n - 1; j >= 0; --j)
     for (int64_t i = 0; i < width; ++i) index[i] = is_largest(x[j * stride + i], top[i]) ? j : index[i];
+}
+
+template <class T>
+int64_t largest_of_row(const T* x, int64_t n) {
+  constexpr int64_t kAtOnce = 64;
+  const int64_t whole = n / kAtOnce * kAtOnce;
+  T tops[kAtOnce], top = x[0];
+  if (whole) {
+    largest(x, whole / kAtOnce, kAtOnce, kAtOnce, tops);
+    for (const T t : tops) top = larger(top, t);
+  }
+  for (int64_t j = whole; j < n; ++j) top = larger(top, x[j]);
+
+  int64_t j = 0;
+  for (; j < whole; j += kAtOnce) {
+    int found = 0;
+    for (int64_t i = j; i < j + kAtOnce; ++i) found += is_largest(x[i], top);
+    if (found > 0) break;
+  }
+  while (!is_largest(x[j], top)) ++j;
+  return j;
 }
 
 }  // namespace
