@@ -38,9 +38,11 @@ std::pair<Tensor, Tensor> spirals(int64_t n, Generator& g) {
 int main() {
   Generator g{.seed = 1};
   const Mlp mlp(g);
-  Adam adam(parameters(mlp), {.learning_rate = 3e-3});
+  Adam adam(parameters(mlp), {});
+  const Schedule schedule{.shape = "cosine", .warmup_steps = 20, .decay_steps = 600};
 
   for (int step = 1; step <= 600; ++step) {
+    adam.set_learning_rate(1e-2 * schedule.share(step));
     const auto [x, labels] = spirals(128, g);
     Tape tape;
     const Tensor loss = cross_entropy(mlp(x), labels);
