@@ -41,15 +41,30 @@ std::vector<NamedTensor> parameters(const Layer& layer) {
   return all;
 }
 
+// Puts made_of(t) in the place of every tensor t, as much a parameter as that was.
+template <class Layer, class F>
+void replace_each(Layer& layer, F&& made_of) {
+  layer.each([&](const std::string&, Tensor& t, bool) {
+    const bool trained = t.is_parameter();
+    t = made_of(t);
+    if (trained) parameter(t);
+  });
+}
+
 // Moves a layer or model to another device. What was taken from it before (an optimizer's parameters, a decoder's
 // caches) stays behind: make those afterwards.
 template <class Layer>
 void move_to(Layer& layer, Device device) {
-  layer.each([&](const std::string&, Tensor& t, bool) {
-    const bool trained = t.is_parameter();
-    t = to(t, device);
-    if (trained) parameter(t);
-  });
+  replace_each(layer, [&](const Tensor& t) { return to(t, device); });
+}
+
+// A copy with tensors of its own, where a plain copy of a layer shares them. What each() does not visit stays shared.
+// (assign copies the elements of one tensor into another, later on.)
+template <class Layer>
+Layer copy_of(const Layer& layer) {
+  Layer copy = layer;
+  replace_each(copy, [](const Tensor& t) { return clone(detach(t)); });
+  return copy;
 }
 
 }  // namespace rondo
