@@ -32,7 +32,7 @@ Tensor extreme(const char* op, Binary f, const Tensor& a, const Tensor& b) {
   const Tensor y = checked_binary(op, f, a, b);
   return record(op, {a, b}, y, [f, a, b, to_a = Repeated(a), to_b = Repeated(b)](const Tensor& dy) -> Grads {
     const auto where_above = [&](const Tensor& u, const Tensor& v) {
-      return combined(Binary::mul, dy, combined(Binary::above, u, v));
+      return combined(Binary::passed, dy, combined(Binary::above, u, v));
     };
     const bool larger = f == Binary::larger;
     return {to_a.wanted() ? to_a.gradient(larger ? where_above(a, b) : where_above(b, a)) : Tensor(),
@@ -113,6 +113,17 @@ Tensor log(const Tensor& x) { return unary_op("log", Log(), Keep::x, x); }
 Tensor tanh(const Tensor& x) { return unary_op("tanh", Tanh(), Keep::y, x); }
 Tensor sigmoid(const Tensor& x) { return unary_op("sigmoid", Sigmoid(), Keep::y, x); }
 Tensor relu(const Tensor& x) { return unary_op("relu", Relu(), Keep::x, x); }
+Tensor clamp(const Tensor& x, double low, double high) {
+  check(low <= high, "clamp: low is ", low, ", but high is ", high);
+  check_float("clamp", "x", x);
+  const Clamp f{low, high};
+  const Tensor y = mapped(f, x);
+  return record("clamp", {x}, y, [f, x, y](const Tensor& dy) -> Grads {
+    Tensor dx = empty_like(x);
+    dispatch(x.device(), [&](auto device) { unary_backward(device, f, dy, x, y, dx); });
+    return {dx};
+  });
+}
 Tensor gelu(const Tensor& x) { return unary_op("gelu", Gelu(), Keep::x, x); }
 Tensor silu(const Tensor& x) { return unary_op("silu", Silu(), Keep::x, x); }
 Tensor sqrt(const Tensor& x) { return unary_op("sqrt", Sqrt(), Keep::y, x); }

@@ -1,10 +1,10 @@
 // Every op, on one page. An op checks its arguments, runs a forward kernel and records its backward rule.
 //
 // Shapes are written [rows, columns]; "..." stands for any leading dimensions. Ops compute in f32 or f64, and all float
-// arguments of one op must have the same dtype and device. Tokens and labels may also be on the CPU: there they are
-// looked at, and copied to where the op computes. On a GPU nobody looks, which would make the GPU wait; one that is
-// outside makes its row NaN, and the loss. A bad argument throws rondo::Error with both sides of the mismatch. Fused
-// ops (attention, geglu, cross_entropy, state_gate) have a composed twin in their test.
+// arguments of one op must have the same dtype and device. Tokens, labels and what else is an index may also
+// be on the CPU: there they are looked at, and copied to where the op computes. On a GPU nobody looks, which would make
+// the GPU wait; one that is outside makes its row NaN, and the loss. A bad argument throws rondo::Error with both sides
+// of the mismatch. Fused ops (attention, geglu, cross_entropy, state_gate) have a composed twin in their test.
 //
 // Mixed precision: activations may be bf16 between a norm and the next residual (layer_norm makes them; linear, matmul,
 // geglu and the attentions go on with them; ops that only move elements take any dtype). Their products are of bf16
@@ -28,7 +28,7 @@ Tensor add(const Tensor& a, const Tensor& b);
 Tensor sub(const Tensor& a, const Tensor& b);
 Tensor mul(const Tensor& a, const Tensor& b);
 Tensor div(const Tensor& a, const Tensor& b);
-// NaN where one is NaN. Where both are equal, each has half of the gradient, as in PyTorch.
+// NaN where one is NaN. The gradient goes to the one that was taken; where both are equal, each has half of it.
 Tensor maximum(const Tensor& a, const Tensor& b);
 Tensor minimum(const Tensor& a, const Tensor& b);
 Tensor scale(const Tensor& x, double factor);  // factor * x
@@ -36,10 +36,11 @@ Tensor cast(const Tensor& x, DType dtype);     // the same numbers as f32, f64 o
 Tensor exp(const Tensor& x);
 Tensor log(const Tensor& x);
 Tensor tanh(const Tensor& x);
-Tensor sigmoid(const Tensor& x);  // 1 / (1 + exp(-x))
-Tensor relu(const Tensor& x);     // max(x, 0); slope 0 at 0
-Tensor gelu(const Tensor& x);     // x * Phi(x), the exact form (Hendrycks & Gimpel 2016)
-Tensor silu(const Tensor& x);     // x * sigmoid(x) (Elfwing et al. 2018)
+Tensor sigmoid(const Tensor& x);                         // 1 / (1 + exp(-x))
+Tensor relu(const Tensor& x);                            // max(x, 0); slope 0 at 0
+Tensor clamp(const Tensor& x, double low, double high);  // min(max(x, low), high); slope 1 from low to high
+Tensor gelu(const Tensor& x);                            // x * Phi(x), the exact form (Hendrycks & Gimpel 2016)
+Tensor silu(const Tensor& x);                            // x * sigmoid(x) (Elfwing et al. 2018)
 Tensor sqrt(const Tensor& x);
 Tensor abs(const Tensor& x);  // slope 0 at 0
 
@@ -55,11 +56,6 @@ inline Tensor operator+(const Tensor& x, double a) { return x + full({}, a, x.dt
 inline Tensor operator+(double a, const Tensor& x) { return x + a; }
 inline Tensor operator-(const Tensor& x, double a) { return x + -a; }
 inline Tensor operator-(double a, const Tensor& x) { return -x + a; }
-
-// x, but low where it is less and high where it is more.
-inline Tensor clamp(const Tensor& x, double low, double high) {
-  return minimum(maximum(x, full({}, low, x.dtype(), x.device())), full({}, high, x.dtype(), x.device()));
-}
 
 // [..., 2F] -> [..., F]: split the last dimension into (a, gate); gelu(gate) * a (Shazeer 2020, "GLU variants").
 Tensor geglu(const Tensor& x);
@@ -78,8 +74,8 @@ Tensor sum_to(const Tensor& x, const Shape& shape);
 Tensor argmax(const Tensor& x, int axis = -1);
 // Of each line, the element that index (i64) names; index has the shape of x without the axis.
 Tensor pick(const Tensor& x, const Tensor& index, int axis = -1);
-inline Tensor max(const Tensor& x, int axis) { return pick(x, argmax(x, axis), axis); }
-inline Tensor min(const Tensor& x, int axis) { return -max(-x, axis); }
+Tensor max(const Tensor& x, int axis);  // the gradient goes to the element at argmax
+Tensor min(const Tensor& x, int axis);  // -max(-x)
 
 // ---- shape (autograd/shape.cpp) ------------------------------------------------------------------------------------
 Tensor reshape(const Tensor& x, const Shape& shape);            // same elements, same order; shares the buffer

@@ -20,10 +20,7 @@ Tensor summed_all(const char* op, const Tensor& x) {
 Tensor summed_along(const char* op, const Tensor& x, int axis) {
   check_float(op, "x", x);
   const int a = axis_of(op, "axis", axis, "x", x);
-  Shape shape;
-  for (int i = 0; i < x.rank(); ++i)
-    if (i != a) shape.push_back(x.dim(i));
-  return summed(op, x, x.shape().with(a, 1), shape);
+  return summed(op, x, x.shape().with(a, 1), x.shape().without(a));
 }
 
 }  // namespace

@@ -7,13 +7,6 @@
 namespace rondo {
 namespace {
 
-Shape without(const Shape& shape, int axis) {
-  Shape rest;
-  for (int i = 0; i < shape.rank(); ++i)
-    if (i != axis) rest.push_back(shape[i]);
-  return rest;
-}
-
 Lines lines_of(const Shape& shape, int axis) {
   Lines lines{1, shape[axis], 1};
   for (int i = 0; i < axis; ++i) lines.outer *= shape[i];
@@ -21,26 +14,31 @@ Lines lines_of(const Shape& shape, int axis) {
   return lines;
 }
 
+// The axis of x whose lines are chosen from.
+int line_axis(const char* op, const Tensor& x, int axis) {
+  check_float(op, "x", x);
+  const int a = axis_of(op, "axis", axis, "x", x);
+  check(x.dim(a) > 0 || x.shape().without(a).numel() == 0, op, ": axis ", axis, " of x ", x.shape(),
+        " has no elements");
+  return a;
+}
+
 }  // namespace
 
 Tensor argmax(const Tensor& x, int axis) {
-  check_float("argmax", "x", x);
-  const int a = axis_of("argmax", "axis", axis, "x", x);
-  const Tensor index(without(x.shape(), a), DType::i64, x.device());
-  check(x.dim(a) > 0 || index.numel() == 0, "argmax: axis ", axis, " of x ", x.shape(), " has no elements");
+  const int a = line_axis("argmax", x, axis);
+  const Tensor index(x.shape().without(a), DType::i64, x.device());
   dispatch(x.device(), [&](auto device) { argmax(device, x, lines_of(x.shape(), a), index); });
   return index;
 }
 
 Tensor pick(const Tensor& x, const Tensor& given, int axis) {
-  check_float("pick", "x", x);
+  const int a = line_axis("pick", x, axis);
   check_indices("pick", "index", given, "x", x);
-  const int a = axis_of("pick", "axis", axis, "x", x);
-  const Shape shape = without(x.shape(), a);
+  const Shape shape = x.shape().without(a);
   check(given.shape() == shape, "pick: index has shape ", given.shape(), ", but x ", x.shape(), " without axis ", axis,
         " is ", shape);
   const int64_t n = x.dim(a);
-  check(n > 0 || given.numel() == 0, "pick: axis ", axis, " of x ", x.shape(), " has no elements");
   const int64_t bad = given.device() == Device::cpu ? first_token_outside(given, n, 0) : -1;
   if (bad >= 0)
     fail("pick: index holds ", given.data<int64_t>()[bad], " at index ", bad, ", but axis ", axis, " of x ", x.shape(),
@@ -53,6 +51,16 @@ Tensor pick(const Tensor& x, const Tensor& given, int axis) {
     dispatch(dy.device(), [&](auto device) { pick_backward(device, dy, lines_of(from, a), index, dx); });
     return {dx};
   });
+}
+
+Tensor max(const Tensor& x, int axis) {
+  const int a = line_axis("max", x, axis);
+  return pick(x, argmax(x, a), a);
+}
+
+Tensor min(const Tensor& x, int axis) {
+  const int a = line_axis("min", x, axis);
+  return -max(-x, a);
 }
 
 }  // namespace rondo

@@ -21,7 +21,7 @@ struct MapBackward {
   F f;
   const T *dy, *x, *y;
   T* dx;
-  __device__ void operator()(int64_t i) const { dx[i] = dy[i] * f.slope(x[i], y[i]); }
+  __device__ void operator()(int64_t i) const { dx[i] = chained(f, dy[i], x[i], y[i]); }
 };
 template <Binary how, class T>
 __device__ T combined(T u, T v) {
@@ -32,6 +32,7 @@ __device__ T combined(T u, T v) {
   if constexpr (how == Binary::larger) return larger(u, v);
   if constexpr (how == Binary::smaller) return smaller(u, v);
   if constexpr (how == Binary::above) return above(u, v);
+  if constexpr (how == Binary::passed) return passed(u, v);
 }
 // An operand that is repeated to the shape of y, kN numbers at a time: they lie side by side, or are one and the same.
 template <class T, int kN>
@@ -122,6 +123,8 @@ void binary(Cuda, Binary how, const Tensor& a, const Tensor& b, const Tensor& y)
       return combine<Binary::smaller>(a, b, y);
     case Binary::above:
       return combine<Binary::above>(a, b, y);
+    case Binary::passed:
+      return combine<Binary::passed>(a, b, y);
   }
 }
 

@@ -8,24 +8,14 @@ namespace {
 
 using namespace cuda;
 
-__device__ int64_t first_of(const Lines& lines, int64_t line) {
-  return line / lines.inner * lines.n * lines.inner + line % lines.inner;
-}
-
-// Whether a comes before b as the largest: NaN before all.
-template <class T>
-__device__ bool beats(T a, T b) {
-  return a > b || (a != a && b == b);
-}
-
 // A warp a line: each lane finds the best of every 32nd number, then all compare. Of equal ones the first is best.
 constexpr int kWarps = int(kThreads) / 32;
 template <class T>
 __global__ void argmax_kernel(Lines lines, const T* x, int64_t* index) {
   const int lane = int(threadIdx.x % 32);
-  for (int64_t line = int64_t(blockIdx.x) * kWarps + threadIdx.x / 32; line < lines.outer * lines.inner;
+  for (int64_t line = int64_t(blockIdx.x) * kWarps + threadIdx.x / 32; line < lines.count();
        line += int64_t(gridDim.x) * kWarps) {
-    const T* from = x + first_of(lines, line);
+    const T* from = x + lines.first(line);
     int64_t best = lane < lines.n ? lane : 0;
     T top = from[best * lines.inner];
     for (int64_t j = lane + 32; j < lines.n; j += 32) {
@@ -51,7 +41,7 @@ struct Pick {
   __device__ void operator()(int64_t line) const {
     const int64_t j = index[line];
     const bool inside = j >= 0 && j < lines.n;
-    y[line] = inside ? x[first_of(lines, line) + j * lines.inner] : std::numeric_limits<T>::quiet_NaN();
+    y[line] = inside ? x[lines.first(line) + j * lines.inner] : std::numeric_limits<T>::quiet_NaN();
   }
 };
 template <class T>

@@ -1,5 +1,6 @@
 // Elementwise maths, written once: X is a number on a GPU and an Eigen array on the CPU, which Eigen vectorises.
-// value(x) is the function, slope(x, y) its derivative at x where y = value(x).
+// value(x) is the function, slope(x, y) its derivative at x where y = value(x). A function with kinks has chain(d, x,
+// y) instead, its derivative times d.
 #pragma once
 #include <cmath>
 #include <limits>
@@ -53,13 +54,20 @@ RONDO_ANYWHERE auto at_most(const X& x, scalar_t<X> high) {
   else
     return x.min(high);
 }
-template <class X>
-RONDO_ANYWHERE auto is_positive(const X& x) {  // 1 or 0
-  using T = scalar_t<X>;
+// d where x is positive, or where x and y are equal, else 0: also of an infinite d.
+template <class X, class D>
+RONDO_ANYWHERE auto if_positive(const X& x, const D& d) {
   if constexpr (is_number<X>)
-    return T(x > T(0));
+    return x > X(0) ? d : D(0);
   else
-    return (x > T(0)).template cast<T>();
+    return (x > scalar_t<X>(0)).select(d, scalar_t<X>(0));
+}
+template <class X, class D>
+RONDO_ANYWHERE auto if_equal(const X& x, const X& y, const D& d) {
+  if constexpr (is_number<X>)
+    return x == y ? d : D(0);
+  else
+    return (x == y).select(d, scalar_t<X>(0));
 }
 // y >= 0 where x > low, else 0: a comparison of arrays would not be vectorised by Eigen 3.
 template <class Y, class X>
@@ -158,9 +166,21 @@ struct Relu {
   RONDO_ANYWHERE auto value(const X& x) const {
     return at_least(x, 0);
   }
+  template <class D, class X>
+  RONDO_ANYWHERE auto chain(const D& d, const X& x, const X&) const {
+    return if_positive(x, d);
+  }
+};
+
+struct Clamp {
+  double low, high;
   template <class X>
-  RONDO_ANYWHERE auto slope(const X& x, const X&) const {
-    return is_positive(x);
+  RONDO_ANYWHERE auto value(const X& x) const {
+    return at_most(at_least(x, scalar_t<X>(low)), scalar_t<X>(high));
+  }
+  template <class D, class X>
+  RONDO_ANYWHERE auto chain(const D& d, const X& x, const X& y) const {
+    return if_equal(x, y, d);
   }
 };
 
@@ -215,10 +235,10 @@ struct Abs {
     using std::abs;
     return abs(x);
   }
-  template <class X>
-  RONDO_ANYWHERE auto slope(const X& x, const X&) const {
+  template <class D, class X>
+  RONDO_ANYWHERE plain_t<D> chain(const D& d, const X& x, const X&) const {
     const plain_t<X> minus = -x;
-    return plain_t<X>(is_positive(x) - is_positive(minus));
+    return if_positive(x, d) - if_positive(minus, d);
   }
 };
 
@@ -234,10 +254,18 @@ struct Scale {
   }
 };
 
-using Unary = std::variant<Exp, Log, Tanh, Sigmoid, Relu, Gelu, Silu, Sqrt, Abs, Scale>;
+// From the gradient by y to the one by x.
+template <class F, class D, class X>
+RONDO_ANYWHERE plain_t<D> chained(const F& f, const D& d, const X& x, const X& y) {
+  if constexpr (requires { f.chain(d, x, y); })
+    return f.chain(d, x, y);
+  else
+    return d * f.slope(x, y);
+}
 
-// The larger and the smaller of two numbers, NaN where one is NaN; and 1 where a > b, 1/2 where they are equal, else 0:
-// the slope of the larger one by a.
+using Unary = std::variant<Exp, Log, Tanh, Sigmoid, Relu, Clamp, Gelu, Silu, Sqrt, Abs, Scale>;
+
+// The larger and the smaller of two numbers, NaN where one is NaN.
 template <class T>
 RONDO_ANYWHERE T larger(T a, T b) {
   return (a < b) | (b != b) ? b : a;
@@ -246,10 +274,22 @@ template <class T>
 RONDO_ANYWHERE T smaller(T a, T b) {
   return (b < a) | (b != b) ? b : a;
 }
+// The slope of the larger one by a; and what of a gradient d passes such a slope: nothing where that is 0, also of an
+// infinite one.
 template <class T>
 RONDO_ANYWHERE T above(T a, T b) {
-  return T(0.5) * (T(a > b) + T(a >= b));
+  return a < b ? T(0) : a == b ? T(0.5) : T(1);
 }
-enum class Binary { add, sub, mul, div, larger, smaller, above };
+template <class T>
+RONDO_ANYWHERE T passed(T d, T slope) {
+  return slope == T(0) ? T(0) : d * slope;
+}
+// Whether a comes before b as the largest: NaN before all.
+template <class T>
+RONDO_ANYWHERE bool beats(T a, T b) {
+  return (a > b) | ((a != a) & (b == b));
+}
+
+enum class Binary { add, sub, mul, div, larger, smaller, above, passed };
 
 }  // namespace rondo

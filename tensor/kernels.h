@@ -18,6 +18,8 @@ struct Rows {
 // A tensor seen as [outer, n, inner]: lines of n elements, `inner` apart, counted as [outer, inner].
 struct Lines {
   int64_t outer, n, inner;
+  RONDO_ANYWHERE int64_t count() const { return outer * inner; }
+  RONDO_ANYWHERE int64_t first(int64_t line) const { return line / inner * n * inner + line % inner; }
 };
 
 // A copy of a weight [groups * n, k] as it is multiplied with: [groups * tall, wide], with zeros behind each row and

@@ -46,7 +46,13 @@ class Shape {
   }
   void pop_back() { --rank_; }
 
-  // The same shape with one dimension replaced.
+  // The same shape without one dimension, or with it replaced.
+  Shape without(int i) const {
+    Shape s;
+    for (int k = 0; k < rank_; ++k)
+      if (k != axis(i)) s.push_back(dims_[k]);
+    return s;
+  }
   Shape with(int i, int64_t d) const {
     Shape s = *this;
     s[i] = d;

@@ -207,14 +207,46 @@ TEST_CASE_TEMPLATE("maximum and minimum: equal numbers, infinities, NaN", T, flo
       CHECK(max_abs_diff(to(grads[b], Device::cpu), tensor<T>(db, {8})) == 0);
     }
   };
-  check(maximum, {2, 2, 2, 0, inf, nan, nan, nan}, {0, 2, 1.5, 0, 2.5, 0, 0, 0}, {1, 0, 1.5, 4, 2.5, 0, 0, 0});
-  check(minimum, {1, 1, 2, -inf, inf, nan, nan, nan}, {1, 0, 1.5, 4, 2.5, 0, 0, 0}, {0, 2, 1.5, 0, 2.5, 0, 0, 0});
+  // As PyTorch has it, also the gradients beside a NaN.
+  check(maximum, {2, 2, 2, 0, inf, nan, nan, nan}, {0, 2, 1.5, 0, 2.5, 6, 7, 8}, {1, 0, 1.5, 4, 2.5, 6, 7, 8});
+  check(minimum, {1, 1, 2, -inf, inf, nan, nan, nan}, {1, 0, 1.5, 4, 2.5, 6, 7, 8}, {0, 2, 1.5, 0, 2.5, 6, 7, 8});
+}
+
+TEST_CASE("what a kink shuts out has no gradient, also of an infinite one") {
+  for (Device device : devices())
+    for (DType d : {DType::f32, DType::f64})
+      for (int64_t n : {1, 40}) {
+        const auto slope = [&](double x, auto&& f) {
+          const Tensor t = parameter(to(to(full({n}, x, DType::f64), d), device));
+          Tape tape;
+          return values(tape.backward(sum(sqrt(f(t))))[t])[size_t(n - 1)];
+        };
+        const auto zero = [&](const Tensor& t) { return full({}, 0, t.dtype(), t.device()); };
+        CHECK(slope(-1, [](const Tensor& t) { return relu(t); }) == 0);
+        CHECK(slope(-1, [](const Tensor& t) { return clamp(t, 0, 9); }) == 0);
+        CHECK(slope(-1, [&](const Tensor& t) { return maximum(t, zero(t)); }) == 0);
+        CHECK(slope(-1, [&](const Tensor& t) { return maximum(zero(t), t); }) == 0);
+        CHECK(slope(-1, [&](const Tensor& t) { return -minimum(-t, zero(t)); }) == 0);
+        CHECK(slope(4, [](const Tensor& t) { return relu(t); }) == 0.25);
+        CHECK(slope(4, [](const Tensor& t) { return clamp(t, 0, 9); }) == 0.25);
+        CHECK(slope(4, [](const Tensor& t) { return clamp(t, 4, 9); }) == 0.25);
+        CHECK(slope(4, [](const Tensor& t) { return clamp(t, 0, 4); }) == 0.25);
+        CHECK(slope(4, [](const Tensor& t) { return clamp(t, 0, 3.5); }) == 0);
+      }
 }
 
 TEST_CASE("clamp") {
   const Tensor x = points({4, 9}, 18), y = clamp(x, -0.5, 0.75);
   for (size_t i = 0; i < 36; ++i) CHECK(values(y)[i] == std::clamp(values(x)[i], -0.5, 0.75));
   gradcheck([](auto& in) { return clamp(in[0], -0.5, 0.75); }, {x});
+  check_f32_against_f64([](auto& in) { return clamp(in[0], -0.5, 0.75); }, {points({1000}, 19)}, 1e-7);
+  check_same_bits_on_threads([](auto& in) { return clamp(in[0], -0.5, 0.75); }, {to(points({50001}, 20), DType::f32)});
+  CHECK(clamp(Tensor({2, 0}), 0, 1).shape() == Shape{2, 0});
+  CHECK(std::isnan(clamp(full({}, NAN), 0, 1).item()));
+  CHECK(error_of([&] { clamp(x, 1, 0); }) == "clamp: low is 1, but high is 0");
+  CHECK(error_of([&] { clamp({}, 0, 1); }) == "clamp: x is missing");
+  CHECK(error_of([&] { clamp(to(x, DType::bf16), 0, 1); }) ==
+        "clamp: x is bf16, but the op computes in f32 or f64; cast(x, DType::f32) makes it f32");
 }
 
 TEST_CASE("gelu: f32 all along, and far out") {

@@ -65,7 +65,19 @@ TEST_CASE("argmax: equal numbers, infinities, NaN") {
   late[70] = late[99] = 2, nans[40] = nans[72] = nan;
   for (Device device : devices()) {
     const auto first = [&](const std::vector<double>& v) {
-      return argmax(to(tensor(v, {int64_t(v.size())}), device)).to_vector<int64_t>()[0];
+      const int64_t n = int64_t(v.size());
+      const Tensor row = tensor(v, {n});
+      const int64_t index = argmax(to(row, device)).to_vector<int64_t>()[0];
+      for (int64_t width : {2, 300}) {  // the same as columns beside others, which do not matter
+        const Tensor others = randn({n, width}, DType::f64, 6), mine = reshape(row, {n, 1});
+        const Tensor columns = concat({others, mine, others, mine}, 1);
+        for (DType d : {DType::f64, DType::f32}) {
+          const std::vector<int64_t> found = argmax(to(to(columns, d), device), 0).to_vector<int64_t>();
+          CHECK(found[size_t(width)] == index);
+          CHECK(found.back() == index);
+        }
+      }
+      return index;
     };
     CHECK(first(level) == 0);
     CHECK(first(late) == 70);
@@ -106,6 +118,10 @@ TEST_CASE("choosing: errors") {
   CHECK(error_of([&] { argmax(index); }) == "argmax: x is i64, but the op computes in f32 or f64");
   CHECK(error_of([&] { argmax(x, 2); }) == "argmax: axis is 2, but x has shape (2, 5)");
   CHECK(error_of([&] { argmax(Tensor(Shape{2, 0})); }) == "argmax: axis -1 of x (2, 0) has no elements");
+  CHECK(error_of([&] { max({}, 0); }) == "max: x is missing");
+  CHECK(error_of([&] { max(x, 2); }) == "max: axis is 2, but x has shape (2, 5)");
+  CHECK(error_of([&] { min(index, 0); }) == "min: x is i64, but the op computes in f32 or f64");
+  CHECK(error_of([&] { min(Tensor(Shape{2, 0}), 1); }) == "min: axis 1 of x (2, 0) has no elements");
   CHECK(error_of([&] { pick({}, index); }) == "pick: x is missing");
   CHECK(error_of([&] { pick(x, {}); }) == "pick: index is missing");
   CHECK(error_of([&] { pick(x, index, 0); }) == "pick: index has shape (2), but x (2, 5) without axis 0 is (5)");

@@ -11,7 +11,7 @@ namespace {
 
 using namespace cpu;
 
-// A function of numbers for arrays, one beside the other or with a number.
+// Makes a function of two numbers one of two arrays, or of an array and a number, which Eigen has no operator for.
 template <class F>
 struct ByNumber {
   F f;
@@ -59,6 +59,8 @@ void with_binary(Binary how, G&& g) {
       return g(ByNumber{[](auto u, auto v) { return smaller(u, v); }});
     case Binary::above:
       return g(ByNumber{[](auto u, auto v) { return above(u, v); }});
+    case Binary::passed:
+      return g(ByNumber{[](auto u, auto v) { return passed(u, v); }});
   }
 }
 
@@ -84,9 +86,7 @@ void unary_backward(Cpu, const Unary& how, const Tensor& dy, const Tensor& x, co
     T* dxs = dx.data<T>();
     std::visit(
         [&](const auto& f) {
-          const auto chain = [&](const auto& d, const auto& v, const auto& w) -> plain_t<decltype(d)> {
-            return d * f.slope(v, w);
-          };
+          const auto chain = [&](const auto& d, const auto& v, const auto& w) { return chained(f, d, v, w); };
           parallel_chunks(dy.numel(), kTile, [&](int64_t begin, int64_t end) {
             lane_map(end - begin, dxs + begin, chain, dys + begin, xs + begin, ys + begin);
           });

@@ -12,22 +12,9 @@ using namespace cpu;
 // f(line, place of its first element) for all lines.
 template <class F>
 void for_each_line(const Lines& lines, F&& f) {
-  parallel_chunks(lines.outer * lines.inner, rows_per_tile(lines.n), [&](int64_t begin, int64_t end) {
-    for (int64_t i = begin; i < end; ++i) f(i, i / lines.inner * lines.n * lines.inner + i % lines.inner);
+  parallel_chunks(lines.count(), rows_per_tile(lines.n), [&](int64_t begin, int64_t end) {
+    for (int64_t i = begin; i < end; ++i) f(i, lines.first(i));
   });
-}
-
-template <class T>
-bool is_largest(T x, T top) {
-  return (x == top) | (x != x);
-}
-
-// top [width] = the largest of n rows that lie `stride` apart.
-template <class T>
-void largest(const T* x, int64_t n, int64_t stride, int64_t width, T* top) {
-  std::copy(x, x + width, top);
-  for (int64_t j = 1; j < n; ++j)
-    for (int64_t i = 0; i < width; ++i) top[i] = larger(top[i], x[j * stride + i]);
 }
 
 constexpr int64_t kColumns = 256;  // side by side
@@ -35,36 +22,35 @@ constexpr int64_t kColumns = 256;  // side by side
 // Of `width` columns of n rows that lie `stride` apart.
 template <class T>
 void largest_of_columns(const T* x, int64_t n, int64_t stride, int64_t width, int64_t* index) {
-  T top[kColumns];
-  largest(x, n, stride, width, top);
-  for (int64_t j = n - 1; j >= 0; --j)
-    for (int64_t i = 0; i < width; ++i) index[i] = is_largest(x[j * stride + i], top[i]) ? j : index[i];
+  T tops[kColumns];
+  std::copy(x, x + width, tops);
+  std::fill(index, index + width, 0);
+  for (int64_t j = 1; j < n; ++j)
+    for (int64_t i = 0; i < width; ++i) {
+      const T v = x[j * stride + i];
+      const bool better = beats(v, tops[i]);
+      tops[i] = better ? v : tops[i], index[i] = better ? j : index[i];
+    }
 }
 
+// The largest number first, then where it is: one loop for both would not be vectorised.
 template <class T>
 int64_t largest_of_row(const T* x, int64_t n) {
   constexpr int64_t kAtOnce = 64;
-  const int64_t whole = n / kAtOnce * kAtOnce;
-  T tops[kAtOnce], top = x[0];
-  if (whole) {
-    largest(x, whole / kAtOnce, kAtOnce, kAtOnce, tops);
-    for (const T t : tops) top = larger(top, t);
-  }
-  for (int64_t j = whole; j < n; ++j) top = larger(top, x[j]);
-
+  const T top = flat(x, n).template maxCoeff<Eigen::PropagateNaN>();
+  const auto is_top = [&](T v) { return (v == top) | (v != v); };
   int64_t j = 0;
-  for (; j < whole; j += kAtOnce) {
-    int found = 0;
-    for (int64_t i = j; i < j + kAtOnce; ++i) found += is_largest(x[i], top);
+  for (; j + kAtOnce <= n; j += kAtOnce) {
+    int found = 0;  // counted, not or-ed, which would not be vectorised either
+    for (int64_t i = j; i < j + kAtOnce; ++i) found += is_top(x[i]);
     if (found > 0) break;
   }
-  while (!is_largest(x[j], top)) ++j;
+  while (!is_top(x[j])) ++j;
   return j;
 }
 
 }  // namespace
 
-// The largest elements first, then where they are: both loops are vectorised, one that remembers places would not be.
 void argmax(Cpu, const Tensor& x, const Lines& lines, const Tensor& index) {
   const int64_t bands = (lines.inner + kColumns - 1) / kColumns, width = std::min(lines.inner, kColumns);
   int64_t* to = index.data<int64_t>();

@@ -162,7 +162,8 @@ TEST_CASE("cuda memory: copies of weights, rounded and padded") {
 }
 
 TEST_CASE("cuda elementwise") {
-  const Unary all[] = {Exp(), Log(), Tanh(), Sigmoid(), Relu(), Gelu(), Silu(), Sqrt(), Abs(), Scale{-0.75}};
+  const Unary all[] = {Exp(),  Log(),  Tanh(), Sigmoid(),         Relu(),      Gelu(),
+                       Silu(), Sqrt(), Abs(),  Clamp{-0.5, 0.75}, Scale{-0.75}};
   for (DType d : kDTypes)
     for (const Shape& shape : {Shape{1001}, Shape{0}, Shape{1}}) {
       const Tensor x = randn(shape, d), dy = randn(shape, d, 2);
@@ -177,8 +178,8 @@ TEST_CASE("cuda elementwise") {
       }
     }
   for (DType d : kDTypes)
-    for (Binary f :
-         {Binary::add, Binary::sub, Binary::mul, Binary::div, Binary::larger, Binary::smaller, Binary::above})
+    for (Binary f : {Binary::add, Binary::sub, Binary::mul, Binary::div, Binary::larger, Binary::smaller, Binary::above,
+                     Binary::passed})
       for (const auto& [a, b, y] : {std::array<Shape, 3>{Shape{3, 5}, {3, 5}, {3, 5}},
                                     {Shape{5}, {3, 1}, {3, 5}},
                                     {Shape{}, {2, 1, 3}, {2, 1, 3}},
@@ -216,41 +217,6 @@ TEST_CASE("cuda reductions") {
                    sum_to(device, in[0], out[0]);
                    sum_to(device, in[0], {out[0], true});
                  });
-}
-
-TEST_CASE("cuda choosing") {
-  for (DType d : kDTypes)
-    for (const Lines& lines : {Lines{3, 7, 1},
-                               {1, 1, 1},
-                               {300, 33, 1},
-                               {2, 100, 5},
-                               {1, 64, 40},
-                               {9, 1, 4},
-                               {2, 5000, 1},
-                               {0, 5, 3},
-                               {3, 31, 2}}) {
-      const Tensor x = randn({lines.outer, lines.n, lines.inner}, d), dy = randn({lines.outer, lines.inner}, d, 2);
-      Tensor index(dy.shape(), DType::i64);
-      for (int64_t i = 0; i < index.numel(); ++i) index.data<int64_t>()[i] = (7 * i + 3) % lines.n;
-      const Tensor equal = to(to(x, DType::i64), d);  // numbers that come again
-      check_same("argmax", {x, equal}, {index, index}, 0, [&](auto device, const List& in, const List& out) {
-        argmax(device, in[0], lines, out[0]);
-        argmax(device, in[1], lines, out[1]);
-      });
-      check_same("pick", {x, index, dy}, {dy, x}, 0, [&](auto device, const List& in, const List& out) {
-        pick_forward(device, in[0], lines, in[1], out[0]);
-        pick_backward(device, in[2], lines, in[1], out[1]);
-      });
-    }
-  // What no index of the line is, where nobody looked.
-  const Lines lines{1, 3, 2};
-  const Tensor x = on(Device::cuda, {randn({3, 2}, DType::f32)})[0],
-               index = on(Device::cuda, {tensor<int64_t>({3, -1}, {2})})[0], y({2}, DType::f32, Device::cuda);
-  pick_forward(Cuda{}, x, lines, index, y);
-  for (double v : values(to(y, Device::cpu))) CHECK(std::isnan(v));
-  Tensor dx({3, 2}, DType::f32, Device::cuda);
-  pick_backward(Cuda{}, y, lines, index, dx);
-  for (double v : values(to(dx, Device::cpu))) CHECK(v == 0);
 }
 
 TEST_CASE("cuda norms") {
