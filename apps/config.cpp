@@ -101,7 +101,14 @@ void RunConfig::validate() const {
         optimizer_name, "\"");
   check(optimizer_name == "adamw" || optimizer.weight_decay == 0,
         "optimizer.weight_decay belongs to AdamW: set optimizer.name = \"adamw\" too");
-  schedule_of(*this).validate();
+  Schedule whole = schedule_of(*this);
+  if (whole.decay_steps != schedule.decay_steps) {  // the end of the run
+    check(train.steps > schedule.warmup_steps, "train.steps = ", train.steps,
+          " leaves nothing to descend over after schedule.warmup_steps = ", schedule.warmup_steps);
+  } else if (schedule.shape != "constant" && schedule.decay_steps == 0) {  // a run of no steps
+    whole.decay_steps = schedule.warmup_steps + 1;
+  }
+  whole.validate();
   check(runtime.device == "cpu" || runtime.device == "cuda", "runtime.device must be \"cpu\" or \"cuda\", not \"",
         runtime.device, "\"");
 }

@@ -46,14 +46,14 @@ struct RunConfig {
   TrainConfig train;
   OptimizerConfig optimizer;  // [optimizer] name ("adam" | "adamw"), learning_rate, beta1, beta2, eps, weight_decay
   std::string optimizer_name = "adam";
-  Schedule schedule;  // of optimizer.learning_rate; decay_steps 0: schedule_of
+  Schedule schedule;  // of optimizer.learning_rate; with decay_steps = 0 a descent ends with the run (schedule_of)
   RuntimeConfig runtime;
 
   RunConfig();            // the program's defaults: the `small` model
   void validate() const;  // throws Error with one clear line
 };
 
-// Where nothing else is said, a descent ends with the run. A run keeps that end when it is resumed for more steps.
+// The schedule with its end. A run keeps that end when it is resumed for more steps.
 Schedule schedule_of(const RunConfig& config);
 
 // Applies a TOML text on top; `name` stands for the file in messages.

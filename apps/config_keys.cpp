@@ -139,7 +139,8 @@ void fail_unknown_key(const std::string& where, const std::string& section, cons
   std::string nearest;
   int best = INT32_MAX;
   for (const ConfigKey& key : config_keys(config)) {
-    const int distance = 2 * edit_distance(name, key.name) + (section != key.section);
+    const bool begins = !name.empty() && (key.name.starts_with(name) || name.starts_with(key.name));
+    const int distance = (begins ? 1 : 2 * edit_distance(name, key.name)) + (section == key.section ? 0 : 4);
     if (distance < best) nearest = key.section + "." + key.name;
     best = std::min(best, distance);
   }

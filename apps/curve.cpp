@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <cstdio>
 #include <nlohmann/json.hpp>
 #include <sstream>
 
@@ -16,13 +17,26 @@ double spacing(double range) {
   return 10 * power;
 }
 
+std::string text_of(double x, int decimals) {
+  char text[64];
+  std::snprintf(text, sizeof text, "%.*f", decimals, x + 0.0);  // -0 is 0
+  return text;
+}
+
+struct Mark {
+  double at;  // the number
+  std::string text;
+};
+
 struct Axis {
   double low, high, from, to;  // numbers, and where they lie in the picture
   double operator()(double x) const { return from + (x - low) / (high - low) * (to - from); }
-  std::vector<double> marks(double least = 0) const {
+  std::vector<Mark> marks(double least = 0) const {
     const double apart = std::max(least, spacing(high - low));
-    std::vector<double> all;
-    for (double i = std::ceil(low / apart); i * apart <= high; ++i) all.push_back(i * apart);
+    const int decimals = std::max(0, -int(std::floor(std::log10(apart) + 1e-9)));
+    std::vector<Mark> all;
+    for (double i = std::ceil(low / apart); i * apart <= high; ++i)
+      all.push_back({i * apart, text_of(i * apart, decimals)});
     return all;
   }
 };
@@ -64,12 +78,12 @@ std::vector<LossCurve::Point> LossCurve::thinned(const std::vector<Point>& point
 
 std::string LossCurve::svg() const {
   if (training_.size() < 2) return "";
-  const std::vector<Point> training = thinned(training_);
+  const std::vector<Point> training = thinned(training_), validation = thinned(validation_);
   Axis x{0, training_.back().step, 64, 620}, y{INFINITY, -INFINITY, 300, 24};
-  for (const std::vector<Point>* points : {&training, &validation_})
+  for (const std::vector<Point>* points : {&training, &validation})
     for (const Point& p : *points) y.low = std::min(y.low, p.bits), y.high = std::max(y.high, p.bits);
   const double room = std::max(0.05 * (y.high - y.low), 1e-3);
-  y.low -= room, y.high += room;
+  y.low = std::max(0.0, y.low - room), y.high += room;  // bits are never below 0
 
   std::ostringstream svg;
   svg.precision(5);
@@ -80,24 +94,25 @@ std::string LossCurve::svg() const {
 </style>
 <g stroke="currentColor" stroke-opacity="0.15">
 )";
-  for (const double mark : y.marks()) svg << "<path d=\"M" << x.from << " " << y(mark) << "H" << x.to << "\"/>\n";
+  for (const Mark& mark : y.marks()) svg << "<path d=\"M" << x.from << " " << y(mark.at) << "H" << x.to << "\"/>\n";
   svg << "</g>\n<g fill=\"currentColor\">\n";
-  for (const double mark : y.marks())
-    svg << "<text text-anchor=\"end\" x=\"" << x.from - 8 << "\" y=\"" << y(mark) + 4 << "\">" << mark << "</text>\n";
-  for (const double mark : x.marks(1))
-    svg << "<text text-anchor=\"middle\" x=\"" << x(mark) << "\" y=\"" << y.from + 18 << "\">" << int64_t(mark)
+  for (const Mark& mark : y.marks())
+    svg << "<text text-anchor=\"end\" x=\"" << x.from - 8 << "\" y=\"" << y(mark.at) + 4 << "\">" << mark.text
+        << "</text>\n";
+  for (const Mark& mark : x.marks(1))
+    svg << "<text text-anchor=\"middle\" x=\"" << x(mark.at) << "\" y=\"" << y.from + 18 << "\">" << mark.text
         << "</text>\n";
   svg << "<text x=\"" << x.from << "\" y=\"14\">bits per byte</text>\n<text text-anchor=\"end\" x=\"" << x.to
       << "\" y=\"" << y.from + 38 << "\">step</text>\n";
   svg << "</g>\n<polyline fill=\"none\" stroke=\"#2f81f7\" stroke-width=\"1.5\" points=\"";
   for (const Point& p : training) svg << x(p.step) << "," << y(p.bits) << " ";
   svg << "\"/>\n<text text-anchor=\"end\" x=\"" << x.to << "\" y=\"40\" fill=\"#2f81f7\">training "
-      << training.back().bits << "</text>\n";
-  for (const Point& p : validation_)
+      << text_of(training_.back().bits, 3) << "</text>\n";
+  for (const Point& p : validation)
     svg << "<circle r=\"4\" fill=\"#e36209\" cx=\"" << x(p.step) << "\" cy=\"" << y(p.bits) << "\"/>\n";
   if (!validation_.empty())
     svg << "<text text-anchor=\"end\" x=\"" << x.to << "\" y=\"58\" fill=\"#e36209\">validation "
-        << validation_.back().bits << "</text>\n";
+        << text_of(validation_.back().bits, 3) << "</text>\n";
   svg << "</svg>\n";
   return svg.str();
 }

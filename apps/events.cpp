@@ -32,7 +32,7 @@ std::string field(int number, uint64_t x) { return varint(uint64_t(number) << 3)
 std::string field(int number, double x) { return varint(uint64_t(number) << 3 | 1) + bytes_of(x); }
 std::string field(int number, float x) { return varint(uint64_t(number) << 3 | 5) + bytes_of(x); }
 
-// CRC-32C (Castagnoli's polynomial, reflected), rotated and offset so that a checksum of checksums is none.
+// CRC-32C (Castagnoli's polynomial, reflected), rotated and offset as the format asks for.
 uint32_t masked_crc(std::string_view bytes) {
   static const std::array<uint32_t, 256> table = [] {
     std::array<uint32_t, 256> t;

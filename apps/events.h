@@ -1,4 +1,4 @@
-// The same numbers as metrics.jsonl, for TensorBoard (`tensorboard --logdir RUNS`).
+// The numbers of metrics.jsonl as they come, for TensorBoard (`tensorboard --logdir RUNS`).
 #pragma once
 #include <string>
 #include <string_view>
@@ -11,12 +11,13 @@ namespace rondo {
 
 class EventFile {
  public:
-  // A new file "events.out.tfevents.*" in the directory. TensorBoard then drops what earlier files there say of steps
-  // after `step`.
+  // A new file "events.out.tfevents.*" in the directory. Its first event tells TensorBoard that what earlier files
+  // there say of steps after `step` did not happen.
   EventFile(const std::string& directory, int64_t step);
 
   void add(const StepRecord& record);
   void add(int64_t step, const Evaluation& validation);
+  void sync() { file_.sync(); }
 
  private:
   using Scalars = std::vector<std::pair<const char*, double>>;

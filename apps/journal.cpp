@@ -26,8 +26,10 @@ void Journal::add(int64_t step, const Evaluation& validation) {
   progress_.line(text.str());
 }
 
-void Journal::draw() const {
+void Journal::draw() try {
   if (const std::string svg = curve_.svg(); !svg.empty()) write_file(run_ + "/loss.svg", svg);
+} catch (const Error& e) {
+  progress_.line(e.what());
 }
 
 }  // namespace rondo

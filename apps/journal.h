@@ -19,8 +19,9 @@ class Journal {
   void add(int64_t step, const Evaluation& validation);
   void line(const std::string& text) { progress_.line(text); }
   // The numbers so far are durable on return.
-  void sync() { metrics_.sync(); }
-  void draw() const;
+  void sync() { metrics_.sync(), events_.sync(); }
+  // loss.svg. Where it cannot be written, that is said, and no reason to stop.
+  void draw();
 
  private:
   std::string run_;

@@ -18,13 +18,15 @@ bool keeps(const std::string& line, int64_t step, int64_t validate_every) {
   return !j.contains("validation_bits_per_byte") || (validate_every > 0 && at % validate_every == 0);
 }
 
-void truncate_to(const std::string& path, int64_t step, int64_t validate_every) {
-  if (!std::filesystem::exists(path)) return;
+// The path, when nothing is left there that does not belong.
+const std::string& truncated(const std::string& path, int64_t step, int64_t validate_every) {
+  if (!std::filesystem::exists(path)) return path;
   std::istringstream lines(read_file(path));
   std::string kept;
   for (std::string line; std::getline(lines, line);)
     if (keeps(line, step, validate_every)) kept += line + "\n";
   write_file(path, kept);
+  return path;
 }
 
 }  // namespace
@@ -32,7 +34,7 @@ void truncate_to(const std::string& path, int64_t step, int64_t validate_every) 
 double StepRecord::bits_per_byte() const { return loss / std::numbers::ln2; }
 
 Metrics::Metrics(const std::string& path, int64_t step, int64_t validate_every)
-    : file_((truncate_to(path, step, validate_every), path)) {}
+    : file_(truncated(path, step, validate_every)) {}
 
 void Metrics::add(const StepRecord& r) {
   file_.write(Json{{"step", r.step},

@@ -1,5 +1,5 @@
-// A run directory: config.toml, metrics.jsonl, checkpoints/step-00001000/{model.safetensors, optimizer.safetensors,
-// run.json}, and checkpoints/latest, which names the last whole checkpoint.
+// A run directory: config.toml, metrics.jsonl, loss.svg, events.out.tfevents.*, checkpoints/step-00001000/
+// {model.safetensors, optimizer.safetensors, run.json}, and checkpoints/latest, which names the last whole checkpoint.
 #pragma once
 #include <string>
 

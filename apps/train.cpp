@@ -75,7 +75,11 @@ void run(const Options& options) {
   const RunConfig before = training.config;
   as_usage([&] {
     apply_flags(options, training.config);
-    if (options.resume) check_same(training.config, before, options.out);
+    if (options.resume) {
+      int64_t& end = training.config.schedule.decay_steps;
+      if (end == 0) end = before.schedule.decay_steps;
+      check_same(training.config, before, options.out);
+    }
   });
   training.config.schedule = schedule_of(training.config);
   if (training.config.runtime.threads > 0) set_num_threads(int(training.config.runtime.threads));

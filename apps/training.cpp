@@ -113,6 +113,10 @@ void Training::say_start() const {
        << " bytes to train on, " << corpus_.validation().size() << " to validate on";
   if (team_.size() > 1) text << "; " << team_.size() << " ranks";
   if (state_.step > 0) text << "; going on after step " << state_.step;
+  const Schedule& schedule = config_.schedule;
+  if (schedule.shape != "constant" && state_.step >= schedule.decay_steps)
+    text << "; the learning rate stays at " << schedule.final_share * config_.optimizer.learning_rate
+         << ", its descent ended at step " << schedule.decay_steps;
   Progress(0, 0).line(text.str());
 }
 
@@ -155,10 +159,10 @@ void Training::save(std::optional<Journal>& journal) {
   try {
     saved_ = save_checkpoint(out_, config_, whole, model_, optimizer_);
     saved_step_ = state_.step;
-    journal->draw();
   } catch (const Error& e) {
     fail(e.what(), saved_.empty() ? " (no checkpoint yet)" : " (the last checkpoint is " + saved_ + ")");
   }
+  journal->draw();
 }
 
 std::optional<Journal> Training::begin() {

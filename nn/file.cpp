@@ -133,6 +133,7 @@ void FileAppender::write(std::string_view text) {
 
 void FileAppender::sync() {
   if (::fsync(file_)) fail_writing(path_, errno);
+  sync_directory(directory_of(path_));  // it may be new
 }
 
 FileReader::FileReader(const std::string& path) : path_(path) {

@@ -13,6 +13,8 @@ void Schedule::validate() const {
         "schedule.shape must be \"constant\", \"linear\" or \"cosine\", not \"", shape, "\"");
   check(warmup_steps >= 0, "schedule.warmup_steps must be 0 or more, not ", warmup_steps);
   check(decay_steps >= 0, "schedule.decay_steps must be 0 or more, not ", decay_steps);
+  check(shape != "constant" || decay_steps == 0,
+        "schedule.decay_steps belongs to a descent: set schedule.shape = \"linear\" or \"cosine\" too");
   check(shape == "constant" || decay_steps > warmup_steps, "schedule.decay_steps is ", decay_steps,
         ", but must be more than schedule.warmup_steps, ", warmup_steps);
   check(final_share >= 0 && final_share <= 1, "schedule.final_share must be from 0 to 1, not ", final_share);

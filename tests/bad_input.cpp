@@ -98,7 +98,17 @@ TEST_CASE("configurations that are wrong") {
   CHECK(with("", {"--set", "train.steps=1.5"}) ==
         "2 rondo: --set train.steps=1.5: train.steps must be an integer, not a number with a fraction\n");
   CHECK(with("[schedule]\nshape = \"cosine\"\nwarmup_steps = 20\n", {"--steps", "20"}) ==
-        "2 rondo: schedule.decay_steps is 20, but must be more than schedule.warmup_steps, 20\n");
+        "2 rondo: train.steps = 20 leaves nothing to descend over after schedule.warmup_steps = 20\n");
+  CHECK(with("[schedule]\nshape = \"cosine\"\nwarmup_steps = 20\ndecay_steps = 9\n") ==
+        "2 rondo: schedule.decay_steps is 9, but must be more than schedule.warmup_steps, 20\n");
+  for (const auto& [unknown, nearest] : {std::pair{"schedule.warmup", "schedule.warmup_steps"},
+                                         {"schedule.decay", "schedule.decay_steps"},
+                                         {"optimizer.decay", "optimizer.decay_all"},
+                                         {"train.batch", "train.batch_size"},
+                                         {"model.step", "train.steps"}})
+    CHECK(with("", {"--set", std::string(unknown) + "=3"}) == "2 rondo: --set " + std::string(unknown) +
+                                                                  "=3: unknown key " + unknown + "; did you mean " +
+                                                                  nearest + "?\n");
   CHECK(with("[model]\nmax_seq_len = 100\n") ==
         "2 rondo: max_seq_len = 100, but it must be a multiple of block_width = 128\n");
   CHECK(with("[train]\nbatch_size = 0\n") == "2 rondo: train.batch_size must be 1 or more, not 0\n");

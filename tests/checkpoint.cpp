@@ -31,8 +31,8 @@ std::string generated(const Workplace& work, const std::string& run) {
 const Arguments kDropout{"--set", "train.xl_memories_dropout=0.3", "--set", "train.state_dropout=0.3",
                          "--set", "train.validate_every=4"};
 const Arguments kDocument{"--set", "train.order=document", "--set", "train.jump_every=3"};
-const Arguments kCosine{"--set", "schedule.shape=cosine",        "--set", "schedule.warmup_steps=2",
-                        "--set", "optimizer.learning_rate=0.004"};
+const Arguments kCosine{"--set", "schedule.shape=cosine",  "--set", "schedule.warmup_steps=2",
+                        "--set", "schedule.final_share=0", "--set", "optimizer.learning_rate=0.004"};
 
 // What metrics.jsonl has as the learning rate of each step.
 std::vector<double> learning_rates(const std::string& run) {
@@ -69,7 +69,10 @@ TEST_CASE("a descent of the learning rate ends with the run, and stays where it 
   for (const double way : {0.25, 0.5, 0.75, 1.0})
     expected.push_back(0.004 * (1 + std::cos(std::numbers::pi * way)) / 2);
   CHECK(learning_rates(work / "run") == expected);
-  REQUIRE(run_program(work.resume("run", 8, kCosine)).code == 0);
+  write_file(work / "c.toml", "[schedule]\ndecay_steps = 0\n");
+  const Outcome resumed = run_program(work.resume("run", 8, Arguments{work / "c.toml"} + kCosine));
+  REQUIRE_MESSAGE(resumed.code == 0, resumed.err);
+  CHECK(resumed.out.find("; the learning rate stays at 0, its descent ended at step 6\n") != std::string::npos);
   expected.resize(8, 0);
   CHECK(learning_rates(work / "run") == expected);
   int events = 0;
@@ -79,6 +82,25 @@ TEST_CASE("a descent of the learning rate ends with the run, and stays where it 
   CHECK(complaint(work.resume("run", 9, {"--set", "schedule.decay_steps=9"})) ==
         "2 rondo: schedule.decay_steps = 9 differs from the run in " + (work / "run") +
             ", which has 6; leave it out, or start a new run in another --out\n");
+}
+
+TEST_CASE("a run of no steps has a schedule all the same") {
+  const Workplace work;
+  REQUIRE(run_program(work.train("run", 0, kCosine)).code == 0);
+  REQUIRE(run_program(work.resume("run", 6)).code == 0);
+  CHECK(learning_rates(work / "run").size() == 6);
+  CHECK(learning_rates(work / "run")[5] == 0);
+}
+
+TEST_CASE("a picture that cannot be written stops no run") {
+  const Workplace work;
+  REQUIRE(run_program(work.train("run", 2)).code == 0);
+  std::filesystem::remove(work / "run/loss.svg");
+  std::filesystem::create_directory(work / "run/loss.svg");
+  const Outcome o = run_program(work.resume("run", 4));
+  CHECK(o.code == 0);
+  CHECK(o.out.find("cannot write " + (work / "run/loss.svg") + ": Is a directory\ndone: step 4 of 4") !=
+        std::string::npos);
 }
 
 TEST_CASE("a run has the same bits with one thread and with two, stopped or not") {

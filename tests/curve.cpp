@@ -46,8 +46,8 @@ TEST_CASE("a loss curve has steps to the right and bits upwards") {
   CHECK(std::abs(points[1].first - 620) < 0.01);
   CHECK(std::abs(points[1].second - bottom) < 0.01);
   CHECK(count(svg, "<circle r=\"4\" fill=\"#e36209\" cx=\"620\" cy=\"162\"/>") == 1);
-  CHECK(count(svg, ">training 4<") == 1);
-  CHECK(count(svg, ">validation 6<") == 1);
+  CHECK(count(svg, ">training 4.000<") == 1);
+  CHECK(count(svg, ">validation 6.000<") == 1);
   for (const char* mark : {">4<", ">5<", ">6<", ">7<", ">8<", ">0<", ">20<", ">100<"}) CHECK(count(svg, mark) == 1);
 }
 
@@ -66,6 +66,16 @@ TEST_CASE("a loss curve of a long run is short, and one that is level is one") {
   const auto points = points_of(curve.svg());
   CHECK(points.size() == 200);  // five steps each
   CHECK(std::abs(points[0].first - (64 + 556 * 3 / 998.0)) < 0.1);
+  for (int64_t i = 1; i <= 1000; ++i) curve.add(i, {.nats = 4, .tokens = 1});
+  CHECK(count(curve.svg(), "<circle") == 200);
+  CHECK(count(curve.svg(), ">training 5.000<") == 1);  // the last one, not its mean with others
+  LossCurve learned;                                   // down to nothing
+  for (int64_t i = 1; i <= 100; ++i) learned.add(step(i, 8.0 / double(i * i)));
+  CHECK(count(learned.svg(), ">0<") == 2);
+  CHECK(count(learned.svg(), ">-") == 0);
+  LossCurve narrow;
+  narrow.add(step(1, 12.3)), narrow.add(step(2, 12.31));
+  for (const char* mark : {">12.300<", ">12.302<", ">12.310<"}) CHECK(count(narrow.svg(), mark) == 1);
   LossCurve level;
   level.add(step(1, 2)), level.add(step(2, 2));
   CHECK(std::abs(points_of(level.svg())[1].second - 162) < 0.01);

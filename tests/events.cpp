@@ -110,7 +110,8 @@ Read read_events(const std::string& contents) {
 }  // namespace
 
 TEST_CASE("TensorBoard's files: checksums, versions, steps, values") {
-  CHECK(crc32c("123456789") == 0xe3069283);  // the published check value
+  CHECK(crc32c("123456789") == 0xe3069283);                     // the published check value
+  check_crc(std::string("\x18\0\0\0\0\0\0\0", 8), 0x224b7fa3);  // how files of TensorFlow begin
   const Temporary place;
   const std::string directory = place / "";
   {

@@ -17,14 +17,14 @@ TEST_CASE("a schedule warms up in a line, then stays, or descends to its final s
   check_shares({}, {1, 1, 1});
   check_shares({.warmup_steps = 4, .final_share = 0.5}, {0.25, 0.5, 0.75, 1, 1, 1});
   check_shares({.warmup_steps = 1}, {1, 1});
-  check_shares({.shape = "linear", .decay_steps = 4}, {0.75, 0.5, 0.25, 0, 0, 0});
+  check_shares({.shape = "linear", .decay_steps = 4, .final_share = 0}, {0.75, 0.5, 0.25, 0, 0, 0});
   check_shares({.shape = "linear", .warmup_steps = 2, .decay_steps = 6, .final_share = 0.2},
                {0.5, 1, 0.8, 0.6, 0.4, 0.2, 0.2});
   const double s = std::sqrt(0.5);
-  check_shares({.shape = "cosine", .decay_steps = 4}, {(1 + s) / 2, 0.5, (1 - s) / 2, 0, 0});
+  check_shares({.shape = "cosine", .decay_steps = 4, .final_share = 0}, {(1 + s) / 2, 0.5, (1 - s) / 2, 0, 0});
   check_shares({.shape = "cosine", .warmup_steps = 2, .decay_steps = 6, .final_share = 0.1},
                {0.5, 1, 0.1 + 0.9 * (1 + s) / 2, 0.55, 0.1 + 0.9 * (1 - s) / 2, 0.1, 0.1});
-  CHECK(Schedule{.shape = "cosine", .decay_steps = 4}.share(int64_t(1) << 60) == 0);
+  CHECK(Schedule{.shape = "cosine", .decay_steps = 4}.share(int64_t(1) << 60) == 0.1);
 }
 
 TEST_CASE("a schedule that is none") {
@@ -35,6 +35,8 @@ TEST_CASE("a schedule that is none") {
   CHECK(error({.decay_steps = -1}) == "schedule.decay_steps must be 0 or more, not -1");
   CHECK(error({.shape = "linear", .warmup_steps = 5, .decay_steps = 5}) ==
         "schedule.decay_steps is 5, but must be more than schedule.warmup_steps, 5");
+  CHECK(error({.decay_steps = 10}) ==
+        "schedule.decay_steps belongs to a descent: set schedule.shape = \"linear\" or \"cosine\" too");
   CHECK(error({.final_share = 1.5}) == "schedule.final_share must be from 0 to 1, not 1.5");
   CHECK(error({.final_share = NAN}) == "schedule.final_share must be from 0 to 1, not nan");
   CHECK(error({}, 0) == "schedule: step 0; the first is 1");
