@@ -1,6 +1,7 @@
 // Dropout (Srivastava et al. 2014), scaled while training so that nothing is to be done afterwards.
 #pragma once
 #include "../autograd/ops.h"
+#include "../tensor/parallel.h"
 #include "../tensor/random.h"
 
 namespace rondo {
@@ -12,7 +13,10 @@ inline Tensor dropout(const Tensor& x, double p, Generator& g) {
   Tensor mask(x.shape(), x.dtype());
   fill_uniform(mask, 0, 1, g);
   dispatch_float(x.dtype(), [&]<class T>() {
-    for (T* m = mask.data<T>(); m < mask.data<T>() + mask.numel(); ++m) *m = *m < T(p) ? T(0) : T(1 / (1 - p));
+    T* const m = mask.data<T>();
+    parallel_chunks(mask.numel(), 1 << 14, [&](int64_t begin, int64_t end) {
+      for (int64_t i = begin; i < end; ++i) m[i] = m[i] < T(p) ? T(0) : T(1 / (1 - p));
+    });
   });
   return x * to(mask, x.device());
 }

@@ -69,10 +69,11 @@ TEST_CASE("generator: fills") {
 
 TEST_CASE("generator: fills draw one by one, on any number of threads") {
   const int threads = num_threads();
-  for (const uint64_t position : {0, 1, 2, 3})
+  constexpr uint64_t kHigh = uint64_t(1) << 32;  // what only the upper halves of the numbers hold
+  for (const uint64_t position : {uint64_t(0), uint64_t(1), uint64_t(2), uint64_t(3), 4 * kHigh - 5})
     for (const int n : {1, 3}) {
       set_num_threads(n);
-      Generator filled{3, 5, position}, drawn = filled;
+      Generator filled{3 + 7 * kHigh, 5 + 9 * kHigh, position}, drawn = filled;
       const Tensor uniform({10000}, DType::f64), normal({5000}, DType::f32);
       fill_uniform(uniform, 0, 1, filled);
       fill_normal(normal, 0, 1, filled);
