@@ -52,6 +52,7 @@ inline Tensor operator*(double factor, const Tensor& x) { return scale(x, factor
 inline Tensor operator*(const Tensor& x, double factor) { return scale(x, factor); }
 inline Tensor operator/(const Tensor& x, double divisor) { return scale(x, 1 / divisor); }
 inline Tensor operator-(const Tensor& x) { return scale(x, -1); }
+inline Tensor operator/(double a, const Tensor& x) { return div(full({}, a, x.dtype(), x.device()), x); }
 inline Tensor operator+(const Tensor& x, double a) { return x + full({}, a, x.dtype(), x.device()); }
 inline Tensor operator+(double a, const Tensor& x) { return x + a; }
 inline Tensor operator-(const Tensor& x, double a) { return x + -a; }

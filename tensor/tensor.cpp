@@ -1,6 +1,7 @@
 #include "tensor/tensor.h"
 
 #include <algorithm>
+#include <cmath>
 #include <cstring>
 #include <string>
 
@@ -37,6 +38,13 @@ TensorRecord* new_record(const Shape& shape, DType dtype, Buffer* buffer) {
 void check_untracked(const char* what, const Tensor& t, const char* keep) {
   check(!is_tracked(t), what, ": the tape follows this tensor of shape ", t.shape(), ", whose gradient would be lost; ",
         keep, "detach() it where none is wanted");
+}
+
+// Whether an integer dtype has the number.
+bool holds(DType dtype, double value) {
+  const int bits = 8 * int(size_of(dtype)), own = dtype == DType::u8 ? bits : bits - 1;
+  const double end = std::ldexp(1, own);
+  return value == std::trunc(value) && value >= (dtype == DType::u8 ? 0 : -end) && value < end;
 }
 
 void let_go(Buffer* b) {
@@ -117,6 +125,7 @@ template Tensor tensor(const std::vector<int8_t>&, const Shape&, Device);
 Tensor empty_like(const Tensor& t) { return Tensor(t.shape(), t.dtype(), t.device()); }
 
 Tensor full(const Shape& shape, double value, DType dtype, Device device) {
+  check(is_float(dtype) || holds(dtype, value), "full: ", value, " is no number of ", dtype);
   Tensor t(shape, dtype, device);
   dispatch(device, [&](auto d) { fill(d, value, t); });
   return t;

@@ -125,7 +125,8 @@ Tensor clone(const Tensor& t);
 Tensor to(const Tensor& t, DType dtype);
 // The same elements on another device; the tensor itself if it is there already.
 Tensor to(const Tensor& t, Device device);
-// Writes the elements of `from` into `into`: same shape and dtype, any devices (not recorded).
+// Writes the elements of `from` into `into`: same shape and dtype, any devices. Not recorded: a tape that has
+// used `into` and is still to be played would see other numbers than it used.
 void assign(const Tensor& from, const Tensor& into);
 // The same buffer under a new identity, which no tape follows.
 Tensor detach(const Tensor& t);

@@ -288,12 +288,13 @@ TEST_CASE("operators: tensors and numbers") {
   is(x * 3, [](double a) { return a * 3; });
   is(3 * x, [](double a) { return a * 3; });
   is(x / 4, [](double a) { return a / 4; });
+  is(2 / x, [](double a) { return 2 / a; });
   is(x + 1.5, [](double a) { return a + 1.5; });
   is(1.5 + x, [](double a) { return a + 1.5; });
   is(x - 1, [](double a) { return a - 1; });
   is(1 - x, [](double a) { return 1 - a; });
   is(-x, [](double a) { return -a; });
-  gradcheck([](auto& in) { return (1 - in[0] * 3) / 4 + 1.5 - (2 - in[0]); }, {x});
+  gradcheck([](auto& in) { return (1 - in[0] * 3) / 4 + 1.5 - (2 - in[0]) + 1 / in[0]; }, {x}, 1e-7, 1e-4);
 }
 
 TEST_CASE("elementwise: errors") {

@@ -98,6 +98,15 @@ TEST_CASE("tensor: elements, views, copies, conversions") {
   CHECK(to(t, DType::f64).to_vector<double>()[4] == 5);
   CHECK(to(to(tensor<double>({1.5, -2}, {2}), DType::i64), DType::f32).to_vector<float>() == std::vector<float>{1, -2});
   CHECK(full({2}, 7, DType::i64).to_vector<int64_t>() == std::vector<int64_t>{7, 7});
+  for (const auto& [value, dtype] :
+       {std::pair{255.0, DType::u8}, {-128.0, DType::i8}, {0x1p31 - 1, DType::i32}, {-0x1p63, DType::i64}})
+    CHECK(full({}, value, dtype).item() == value);
+  CHECK(error_of([] { full({}, 256, DType::u8); }) == "full: 256 is no number of u8");
+  CHECK(error_of([] { full({}, -1, DType::u8); }) == "full: -1 is no number of u8");
+  CHECK(error_of([] { full({}, 128, DType::i8); }) == "full: 128 is no number of i8");
+  CHECK(error_of([] { full({}, 0x1p63, DType::i64); }) == "full: 9.22337e+18 is no number of i64");
+  CHECK(error_of([] { full({}, 1.5, DType::i64); }) == "full: 1.5 is no number of i64");
+  CHECK(error_of([] { full({}, NAN, DType::i32); }) == "full: nan is no number of i32");
   CHECK(zeros({0, 5}).numel() == 0);
   CHECK(Tensor().operator bool() == false);
   CHECK(uintptr_t(t.bytes()) % 64 == 0);
