@@ -45,6 +45,12 @@ TEST_CASE("examples: training a small network") {
   CHECK_MESSAGE(out.ends_with("exit 0"), out);
 }
 
+TEST_CASE("examples: a model of one's own") {
+  const std::string out = run("05_gru");
+  CHECK(out.find("\nFor want of a horse the rider was lost. For want of a rider the message") != std::string::npos);
+  CHECK_MESSAGE(out.ends_with("exit 0"), out);
+}
+
 TEST_CASE("examples: key recall, which only the recurrent states can solve") {
   if (!mallocs_are_counted()) return skip("minutes of training under a sanitizer; the plain build runs it");
   const std::string out = run("04_block_recurrent 0");
