@@ -268,11 +268,11 @@ using Unary = std::variant<Exp, Log, Tanh, Sigmoid, Relu, Clamp, Gelu, Silu, Sqr
 // The larger and the smaller of two numbers, NaN where one is NaN.
 template <class T>
 RONDO_ANYWHERE T larger(T a, T b) {
-  return (a < b) | (b != b) ? b : a;
+  return ((a < b) | (b != b)) ? b : a;
 }
 template <class T>
 RONDO_ANYWHERE T smaller(T a, T b) {
-  return (b < a) | (b != b) ? b : a;
+  return ((b < a) | (b != b)) ? b : a;
 }
 // The slope of the larger one by a; and what of a gradient d passes such a slope: nothing where that is 0, also of an
 // infinite one.
