@@ -28,6 +28,11 @@ struct ByNumber {
   }
 };
 
+template <class F>
+ByNumber<F> by_number(const F& f) {
+  return {f};
+}
+
 template <class F, class T>
 void binary_piece(const F& f, const T* a, bool a_walks, const T* b, bool b_walks, T* y, int64_t n) {
   auto to = flat(y, n);
@@ -54,13 +59,13 @@ void with_binary(Binary how, G&& g) {
     case Binary::div:
       return g(std::divides<>());
     case Binary::larger:
-      return g(ByNumber{[](auto u, auto v) { return larger(u, v); }});
+      return g(by_number([](auto u, auto v) { return larger(u, v); }));
     case Binary::smaller:
-      return g(ByNumber{[](auto u, auto v) { return smaller(u, v); }});
+      return g(by_number([](auto u, auto v) { return smaller(u, v); }));
     case Binary::above:
-      return g(ByNumber{[](auto u, auto v) { return above(u, v); }});
+      return g(by_number([](auto u, auto v) { return above(u, v); }));
     case Binary::passed:
-      return g(ByNumber{[](auto u, auto v) { return passed(u, v); }});
+      return g(by_number([](auto u, auto v) { return passed(u, v); }));
   }
 }
 
