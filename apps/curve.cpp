@@ -87,32 +87,34 @@ std::string LossCurve::svg() const {
 
   std::ostringstream svg;
   svg.precision(5);
+  const auto text = [&](double at_x, double at_y, const char* anchor, const std::string& words,
+                        const char* colour = "currentColor") {
+    svg << "<text x=\"" << at_x << "\" y=\"" << at_y << "\" text-anchor=\"" << anchor << "\" fill=\"" << colour << "\">"
+        << words << "</text>\n";
+  };
   svg << R"(<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 640 350" font-family="sans-serif" font-size="12">
 <style>
   svg { color: #24292f; background: #ffffff; }
   @media (prefers-color-scheme: dark) { svg { color: #d0d7de; background: #0d1117; } }
 </style>
-<g stroke="currentColor" stroke-opacity="0.15">
 )";
-  for (const Mark& mark : y.marks()) svg << "<path d=\"M" << x.from << " " << y(mark.at) << "H" << x.to << "\"/>\n";
-  svg << "</g>\n<g fill=\"currentColor\">\n";
-  for (const Mark& mark : y.marks())
-    svg << "<text text-anchor=\"end\" x=\"" << x.from - 8 << "\" y=\"" << y(mark.at) + 4 << "\">" << mark.text
-        << "</text>\n";
-  for (const Mark& mark : x.marks(1))
-    svg << "<text text-anchor=\"middle\" x=\"" << x(mark.at) << "\" y=\"" << y.from + 18 << "\">" << mark.text
-        << "</text>\n";
-  svg << "<text x=\"" << x.from << "\" y=\"14\">bits per byte</text>\n<text text-anchor=\"end\" x=\"" << x.to
-      << "\" y=\"" << y.from + 38 << "\">step</text>\n";
-  svg << "</g>\n<polyline fill=\"none\" stroke=\"#2f81f7\" stroke-width=\"1.5\" points=\"";
+  for (const Mark& mark : y.marks()) {
+    svg << "<path stroke=\"currentColor\" stroke-opacity=\"0.15\" d=\"M" << x.from << " " << y(mark.at) << "H" << x.to
+        << "\"/>\n";
+    text(x.from - 8, y(mark.at) + 4, "end", mark.text);
+  }
+  for (const Mark& mark : x.marks(1)) text(x(mark.at), y.from + 18, "middle", mark.text);
+  text(x.from, 14, "start", "bits per byte");
+  text(x.to, y.from + 38, "end", "step");
+
+  constexpr const char *blue = "#2f81f7", *orange = "#e36209";
+  svg << "<polyline fill=\"none\" stroke=\"" << blue << "\" stroke-width=\"1.5\" points=\"";
   for (const Point& p : training) svg << x(p.step) << "," << y(p.bits) << " ";
-  svg << "\"/>\n<text text-anchor=\"end\" x=\"" << x.to << "\" y=\"40\" fill=\"#2f81f7\">training "
-      << text_of(training_.back().bits, 3) << "</text>\n";
+  svg << "\"/>\n";
+  text(x.to, 40, "end", "training " + text_of(training_.back().bits, 3), blue);
   for (const Point& p : validation)
-    svg << "<circle r=\"4\" fill=\"#e36209\" cx=\"" << x(p.step) << "\" cy=\"" << y(p.bits) << "\"/>\n";
-  if (!validation_.empty())
-    svg << "<text text-anchor=\"end\" x=\"" << x.to << "\" y=\"58\" fill=\"#e36209\">validation "
-        << text_of(validation_.back().bits, 3) << "</text>\n";
+    svg << "<circle r=\"4\" fill=\"" << orange << "\" cx=\"" << x(p.step) << "\" cy=\"" << y(p.bits) << "\"/>\n";
+  if (!validation_.empty()) text(x.to, 58, "end", "validation " + text_of(validation_.back().bits, 3), orange);
   svg << "</svg>\n";
   return svg.str();
 }

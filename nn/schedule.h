@@ -9,7 +9,7 @@ namespace rondo {
 struct Schedule {
   std::string shape = "constant";  // or "linear", "cosine" (Loshchilov & Hutter 2017, one descent)
   int64_t warmup_steps = 0;        // step s of so many takes the share s / warmup_steps
-  int64_t decay_steps = 0;         // where a descent ends: this step, and all after it, take final_share
+  int64_t decay_steps = 0;         // a descent needs its end: this step, and all after it, take final_share
   double final_share = 0.1;        // from 0 to 1
 
   // What step 1, 2, ... takes of the highest rate. Throws where validate() does.
