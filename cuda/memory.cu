@@ -187,6 +187,7 @@ int64_t first_non_finite(Cuda, const Tensor& x) {
 }
 
 void copy_rows(Cuda, const Tensor& x, Rows from, const Tensor& y, Rows to, int64_t n_rows, int64_t width) {
+  if (n_rows * width == 0) return;  // empty tensors have no address to count from
   const size_t size = size_of(x.dtype());
   const int64_t strides = n_rows > 1 ? from.stride | to.stride : 0;
   dispatch_width(size * size_t(width | from.offset | to.offset | strides), [&]<class U>(U) {
@@ -198,6 +199,7 @@ void copy_rows(Cuda, const Tensor& x, Rows from, const Tensor& y, Rows to, int64
 }
 
 void add_rows(Cuda, const Tensor& x, Rows from, const Tensor& y, Rows to, int64_t n_rows, int64_t width) {
+  if (n_rows * width == 0) return;
   const int64_t strides = n_rows > 1 ? from.stride | to.stride : 0;
   dispatch_activation(y.dtype(), [&]<class E>() {
     dispatch_run<E>(width | from.offset | to.offset | strides, [&]<int n>() {
