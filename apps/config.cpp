@@ -102,10 +102,9 @@ void RunConfig::validate() const {
   check(optimizer_name == "adamw" || optimizer.weight_decay == 0,
         "optimizer.weight_decay belongs to AdamW: set optimizer.name = \"adamw\" too");
   Schedule whole = schedule_of(*this);
-  if (whole.decay_steps != schedule.decay_steps) {  // the end of the run
-    check(train.steps > schedule.warmup_steps, "train.steps = ", train.steps,
+  if (schedule.shape != "constant" && schedule.decay_steps == 0) {  // it ends with the run, which may have no steps yet
+    check(train.steps == 0 || train.steps > schedule.warmup_steps, "train.steps = ", train.steps,
           " leaves nothing to descend over after schedule.warmup_steps = ", schedule.warmup_steps);
-  } else if (schedule.shape != "constant" && schedule.decay_steps == 0) {  // a run of no steps
     whole.decay_steps = schedule.warmup_steps + 1;
   }
   whole.validate();

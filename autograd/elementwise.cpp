@@ -31,12 +31,12 @@ Tensor checked_binary(const char* op, Binary f, const Tensor& a, const Tensor& b
 Tensor extreme(const char* op, Binary f, const Tensor& a, const Tensor& b) {
   const Tensor y = checked_binary(op, f, a, b);
   return record(op, {a, b}, y, [f, a, b, to_a = Repeated(a), to_b = Repeated(b)](const Tensor& dy) -> Grads {
-    const auto where_above = [&](const Tensor& u, const Tensor& v) {
-      return combined(Binary::passed, dy, combined(Binary::above, u, v));
+    const auto share = [&](const Tensor& u, const Tensor& v) {  // of u, beside v
+      const bool larger = f == Binary::larger;
+      return combined(Binary::passed, dy, combined(Binary::above, larger ? u : v, larger ? v : u));
     };
-    const bool larger = f == Binary::larger;
-    return {to_a.wanted() ? to_a.gradient(larger ? where_above(a, b) : where_above(b, a)) : Tensor(),
-            to_b.wanted() ? to_b.gradient(larger ? where_above(b, a) : where_above(a, b)) : Tensor()};
+    return {to_a.wanted() ? to_a.gradient(share(a, b)) : Tensor(),
+            to_b.wanted() ? to_b.gradient(share(b, a)) : Tensor()};
   });
 }
 
@@ -113,21 +113,14 @@ Tensor log(const Tensor& x) { return unary_op("log", Log(), Keep::x, x); }
 Tensor tanh(const Tensor& x) { return unary_op("tanh", Tanh(), Keep::y, x); }
 Tensor sigmoid(const Tensor& x) { return unary_op("sigmoid", Sigmoid(), Keep::y, x); }
 Tensor relu(const Tensor& x) { return unary_op("relu", Relu(), Keep::x, x); }
-Tensor clamp(const Tensor& x, double low, double high) {
-  check(low <= high, "clamp: low is ", low, ", but high is ", high);
-  check_float("clamp", "x", x);
-  const Clamp f{low, high};
-  const Tensor y = mapped(f, x);
-  return record("clamp", {x}, y, [f, x, y](const Tensor& dy) -> Grads {
-    Tensor dx = empty_like(x);
-    dispatch(x.device(), [&](auto device) { unary_backward(device, f, dy, x, y, dx); });
-    return {dx};
-  });
-}
 Tensor gelu(const Tensor& x) { return unary_op("gelu", Gelu(), Keep::x, x); }
 Tensor silu(const Tensor& x) { return unary_op("silu", Silu(), Keep::x, x); }
 Tensor sqrt(const Tensor& x) { return unary_op("sqrt", Sqrt(), Keep::y, x); }
 Tensor abs(const Tensor& x) { return unary_op("abs", Abs(), Keep::x, x); }
+Tensor clamp(const Tensor& x, double low, double high) {
+  check(low <= high, "clamp: low is ", low, ", but high is ", high);
+  return unary_op("clamp", Clamp{low, high}, Keep::x, x);
+}
 
 Tensor geglu(const Tensor& x) {
   check_activation("geglu", "x", x);

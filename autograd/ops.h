@@ -36,13 +36,14 @@ Tensor cast(const Tensor& x, DType dtype);     // the same numbers as f32, f64 o
 Tensor exp(const Tensor& x);
 Tensor log(const Tensor& x);
 Tensor tanh(const Tensor& x);
-Tensor sigmoid(const Tensor& x);                         // 1 / (1 + exp(-x))
-Tensor relu(const Tensor& x);                            // max(x, 0); slope 0 at 0
-Tensor clamp(const Tensor& x, double low, double high);  // min(max(x, low), high); slope 1 from low to high
-Tensor gelu(const Tensor& x);                            // x * Phi(x), the exact form (Hendrycks & Gimpel 2016)
-Tensor silu(const Tensor& x);                            // x * sigmoid(x) (Elfwing et al. 2018)
+Tensor sigmoid(const Tensor& x);  // 1 / (1 + exp(-x))
+Tensor relu(const Tensor& x);     // max(x, 0); slope 0 at 0
+Tensor gelu(const Tensor& x);     // x * Phi(x), the exact form (Hendrycks & Gimpel 2016)
+Tensor silu(const Tensor& x);     // x * sigmoid(x) (Elfwing et al. 2018)
 Tensor sqrt(const Tensor& x);
 Tensor abs(const Tensor& x);  // slope 0 at 0
+// min(max(x, low), high), with slope 1 from low to high, both included. Throws where low is above high.
+Tensor clamp(const Tensor& x, double low, double high);
 
 inline Tensor operator+(const Tensor& a, const Tensor& b) { return add(a, b); }
 inline Tensor operator-(const Tensor& a, const Tensor& b) { return sub(a, b); }

@@ -7,13 +7,6 @@
 namespace rondo {
 namespace {
 
-Lines lines_of(const Shape& shape, int axis) {
-  Lines lines{1, shape[axis], 1};
-  for (int i = 0; i < axis; ++i) lines.outer *= shape[i];
-  for (int i = axis + 1; i < shape.rank(); ++i) lines.inner *= shape[i];
-  return lines;
-}
-
 // The axis of x whose lines are chosen from.
 int line_axis(const char* op, const Tensor& x, int axis) {
   check_float(op, "x", x);
@@ -28,7 +21,7 @@ int line_axis(const char* op, const Tensor& x, int axis) {
 Tensor argmax(const Tensor& x, int axis) {
   const int a = line_axis("argmax", x, axis);
   const Tensor index(x.shape().without(a), DType::i64, x.device());
-  dispatch(x.device(), [&](auto device) { argmax(device, x, lines_of(x.shape(), a), index); });
+  dispatch(x.device(), [&](auto device) { argmax(device, x, Lines::along(x.shape(), a), index); });
   return index;
 }
 
@@ -45,10 +38,10 @@ Tensor pick(const Tensor& x, const Tensor& given, int axis) {
          " has ", n, " elements");
   const Tensor index = to(given, x.device());
   Tensor y(shape, x.dtype(), x.device());
-  dispatch(x.device(), [&](auto device) { pick_forward(device, x, lines_of(x.shape(), a), index, y); });
+  dispatch(x.device(), [&](auto device) { pick_forward(device, x, Lines::along(x.shape(), a), index, y); });
   return record("pick", {x}, y, [index, from = x.shape(), a](const Tensor& dy) -> Grads {
     Tensor dx(from, dy.dtype(), dy.device());
-    dispatch(dy.device(), [&](auto device) { pick_backward(device, dy, lines_of(from, a), index, dx); });
+    dispatch(dy.device(), [&](auto device) { pick_backward(device, dy, Lines::along(from, a), index, dx); });
     return {dx};
   });
 }

@@ -9,26 +9,16 @@
 namespace rondo {
 namespace {
 
-// A tensor around an axis, as rows: those before the axis times those from it on.
-struct Around {
-  int64_t n_rows = 1, step = 1;  // step: elements per index of the axis
-
-  Around(const Shape& shape, int axis) {
-    for (int i = 0; i < axis; ++i) n_rows *= shape[i];
-    for (int i = axis + 1; i < shape.rank(); ++i) step *= shape[i];
-  }
-};
-
 // Copies `part` to where it lies in `whole`, from index `start` of the axis on, or from there, or adds it there.
 enum class Slice { copy_in, copy_out, add_in };
 void copy_slice(const Tensor& part, const Tensor& whole, int axis, int64_t start, Slice how) {
-  const Around at(whole.shape(), axis);
-  const int64_t width = part.dim(axis) * at.step;
-  const Rows of_part{0, width}, of_whole{start * at.step, whole.dim(axis) * at.step};
+  const Lines at = Lines::along(whole.shape(), axis);
+  const int64_t width = part.dim(axis) * at.inner;
+  const Rows of_part{0, width}, of_whole{start * at.inner, at.n * at.inner};
   dispatch(whole.device(), [&](auto device) {
-    if (how == Slice::copy_in) copy_rows(device, part, of_part, whole, of_whole, at.n_rows, width);
-    if (how == Slice::copy_out) copy_rows(device, whole, of_whole, part, of_part, at.n_rows, width);
-    if (how == Slice::add_in) add_rows(device, part, of_part, whole, of_whole, at.n_rows, width);
+    if (how == Slice::copy_in) copy_rows(device, part, of_part, whole, of_whole, at.outer, width);
+    if (how == Slice::copy_out) copy_rows(device, whole, of_whole, part, of_part, at.outer, width);
+    if (how == Slice::add_in) add_rows(device, part, of_part, whole, of_whole, at.outer, width);
   });
 }
 
@@ -43,7 +33,7 @@ Tensor permuted(const Tensor& x, const Shape& axes) {
   Shape shape, strides;
   for (int64_t a : axes) {
     shape.push_back(x.dim(int(a)));
-    strides.push_back(Around(x.shape(), int(a)).step);
+    strides.push_back(Lines::along(x.shape(), int(a)).inner);
   }
   Tensor y(shape, x.dtype(), x.device());
   dispatch(x.device(), [&](auto device) { copy_strided(device, x, strides, y); });

@@ -54,20 +54,13 @@ RONDO_ANYWHERE auto at_most(const X& x, scalar_t<X> high) {
   else
     return x.min(high);
 }
-// d where x is positive, or where x and y are equal, else 0: also of an infinite d.
-template <class X, class D>
-RONDO_ANYWHERE auto if_positive(const X& x, const D& d) {
-  if constexpr (is_number<X>)
-    return x > X(0) ? d : D(0);
+// d where the condition holds, else 0: also of an infinite d.
+template <class C, class D>
+RONDO_ANYWHERE plain_t<D> only_where(const C& condition, const D& d) {
+  if constexpr (is_number<C>)
+    return condition ? d : D(0);
   else
-    return (x > scalar_t<X>(0)).select(d, scalar_t<X>(0));
-}
-template <class X, class D>
-RONDO_ANYWHERE auto if_equal(const X& x, const X& y, const D& d) {
-  if constexpr (is_number<X>)
-    return x == y ? d : D(0);
-  else
-    return (x == y).select(d, scalar_t<X>(0));
+    return condition.select(d, scalar_t<D>(0));
 }
 // y >= 0 where x > low, else 0: a comparison of arrays would not be vectorised by Eigen 3.
 template <class Y, class X>
@@ -168,7 +161,7 @@ struct Relu {
   }
   template <class D, class X>
   RONDO_ANYWHERE auto chain(const D& d, const X& x, const X&) const {
-    return if_positive(x, d);
+    return only_where(x > scalar_t<X>(0), d);
   }
 };
 
@@ -179,8 +172,8 @@ struct Clamp {
     return at_most(at_least(x, scalar_t<X>(low)), scalar_t<X>(high));
   }
   template <class D, class X>
-  RONDO_ANYWHERE auto chain(const D& d, const X& x, const X& y) const {
-    return if_equal(x, y, d);
+  RONDO_ANYWHERE auto chain(const D& d, const X& x, const X&) const {
+    return only_where(x >= scalar_t<X>(low) && x <= scalar_t<X>(high), d);
   }
 };
 
@@ -237,8 +230,7 @@ struct Abs {
   }
   template <class D, class X>
   RONDO_ANYWHERE plain_t<D> chain(const D& d, const X& x, const X&) const {
-    const plain_t<X> minus = -x;
-    return if_positive(x, d) - if_positive(minus, d);
+    return only_where(x > scalar_t<X>(0), d) - only_where(x < scalar_t<X>(0), d);
   }
 };
 

@@ -18,6 +18,12 @@ struct Rows {
 // A tensor seen as [outer, n, inner]: lines of n elements, `inner` apart, counted as [outer, inner].
 struct Lines {
   int64_t outer, n, inner;
+  static Lines along(const Shape& shape, int axis) {
+    Lines lines{1, shape[axis], 1};
+    for (int i = 0; i < axis; ++i) lines.outer *= shape[i];
+    for (int i = axis + 1; i < shape.rank(); ++i) lines.inner *= shape[i];
+    return lines;
+  }
   RONDO_ANYWHERE int64_t count() const { return outer * inner; }
   RONDO_ANYWHERE int64_t first(int64_t line) const { return line / inner * n * inner + line % inner; }
 };
