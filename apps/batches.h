@@ -1,9 +1,9 @@
-// Which bytes of the training text a step sees.
+// Which tokens of the training text a step sees.
 #pragma once
-#include <string_view>
 #include <vector>
 
 #include "apps/config.h"
+#include "apps/tokenizer.h"
 #include "tensor/random.h"
 
 namespace rondo {
@@ -17,7 +17,7 @@ struct BatchState {
 class Batches {
  public:
   // Throws where the text is too short for one row.
-  Batches(std::string_view text, const RunConfig& config);
+  Batches(const Text& text, const RunConfig& config);
 
   struct Batch {
     Tensor tokens;   // [batch_size, segments * max_seq_len + 1] i64
@@ -25,12 +25,14 @@ class Batches {
   };
   Batch next(int64_t step);
 
-  BatchState& state() { return state_; }
+  const BatchState& state() const { return state_; }
+  // Throws where it belongs to another text.
+  void go_on_from(const BatchState& state);
 
  private:
-  std::string_view text_;
+  const Text& text_;
   bool document_;
-  int64_t jump_every_, n_;  // n_: bytes that a row moves on in a step
+  int64_t jump_every_, n_;  // n_: tokens that a row moves on in a step
   BatchState state_;
 };
 

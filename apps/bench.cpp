@@ -88,7 +88,7 @@ Json bench_stream(const Options& options) {
   for (int64_t done = 0; done < steps; done += kSegments) {
     std::string text(size_t(std::min(kSegments, steps - done) * length + 1), ' ');
     for (char& c : text) c = char(g.below(256));
-    Evaluation evaluation = evaluate(model, text, {.carried = carried});
+    Evaluation evaluation = evaluate(model, Tokenizer(256).encode(text), {.carried = carried});
     eval_seconds += evaluation.seconds, carried = std::move(evaluation.carried);
   }
   return {{"tokens_per_s", double(steps * length) / seconds},

@@ -22,7 +22,7 @@ struct RunState {
 // Writes RUN/checkpoints/step-XXXXXXXX, points `latest` at it and removes old ones. Returns the new directory. On an
 // error the last whole checkpoint is what it was.
 std::string save_checkpoint(const std::string& run, const RunConfig& config, const RunState& state,
-                            const BlockRecurrentTransformer& model, Adam& optimizer);
+                            const BlockRecurrentTransformer& model, Adam& optimizer, const Tokenizer& tokenizer);
 
 // The directory of a run's last whole checkpoint; empty where there is none yet.
 std::string latest_checkpoint(const std::string& run);

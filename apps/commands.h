@@ -59,6 +59,7 @@ void add_convert(CLI::App& program);
 void add_verify(CLI::App& program);
 void add_info(CLI::App& program);
 void add_graph(CLI::App& program);
+void add_vocabulary(CLI::App& program);
 void add_bench(CLI::App& program);
 
 }  // namespace rondo

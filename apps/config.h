@@ -11,7 +11,8 @@
 namespace rondo {
 
 struct DataConfig {
-  std::vector<std::string> files;     // read as bytes, plain or gzip, one after the other
+  std::vector<std::string> files;     // plain or gzip, one after the other
+  std::string vocabulary;             // a SentencePiece .model file, whose pieces are the tokens; empty: bytes are
   double validation_fraction = 0.05;  // the last part of the text; 0 is legal
   bool binary = false;                // take data with zero bytes, which no text has
 };

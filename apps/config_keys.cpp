@@ -81,6 +81,7 @@ std::vector<ConfigKey> config_keys(RunConfig& c) {
       {"model", "qk_norm_scale", &c.model.qk_norm_scale},
       {"model", "ema_beta_init", &c.model.ema_beta_init},
       {"data", "files", &c.data.files},
+      {"data", "vocabulary", &c.data.vocabulary},
       {"data", "validation_fraction", &c.data.validation_fraction},
       {"data", "binary", &c.data.binary},
       {"train", "steps", &c.train.steps},

@@ -32,6 +32,7 @@ double megabytes(const BlockRecurrentTransformer& model) {
 // A checkpoint is complete once run.json is there.
 void write_checkpoint(const LoadedModel& loaded, const std::string& out, const std::string& dtype) {
   write_safetensors(fs::path(out) / "model.safetensors", named_tensors(loaded.model), {{"weights", dtype}});
+  if (!loaded.tokenizer.model().empty()) write_file(fs::path(out) / "vocabulary.model", loaded.tokenizer.model());
   write_file(fs::path(out) / "run.json", read_file(fs::path(loaded.checkpoint) / "run.json"));
 }
 
@@ -42,19 +43,20 @@ void run(const Options& options) {
   const DType before = weights_dtype(loaded.model);
   check(before == DType::f32, loaded.checkpoint, ": its weights are ", weights_name(before),
         " already; convert the f32 checkpoint that they were made from");
-  const std::string text = evaluation_text(loaded, options.files, options.binary);
+  const Text text = evaluation_text(loaded, options.files, options.binary);
   std::error_code error;
   fs::create_directories(options.out, error);
   check(!error, "cannot create ", options.out, ": ", error.message());
-  const Evaluation full = evaluate(loaded.model, text, {.max_tokens = options.bytes});
+  const int64_t most = options.bytes == 0 ? 0 : text.within(1, options.bytes);
+  const Evaluation full = evaluate(loaded.model, text, {.max_tokens = most});
   check(std::isfinite(full.nats), loaded.checkpoint, ": the loss of this model is not finite");
   const double size = megabytes(loaded.model);
   convert_weights(loaded.model, weights_dtype(options.dtype));
-  const Evaluation converted = evaluate(loaded.model, text, {.max_tokens = options.bytes});
+  const Evaluation converted = evaluate(loaded.model, text, {.max_tokens = most});
   write_checkpoint(loaded, options.out, options.dtype);
   std::printf("%s: %.4f bits per byte, f32 %.4f, difference %+.4f, over %lld bytes; %.2f MB instead of %.2f MB\n",
               options.dtype.c_str(), converted.bits_per_byte(), full.bits_per_byte(),
-              converted.bits_per_byte() - full.bits_per_byte(), static_cast<long long>(full.tokens),
+              converted.bits_per_byte() - full.bits_per_byte(), static_cast<long long>(full.bytes),
               megabytes(loaded.model), size);
 }
 

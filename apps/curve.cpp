@@ -55,7 +55,7 @@ LossCurve::LossCurve(std::string_view metrics) {
   }
 }
 
-void LossCurve::add(const StepRecord& r) { add(double(r.step), r.bits_per_byte(), training_); }
+void LossCurve::add(const StepRecord& r) { add(double(r.step), r.bits_per_byte, training_); }
 void LossCurve::add(int64_t step, const Evaluation& e) { add(double(step), e.bits_per_byte(), validation_); }
 
 void LossCurve::add(double step, double bits, std::vector<Point>& to) {

@@ -1,7 +1,9 @@
 // rondo eval: bits per byte over a contiguous text, states and memories carried or dropped.
+#include <algorithm>
 #include <cmath>
 #include <cstdio>
 #include <nlohmann/json.hpp>
+#include <numbers>
 
 #include "apps/commands.h"
 #include "apps/evaluate.h"
@@ -21,6 +23,8 @@ struct Options {
 
 void print_json(const Options& options, const LoadedModel& loaded, const Evaluation& e) {
   const nlohmann::ordered_json j{{"bits_per_byte", e.bits_per_byte()},
+                                 {"bits_per_token", e.nats / double(e.tokens) / std::numbers::ln2},
+                                 {"bytes", e.bytes},
                                  {"tokens", e.tokens},
                                  {"segments", e.segments},
                                  {"states", !options.no_state},
@@ -34,8 +38,9 @@ void print_json(const Options& options, const LoadedModel& loaded, const Evaluat
 
 void run(const Options& options) {
   const LoadedModel loaded = load_model(options.path, options.device);
-  const std::string text = evaluation_text(loaded, options.files, options.binary);
-  EvaluateOptions how{options.bytes, !options.no_state, !options.no_memory};
+  const Text text = evaluation_text(loaded, options.files, options.binary);
+  const int64_t most = options.bytes == 0 ? 0 : std::max<int64_t>(1, text.within(1, options.bytes));
+  EvaluateOptions how{most, !options.no_state, !options.no_memory};
   bool open = true;
   if (options.logprobs)
     how.each = [&](int64_t token, double log_probability) {
@@ -46,7 +51,7 @@ void run(const Options& options) {
   check(std::isfinite(e.nats), loaded.checkpoint, ": the loss of this model is not finite");
   if (options.json || options.logprobs) return print_json(options, loaded, e);
   std::printf("%.4f bits per byte over %lld bytes (step %lld; states %s, memories %s)\n", e.bits_per_byte(),
-              static_cast<long long>(e.tokens), static_cast<long long>(loaded.step),
+              static_cast<long long>(e.bytes), static_cast<long long>(loaded.step),
               options.no_state ? "dropped" : "carried", options.no_memory ? "dropped" : "carried");
 }
 
@@ -62,7 +67,7 @@ void add_eval(CLI::App& program) {
   command.flag("--no-memory", options.no_memory, "Drop the last block's keys and values after every segment");
   command.flag("--binary", options.binary, "Take data with zero bytes");
   command.flag("--json", options.json, "Print one JSON object");
-  command.flag("--logprobs", options.logprobs, "Print a JSON line for each byte first: its log probability");
+  command.flag("--logprobs", options.logprobs, "Print a JSON line for each token first: its log probability");
   command.device(options.device);
   command.threads();
 }

@@ -5,7 +5,6 @@
 
 #include "apps/clock.h"
 #include "autograd/ops.h"
-#include "nn/text.h"
 
 namespace rondo {
 namespace {
@@ -22,20 +21,20 @@ bool score(const EvaluateOptions& how, const Tensor& logits, const Tensor& label
 
 }  // namespace
 
-double Evaluation::bits_per_byte() const { return nats / double(tokens) / std::numbers::ln2; }
+double Evaluation::bits_per_byte() const { return nats / double(bytes) / std::numbers::ln2; }
 
-Evaluation evaluate(const BlockRecurrentTransformer& model, std::string_view text, const EvaluateOptions& how) {
-  check(text.size() >= 2, "the text to evaluate has ", text.size(), text.size() == 1 ? " byte" : " bytes",
-        ", but predicting needs at least 2");
+Evaluation evaluate(const BlockRecurrentTransformer& model, const Text& text, const EvaluateOptions& how) {
+  check(text.size() >= 2, "the text to evaluate has ", text.size(), text.in_bytes() ? " byte" : " token",
+        text.size() == 1 ? "" : "s", ", but predicting needs at least 2");
   const auto start = Clock::now();
-  const int64_t all = int64_t(text.size()) - 1, n = model.config.max_seq_len;
+  const int64_t all = text.size() - 1, n = model.config.max_seq_len;
   const int64_t total = how.max_tokens > 0 ? std::min(all, how.max_tokens) : all;
   Evaluation result;
   Carried carried = how.carried;
   for (int64_t begin = 0; begin < total; begin += n) {
     const int64_t width = std::min(n, total - begin);
-    auto [logits, next] = model(tokens_of(text, begin, width), carried);
-    const Tensor labels = tokens_of(text, begin + 1, width);
+    auto [logits, next] = model(text.row(begin, width), carried);
+    const Tensor labels = text.row(begin + 1, width);
     if (how.each && !score(how, logits, labels)) break;
     // No label is to be ignored here, not even a byte that happens to be the model's ignore_index.
     result.nats += cross_entropy(logits, labels, -1).item() * double(width);
@@ -45,6 +44,7 @@ Evaluation evaluate(const BlockRecurrentTransformer& model, std::string_view tex
     if (!how.states) carried.states.clear();
     if (!how.memories) carried.memories.clear();
   }
+  result.bytes = text.bytes(1, result.tokens);
   result.carried = std::move(carried);
   result.seconds = seconds_since(start);
   return result;

@@ -1,14 +1,14 @@
 // Bits per byte over a contiguous text, read segment by segment with states and memories carried.
 #pragma once
 #include <functional>
-#include <string_view>
 
+#include "apps/tokenizer.h"
 #include "models/block_recurrent/model.h"
 
 namespace rondo {
 
 struct EvaluateOptions {
-  int64_t max_tokens = 0;  // predict this many bytes; 0: all after the first
+  int64_t max_tokens = 0;  // predict this many; 0: all after the first
   bool states = true;      // carry states from segment to segment
   bool memories = true;    // carry the last block's keys and values
   Carried carried = {};    // from the text before this one
@@ -17,14 +17,14 @@ struct EvaluateOptions {
 };
 
 struct Evaluation {
-  double nats = 0;  // sum over tokens
-  int64_t tokens = 0, segments = 0;
+  double nats = 0;                              // sum over tokens
+  int64_t tokens = 0, bytes = 0, segments = 0;  // predicted
   double seconds = 0;
   Carried carried = {};  // to the text that follows; empty where the last segment was not whole
   double bits_per_byte() const;
 };
 
-// Throws where the text has fewer than two bytes.
-Evaluation evaluate(const BlockRecurrentTransformer& model, std::string_view text, const EvaluateOptions& how);
+// Throws where the text has fewer than two tokens.
+Evaluation evaluate(const BlockRecurrentTransformer& model, const Text& text, const EvaluateOptions& how);
 
 }  // namespace rondo

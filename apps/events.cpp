@@ -70,7 +70,7 @@ EventFile::EventFile(const std::string& directory, int64_t step) : file_(directo
 
 void EventFile::add(const StepRecord& r) {
   add(r.step, {{"train/loss", r.loss},
-               {"train/bits_per_byte", r.bits_per_byte()},
+               {"train/bits_per_byte", r.bits_per_byte},
                {"train/learning_rate", r.learning_rate},
                {"train/grad_norm", r.grad_norm},
                {"train/tokens_per_s", r.tokens_per_s}});

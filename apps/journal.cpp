@@ -21,7 +21,7 @@ void Journal::add(int64_t step, const Evaluation& validation) {
   metrics_.add(step, validation), events_.add(step, validation), curve_.add(step, validation);
   std::ostringstream text;
   text.precision(5);
-  text << "step " << step << ": validation " << validation.bits_per_byte() << " bits/byte over " << validation.tokens
+  text << "step " << step << ": validation " << validation.bits_per_byte() << " bits/byte over " << validation.bytes
        << " bytes";
   progress_.line(text.str());
 }

@@ -12,6 +12,7 @@
 #include <sstream>
 
 #include "apps/commands.h"
+#include "apps/sentencepiece.h"
 #include "apps/usage.h"
 #include "tensor/device.h"
 #include "tensor/parallel.h"
@@ -28,7 +29,9 @@ std::string version() {
   text << "g++ " << __GNUC__ << '.' << __GNUC_MINOR__ << '.' << __GNUC_PATCHLEVEL__;
 #endif
   text << "\nEigen: " << RONDO_EIGEN_VERSION << "\nGEMM: own kernel, " << describe_cpu()
-       << "\nCUDA: " << describe_cuda() << "\nthreads: " << num_threads();
+       << "\nCUDA: " << describe_cuda()
+       << "\nSentencePiece: " << (have_sentencepiece() ? "yes" : "none (built without)")
+       << "\nthreads: " << num_threads();
   return text.str();
 }
 
@@ -82,7 +85,7 @@ int main(int argc, char** argv) {
   app.require_subcommand(1);
   app.set_version_flag("--version", rondo::version);
   for (const auto add : {rondo::add_train, rondo::add_eval, rondo::add_generate, rondo::add_chat, rondo::add_convert,
-                         rondo::add_verify, rondo::add_bench, rondo::add_info, rondo::add_graph})
+                         rondo::add_vocabulary, rondo::add_verify, rondo::add_bench, rondo::add_info, rondo::add_graph})
     add(app);
   int code = rondo::parse_and_run(app, argc, argv);
 

@@ -2,7 +2,6 @@
 
 #include <filesystem>
 #include <nlohmann/json.hpp>
-#include <numbers>
 #include <sstream>
 
 namespace rondo {
@@ -31,15 +30,13 @@ const std::string& truncated(const std::string& path, int64_t step, int64_t vali
 
 }  // namespace
 
-double StepRecord::bits_per_byte() const { return loss / std::numbers::ln2; }
-
 Metrics::Metrics(const std::string& path, int64_t step, int64_t validate_every)
     : file_(truncated(path, step, validate_every)) {}
 
 void Metrics::add(const StepRecord& r) {
   file_.write(Json{{"step", r.step},
                    {"loss", r.loss},
-                   {"bits_per_byte", r.bits_per_byte()},
+                   {"bits_per_byte", r.bits_per_byte},
                    {"learning_rate", r.learning_rate},
                    {"grad_norm", r.grad_norm},
                    {"tokens_per_s", r.tokens_per_s},

@@ -36,8 +36,8 @@ void Progress::step(const StepRecord& r) {
   char text[256];
   std::snprintf(text, sizeof text,
                 "step %lld/%lld  loss %.4f  %.4f bits/byte  lr %.2e  norm %.3f  %.0f tokens/s  %s left",
-                static_cast<long long>(r.step), static_cast<long long>(last_), r.loss, r.bits_per_byte(),
-                r.learning_rate, r.grad_norm, r.tokens_per_s, duration_text(left).c_str());
+                static_cast<long long>(r.step), static_cast<long long>(last_), r.loss, r.bits_per_byte, r.learning_rate,
+                r.grad_norm, r.tokens_per_s, duration_text(left).c_str());
   if (terminal_)
     std::printf("%s%s", kErase, text);
   else

@@ -27,7 +27,8 @@ LoadedModel load_model(const std::string& path, Device device) {
   const std::string checkpoint = find_checkpoint(path), weights = fs::path(checkpoint) / "model.safetensors";
   const CheckpointInfo info = read_checkpoint_info(checkpoint);
   Generator g;  // what it draws is overwritten
-  LoadedModel loaded{info.config, checkpoint, info.state.step, BlockRecurrentTransformer(info.config.model, g)};
+  LoadedModel loaded{info.config, checkpoint, info.state.step, BlockRecurrentTransformer(info.config.model, g),
+                     tokenizer_of(info.config, checkpoint)};
   const SafetensorsFile file = read_safetensors(weights);
   if (const auto dtype = file.metadata.find("weights"); dtype != file.metadata.end()) {  // as `rondo convert` writes it
     try {
@@ -41,15 +42,16 @@ LoadedModel load_model(const std::string& path, Device device) {
   return loaded;
 }
 
-std::string evaluation_text(const LoadedModel& loaded, const std::vector<std::string>& files, bool binary) {
+Text evaluation_text(const LoadedModel& loaded, const std::vector<std::string>& files, bool binary) {
   const RunConfig& config = loaded.config;
-  if (!files.empty()) return read_checked_text(files, config.model.num_tokens, binary || config.data.binary);
+  const Tokenizer& tokenizer = loaded.tokenizer;
+  if (!files.empty()) return tokenizer.encode(read_checked_text(files, tokenizer, binary || config.data.binary));
   if (config.data.files.empty() || config.data.validation_fraction == 0)
     throw UsageError("this run kept nothing to validate on: give --data FILE");
-  const Corpus corpus = read_corpus(config);
-  check(fingerprint_of(corpus.text) == read_checkpoint_info(loaded.checkpoint).state.text,
+  Corpus corpus = read_corpus(config, tokenizer);
+  check(corpus.fingerprint == read_checkpoint_info(loaded.checkpoint).state.text,
         "the text of this run has changed since; give --data FILE");
-  return std::string(corpus.validation());
+  return std::move(corpus.validation);
 }
 
 }  // namespace rondo

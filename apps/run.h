@@ -4,6 +4,7 @@
 #include <string>
 
 #include "apps/config.h"
+#include "apps/tokenizer.h"
 #include "models/block_recurrent/model.h"
 
 namespace rondo {
@@ -13,11 +14,12 @@ struct LoadedModel {
   std::string checkpoint;  // the directory it came from
   int64_t step = 0;
   BlockRecurrentTransformer model;
+  Tokenizer tokenizer;
 };
 // `path` is a run directory (its latest checkpoint) or a checkpoint directory, made on whatever device. Throws Error
 // with one clear line.
 LoadedModel load_model(const std::string& path, Device device = Device::cpu);
 // The text to measure a model on: the files given, or what its run kept to validate on.
-std::string evaluation_text(const LoadedModel& loaded, const std::vector<std::string>& files, bool binary);
+Text evaluation_text(const LoadedModel& loaded, const std::vector<std::string>& files, bool binary);
 
 }  // namespace rondo

@@ -9,18 +9,16 @@
 #include <random>
 
 #include "apps/clock.h"
-#include "apps/corpus.h"
 #include "apps/streams.h"
 #include "apps/text_stream.h"
 #include "apps/usage.h"
 #include "nn/file.h"
-#include "nn/text.h"
 
 namespace rondo {
 
 void add_session_options(Command& command, SessionOptions& options) {
   command.model(options.path);
-  command.number("--length", options.length, "Bytes to make");
+  command.number("--length", options.length, "Tokens to make: bytes, or pieces of the run's vocabulary");
   command.number("--temperature", options.how.temperature, "0: always the likeliest");
   command.number("--top-k", options.how.top_k, "Keep the K likeliest; 0: all");
   command.number("--filter-thres", options.filter_thres, "In place of --top-k: keep ceil((1 - THRES) * vocabulary)");
@@ -36,7 +34,7 @@ void add_session_options(Command& command, SessionOptions& options) {
   command.text("--state", options.state, "Go on from this decoding state");
   command.text("--save-state", options.save_state, "Keep the decoding state in this file at the end");
   command.number("--save-every", options.save_every,
-                 "Keep it after so many bytes each time as well; 0: at the end only");
+                 "Keep it after so many tokens each time as well; 0: at the end only");
   command.flag("--speed", options.speed, "Tell tokens per second on stderr");
   command.device(options.device);
   command.threads();
@@ -66,7 +64,7 @@ uint64_t seed_of(const SessionOptions& options) {
 Session::Session(const LoadedModel& loaded, const SessionOptions& options, uint64_t seed, int64_t count,
                  uint64_t stream)
     : options_(options),
-      num_tokens_(loaded.config.model.num_tokens),
+      tokenizer_(loaded.tokenizer),
       decoder_(options.state.empty() ? Decoder(loaded.model, count) : Decoder::load(loaded.model, options.state)) {
   if (!options.state.empty()) {
     check(decoder_.batch() == 1, options.state, ": this decoding state has ", decoder_.batch(),
@@ -80,14 +78,15 @@ Session::Session(const LoadedModel& loaded, const SessionOptions& options, uint6
 }
 
 void Session::feed(int64_t sequence, std::string_view text, const std::string& name) {
-  check_vocabulary(text, num_tokens_, name);
-  if (!text.empty()) texts_[size_t(sequence)].feed(reshape(tokens_of(text), {int64_t(text.size())}));
+  tokenizer_.check_text(text, name);
+  const Text encoded = tokenizer_.encode(text);
+  if (encoded.size() > 0) texts_[size_t(sequence)].feed(to(encoded.tokens, DType::i64));
 }
 
 std::vector<Session::Written> Session::write(const Interrupt& interrupt, const Put& put) {
   const auto start = Clock::now();
   std::vector<Written> written(texts_.size());
-  std::vector<TextStream> streams(texts_.size(), TextStream(options_.stops));
+  std::vector<TextStream> streams(texts_.size(), TextStream(tokenizer_, options_.stops));
   std::vector<int64_t> going;
   for (int64_t i = 0; i < int64_t(texts_.size()); ++i) going.push_back(i);
   std::vector<Continuation*> texts;

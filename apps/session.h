@@ -55,7 +55,7 @@ class Session {
 
  private:
   const SessionOptions& options_;
-  int64_t num_tokens_;
+  const Tokenizer& tokenizer_;
   Decoder decoder_;
   std::vector<Continuation> texts_;
 };

@@ -38,4 +38,11 @@ std::string StopStream::push(char byte) {
   return out;
 }
 
+std::string TextStream::push(int64_t token) {
+  std::string bytes = tokenizer_->text_of(token), out;
+  if (bytes.empty()) bytes = "\xFF";  // which is in no text
+  for (size_t i = 0; i < bytes.size() && !stopped(); ++i) out += whole(stop_.push(bytes[i]));
+  return out;
+}
+
 }  // namespace rondo

@@ -5,6 +5,8 @@
 #include <string>
 #include <vector>
 
+#include "apps/tokenizer.h"
+
 namespace rondo {
 
 // Takes bytes, gives out whole characters.
@@ -33,12 +35,13 @@ class StopStream {
   bool stopped_ = false;
 };
 
-// Takes tokens, gives out text: both of these, one behind the other.
+// Takes tokens, gives out text: both of these, one behind the other. A token that stands for no text shows as U+FFFD.
 class TextStream {
  public:
-  explicit TextStream(std::vector<std::string> stops) : stop_(std::move(stops)) {}
-  // 0xFF is in no text: a token that is no byte shows as U+FFFD.
-  std::string push(int64_t token) { return whole(stop_.push(token < 256 ? char(token) : '\xFF')); }
+  // The tokenizer must outlive this.
+  TextStream(const Tokenizer& tokenizer, std::vector<std::string> stops)
+      : tokenizer_(&tokenizer), stop_(std::move(stops)) {}
+  std::string push(int64_t token);
   std::string finish() { return whole(stop_.finish()) + utf8_.finish(); }
   bool stopped() const { return stop_.stopped(); }
 
@@ -49,6 +52,7 @@ class TextStream {
     return text;
   }
 
+  const Tokenizer* tokenizer_;
   StopStream stop_;
   Utf8Stream utf8_;
 };

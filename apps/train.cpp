@@ -32,6 +32,7 @@ void apply_flags(const Options& options, RunConfig& config) {
   check(!config.data.files.empty(), "nothing to train on: give --data FILE");
   for (std::string& file : config.data.files)
     file = fs::absolute(file).lexically_normal();  // a run can be used anywhere
+  if (std::string& file = config.data.vocabulary; !file.empty()) file = fs::absolute(file).lexically_normal();
   config.validate();
 }
 
@@ -90,7 +91,7 @@ void run(const Options& options) {
 }  // namespace
 
 void add_train(CLI::App& program) {
-  Command command(program, "train", "Train a model on the bytes of text files");
+  Command command(program, "train", "Train a model on text files");
   Options& options = command.run<Options>(run);
   command.text("CONFIG.toml", options.config,
                "Configuration ([model] [data] [train] [optimizer] [schedule] [runtime])");

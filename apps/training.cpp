@@ -2,6 +2,7 @@
 
 #include <cmath>
 #include <filesystem>
+#include <numbers>
 #include <optional>
 #include <sstream>
 
@@ -50,7 +51,7 @@ RecurrentTrainer trainer_of(const RunConfig& config, const BlockRecurrentTransfo
 
 class Training {
  public:
-  Training(const TrainingOptions& options, Corpus corpus, const Fingerprint& text, Team& team);
+  Training(const TrainingOptions& options, const Tokenizer& tokenizer, Corpus corpus, Team& team);
   void run();
 
  private:
@@ -65,31 +66,34 @@ class Training {
   const RunConfig config_;
   const std::string out_;
   Team& team_;
+  const Tokenizer& tokenizer_;
   const Corpus corpus_;
   Batches batches_;
   BlockRecurrentTransformer model_;
   Adam optimizer_;
   TrainingStep training_step_;
   RunState state_;
+  const double bytes_per_token_;
   std::string saved_;        // the last whole checkpoint
   int64_t saved_step_ = -1;  // and its step
 };
 
-Training::Training(const TrainingOptions& options, Corpus corpus, const Fingerprint& text, Team& team)
+Training::Training(const TrainingOptions& options, const Tokenizer& tokenizer, Corpus corpus, Team& team)
     : config_(options.config),
       out_(options.out),
       team_(team),
+      tokenizer_(tokenizer),
       corpus_(std::move(corpus)),
-      batches_(corpus_.train(), config_),
+      batches_(corpus_.train, config_),
       model_(fresh_model(config_)),
       optimizer_(parameters(model_), optimizer_config(config_)),
       training_step_(trainer_of(config_, model_), optimizer_, config_.runtime.graphs, team.ranks()),
+      bytes_per_token_(double(corpus_.train.bytes()) / double(corpus_.train.size())),
       saved_(options.checkpoint) {
-  check(corpus_.validation().size() != 1,
-        "the text to validate on has 1 byte, but predicting needs at least 2; give more "
-        "text, or set data.validation_fraction = 0");
+  check(corpus_.validation.size() != 1, "the text to validate on has 1 ", tokenizer.model().empty() ? "byte" : "token",
+        ", but predicting needs at least 2; give more text, or set data.validation_fraction = 0");
   state_.dropout = {uint64_t(config_.train.seed), stream::dropout, 0};
-  state_.text = text;
+  state_.text = corpus_.fingerprint;
   if (!saved_.empty()) restore(saved_);
 }
 
@@ -100,7 +104,7 @@ void Training::restore(const std::string& checkpoint) {
         "resume with the same --data");
   load_checkpoint(checkpoint, config_, model_, optimizer_, state);
   state.carried = team_.share(state.carried);
-  batches_.state() = state.batches;
+  batches_.go_on_from(state.batches);
   state_ = std::move(state);
   saved_step_ = state_.step;
 }
@@ -109,8 +113,9 @@ void Training::say_start() const {
   int64_t n = 0;
   for (const NamedTensor& p : optimizer_.parameters()) n += p.tensor.numel();
   std::ostringstream text;
-  text << n << " parameters, " << num_threads() << (num_threads() == 1 ? " thread, " : " threads, ") << corpus_.n_train
-       << " bytes to train on, " << corpus_.validation().size() << " to validate on";
+  text << n << " parameters, " << num_threads() << (num_threads() == 1 ? " thread, " : " threads, ")
+       << corpus_.train.bytes() << " bytes to train on, " << corpus_.validation.bytes() << " to validate on";
+  if (!corpus_.train.in_bytes()) text << " (" << bytes_per_token_ << " bytes a token)";
   if (team_.size() > 1) text << "; " << team_.size() << " ranks";
   if (state_.step > 0) text << "; going on after step " << state_.step;
   const Schedule& schedule = config_.schedule;
@@ -136,12 +141,12 @@ StepRecord Training::step() {
   if (config_.train.order == "document") state_.carried = std::move(result.carried);
   ++state_.step;
   const double rate = double(team_.size() * inputs.numel()) / seconds_since(start);
-  return {state_.step, loss, learning_rate, norm, rate, 0};
+  return {state_.step, loss, loss / bytes_per_token_ / std::numbers::ln2, learning_rate, norm, rate, 0};
 }
 
 void Training::validate(Journal& journal) {
-  if (corpus_.validation().empty()) return;
-  const Evaluation e = evaluate(model_, corpus_.validation(),
+  if (corpus_.validation.size() == 0) return;
+  const Evaluation e = evaluate(model_, corpus_.validation,
                                 {.max_tokens = config_.train.validation_segments * config_.model.max_seq_len});
   check(std::isfinite(e.nats), "training diverged: the validation loss is not finite at step ", state_.step);
   journal.add(state_.step, e);
@@ -157,7 +162,7 @@ void Training::save(std::optional<Journal>& journal) {
   }
   journal->sync();
   try {
-    saved_ = save_checkpoint(out_, config_, whole, model_, optimizer_);
+    saved_ = save_checkpoint(out_, config_, whole, model_, optimizer_, tokenizer_);
     saved_step_ = state_.step;
   } catch (const Error& e) {
     fail(e.what(), saved_.empty() ? " (no checkpoint yet)" : " (the last checkpoint is " + saved_ + ")");
@@ -202,11 +207,12 @@ void Training::run() {
 }  // namespace
 
 void train(const TrainingOptions& options) {
-  Corpus corpus = read_corpus(options.config);
-  const Fingerprint text = fingerprint_of(corpus.text);
-  Team team(options.config, text, options.checkpoint.empty() ? 0 : read_checkpoint_info(options.checkpoint).state.step);
+  const Tokenizer tokenizer = tokenizer_of(options.config, options.checkpoint);
+  Corpus corpus = read_corpus(options.config, tokenizer);
+  Team team(options.config, corpus.fingerprint,
+            options.checkpoint.empty() ? 0 : read_checkpoint_info(options.checkpoint).state.step);
   try {
-    Training(options, std::move(corpus), text, team).run();
+    Training(options, tokenizer, std::move(corpus), team).run();
   } catch (const std::exception& e) {
     team.give_up(e.what());
     throw;

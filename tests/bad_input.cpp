@@ -231,11 +231,13 @@ TEST_CASE("output that cannot be written") {
 TEST_CASE("usage") {
   const Workplace work;
   CHECK(complaint({}) ==
-        "2 rondo: no command is given; there are train, eval, generate, chat, convert, verify, bench, info and graph "
+        "2 rondo: no command is given; there are train, eval, generate, chat, convert, vocabulary, verify, bench, info "
+        "and graph "
         "(see rondo "
         "--help)\n");
   CHECK(complaint({"trian"}) ==
-        "2 rondo: no command is called trian; there are train, eval, generate, chat, convert, verify, bench, info and "
+        "2 rondo: no command is called trian; there are train, eval, generate, chat, convert, vocabulary, verify, "
+        "bench, info and "
         "graph "
         "(see rondo "
         "--help)\n");

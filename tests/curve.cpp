@@ -25,7 +25,7 @@ std::vector<std::pair<double, double>> points_of(const std::string& svg) {
   return all;
 }
 
-StepRecord step(int64_t n, double bits) { return {.step = n, .loss = bits * std::numbers::ln2}; }
+StepRecord step(int64_t n, double bits) { return {.step = n, .bits_per_byte = bits}; }
 
 }  // namespace
 
@@ -35,7 +35,7 @@ TEST_CASE("a loss curve has steps to the right and bits upwards") {
   curve.add(step(50, 8));
   CHECK(curve.svg().empty());
   curve.add(step(100, 4));
-  curve.add(100, {.nats = 6 * std::numbers::ln2, .tokens = 1});
+  curve.add(100, {.nats = 6 * std::numbers::ln2, .bytes = 1});
   const std::string svg = curve.svg();
   // 0..100 lie at 64..620, and 4..8 with a twentieth of room on both sides at 300..24.
   const double top = 24 + 276 * 0.05 / 1.1, bottom = 300 - 276 * 0.05 / 1.1;
@@ -66,7 +66,7 @@ TEST_CASE("a loss curve of a long run is short, and one that is level is one") {
   const auto points = points_of(curve.svg());
   CHECK(points.size() == 200);  // five steps each
   CHECK(std::abs(points[0].first - (64 + 556 * 3 / 998.0)) < 0.1);
-  for (int64_t i = 1; i <= 1000; ++i) curve.add(i, {.nats = 4, .tokens = 1});
+  for (int64_t i = 1; i <= 1000; ++i) curve.add(i, {.nats = 4, .bytes = 1});
   CHECK(count(curve.svg(), "<circle") == 200);
   CHECK(count(curve.svg(), ">training 5.000<") == 1);  // the last one, not its mean with others
   LossCurve learned;                                   // down to nothing

@@ -116,8 +116,13 @@ TEST_CASE("TensorBoard's files: checksums, versions, steps, values") {
   const std::string directory = place / "";
   {
     EventFile events(directory, 0);
-    events.add({.step = 1, .loss = 2 * std::numbers::ln2, .learning_rate = 0.5, .grad_norm = 3, .tokens_per_s = 1000});
-    events.add(1, {.nats = 3 * std::numbers::ln2, .tokens = 2});
+    events.add({.step = 1,
+                .loss = 2 * std::numbers::ln2,
+                .bits_per_byte = 2,
+                .learning_rate = 0.5,
+                .grad_norm = 3,
+                .tokens_per_s = 1000});
+    events.add(1, {.nats = 3 * std::numbers::ln2, .bytes = 2});
   }
   EventFile(directory, 300).add({.step = 301});  // a run that goes on
   const std::vector<std::string> files = place.names();

@@ -33,7 +33,7 @@ TEST_CASE("--version tells what the program is made of") {
   const Outcome o = run_program({"--version"});
   CHECK(o.code == 0);
   CHECK(o.out.starts_with("rondo "));
-  for (const char* line : {"\ncompiler: ", "\nEigen: ", "\nGEMM: ", "\nCUDA: ", "\nthreads: "})
+  for (const char* line : {"\ncompiler: ", "\nEigen: ", "\nGEMM: ", "\nCUDA: ", "\nSentencePiece: ", "\nthreads: "})
     CHECK_MESSAGE(o.out.find(line) != std::string::npos, line);
   CHECK(o.out.find("\nGEMM: own kernel, " + describe_cpu()) != std::string::npos);
 }
@@ -50,7 +50,8 @@ TEST_CASE("the program is linked to no library of CUDA: it starts where there is
 
 TEST_CASE("every command has a help") {
   CHECK(run_program({"--help"}).code == 0);
-  for (const char* command : {"train", "eval", "generate", "chat", "convert", "verify", "info", "graph", "bench"}) {
+  for (const char* command :
+       {"train", "eval", "generate", "chat", "convert", "vocabulary", "verify", "info", "graph", "bench"}) {
     const Outcome o = run_program({command, "--help"});
     CHECK_MESSAGE((o.code == 0 && o.err.empty() && !o.out.empty()), command);
   }

@@ -1,0 +1,150 @@
+// The program with word pieces: learned, trained on, evaluated and written, all from the run alone.
+#include <nlohmann/json.hpp>
+#include <sstream>
+
+#include "apps/sentencepiece.h"
+#include "tests/program.h"
+#include "tests/words.h"
+
+namespace rondo::testing {
+namespace {
+
+struct PiecesWorkplace : Workplace {
+  std::string file = *this / "words.model";
+  PiecesWorkplace() {
+    write_file(text, words(60000));
+    REQUIRE(run_program({"vocabulary", "--data", text, "--size", "400", "--out", file}).code == 0);
+  }
+  Arguments train_pieces(const std::string& run, int steps, const Arguments& more = {}) const {
+    return train(run, steps,
+                 Arguments{"--set", "data.vocabulary=" + file, "--set", "model.num_tokens=400", "--set",
+                           "optimizer.learning_rate=0.01", "--set", "train.checkpoint_every=20"} +
+                     more);
+  }
+};
+
+nlohmann::json last_line(const std::string& text) {
+  std::istringstream lines(text);
+  std::string last;
+  for (std::string line; std::getline(lines, line);) last = line;
+  return nlohmann::json::parse(last);
+}
+
+}  // namespace
+
+TEST_CASE("a run with a vocabulary has all it needs, and goes on to the bit") {
+  if (without_pieces()) return;
+  const PiecesWorkplace work;
+  for (const char* order : {"random", "document"}) {
+    const Arguments how = {"--set", std::string("train.order=") + order};
+    const std::string whole = std::string("whole-") + order, parts = std::string("parts-") + order;
+    const Outcome o = run_program(work.train_pieces(whole, 60, how));
+    CHECK(o.code == 0);
+    CHECK(o.out.find(" bytes to train on, 3000 to validate on (") != o.out.npos);
+    REQUIRE(run_program(work.train_pieces(parts, 20, how)).code == 0);
+    std::filesystem::rename(work.file, work / "elsewhere");
+    CHECK(run_program(work.resume(parts, 60)).code == 0);
+    std::filesystem::rename(work / "elsewhere", work.file);
+    CHECK(metrics_of(work / whole) == metrics_of(work / parts));
+    for (const char* name : {"model.safetensors", "optimizer.safetensors", "vocabulary.model"})
+      CHECK(read_file(work.checkpoint(whole, "00000060") + "/" + name) ==
+            read_file(work.checkpoint(parts, "00000060") + "/" + name));
+  }
+  CHECK(read_file(work.checkpoint("whole-random", "00000060") + "/vocabulary.model") == read_file(work.file));
+}
+
+TEST_CASE("bits per byte are those of the text's bytes, whatever its tokens") {
+  if (without_pieces()) return;
+  const PiecesWorkplace work;
+  REQUIRE(run_program(work.train_pieces("run", 120)).code == 0);
+  const Outcome o = run_program({"eval", work / "run", "--json"});
+  REQUIRE(o.code == 0);
+  const nlohmann::json e = nlohmann::json::parse(o.out);
+  CHECK(double(e["bits_per_byte"]) * double(e["bytes"]) ==
+        doctest::Approx(double(e["bits_per_token"]) * double(e["tokens"])));
+  CHECK(int64_t(e["bytes"]) > 2980);  // all but the first piece's
+  CHECK(int64_t(e["bytes"]) < 3000);
+  CHECK(int64_t(e["tokens"]) < 1500);
+  CHECK(double(e["bits_per_byte"]) < 2.5);  // 8.6 bits a token without learning
+
+  // The run's own validation, and the text given as a file, say the same.
+  write_file(work / "rest.txt", words(60000).substr(57000));
+  const Outcome given = run_program({"eval", work / "run", "--json", "--data", work / "rest.txt"});
+  CHECK(nlohmann::json::parse(given.out)["bits_per_byte"] == e["bits_per_byte"]);
+  std::ifstream metrics(work / "run/metrics.jsonl");
+  nlohmann::json last, step;
+  for (std::string line; std::getline(metrics, line); last = nlohmann::json::parse(line))
+    if (last.contains("loss")) step = last;
+  CHECK(last["validation_bits_per_byte"] == e["bits_per_byte"]);
+  CHECK(double(step["bits_per_byte"]) < double(step["loss"]) / std::log(2) / 2);  // a token has more than two bytes
+
+  const nlohmann::json few = last_line(run_program({"eval", work / "run", "--bytes", "100", "--json"}).out);
+  CHECK(int64_t(few["bytes"]) <= 100);
+  CHECK(int64_t(few["bytes"]) > 80);
+  CHECK(last_line(run_program({"eval", work / "run", "--bytes", "1", "--json"}).out)["tokens"] == 1);
+}
+
+TEST_CASE("pieces are written as text, and its probabilities are those that eval tells") {
+  if (without_pieces()) return;
+  const PiecesWorkplace work;
+  REQUIRE(run_program(work.train_pieces("run", 60)).code == 0);
+  const Arguments how = {"generate", work / "run", "--prompt", "the light", "--length", "40", "--seed", "4"};
+  const Outcome plain = run_program(how), lines = run_program(how + Arguments{"--json"});
+  REQUIRE(plain.code == 0);
+  CHECK(plain.out.size() > 60);
+  const nlohmann::json whole = last_line(lines.out);
+  CHECK(whole["text"] == plain.out);
+  CHECK(whole["tokens"] == 40);
+  CHECK(run_program(how + Arguments{"--speculate", "5"}).out == plain.out);
+
+  // In two goes, with a state between.
+  const Arguments begin = {"generate", work / "run", "--prompt", "the light", "--length", "15", "--seed", "4"};
+  const std::string first = run_program(begin + Arguments{"--save-state", work / "state"}).out;
+  const Arguments rest = {"generate", work / "run", "--state", work / "state", "--length", "25", "--seed", "4"};
+  CHECK(first + run_program(rest).out == plain.out);
+
+  // What another dtype's checkpoint writes with is its own copy.
+  REQUIRE(run_program({"convert", work / "run", "--dtype", "bf16", "--out", work / "bf16"}).code == 0);
+  CHECK(read_file(work / "bf16/vocabulary.model") == read_file(work.file));
+  CHECK(run_program({"generate", work / "bf16", "--prompt", "the light", "--length", "40", "--seed", "4"}).code == 0);
+
+  const Outcome chat =
+      run_program({"chat", work / "run", "--length", "10", "--seed", "1"}, {.input = "the day\nand\n"});
+  CHECK(chat.code == 0);
+  CHECK(std::count(chat.out.begin(), chat.out.end(), '\n') >= 2);
+}
+
+TEST_CASE("what can be wrong with a vocabulary") {
+  if (without_pieces()) return;
+  const PiecesWorkplace work;
+  const std::string other = work / "other.model";
+  CHECK(complaint(work.train_pieces("run", 1, {"--set", "model.num_tokens=256"})) ==
+        "1 rondo: " + work.file + ": a vocabulary of 400 pieces, but model.num_tokens is 256; make that 400 or more\n");
+  CHECK(complaint(work.train_pieces("run", 1, {"--set", "data.vocabulary=" + other})) ==
+        "1 rondo: cannot read " + other + ": No such file or directory\n");
+  CHECK(complaint(work.train_pieces("run", 1, {"--set", "data.vocabulary=" + work.text}))
+            .starts_with("1 rondo: " + work.text + ": not a vocabulary of SentencePiece: "));
+  CHECK(!std::filesystem::exists(work / "run"));
+  REQUIRE(run_program(work.train_pieces("run", 1)).code == 0);
+  REQUIRE(run_program({"vocabulary", "--data", work.text, "--size", "390", "--out", other}).code == 0);
+  CHECK(complaint(work.resume("run", 2, {"--set", "data.vocabulary=" + other})) ==
+        "2 rondo: data.vocabulary = \"" + other + "\" differs from the run in " + (work / "run") + ", which has \"" +
+            work.file + "\"; leave it out, or start a new run in another --out\n");
+  // A text or a vocabulary that is not what the run began with.
+  std::filesystem::copy_file(other, work.checkpoint("run", "00000001") + "/vocabulary.model",
+                             std::filesystem::copy_options::overwrite_existing);
+  CHECK(complaint({"eval", work / "run"}) == "1 rondo: the text of this run has changed since; give --data FILE\n");
+  std::filesystem::remove(work.checkpoint("run", "00000001") + "/vocabulary.model");
+  CHECK(complaint({"generate", work / "run"}) == "1 rondo: cannot read " + work.checkpoint("run", "00000001") +
+                                                     "/vocabulary.model: No such file or directory\n");
+
+  CHECK(complaint({"vocabulary", "--out", other}) == "2 rondo: nothing to learn from: give --data FILE\n");
+  CHECK(complaint({"vocabulary", "--data", work.text, "--out", work / "none/x"}).starts_with("1 rondo: cannot write "));
+  const std::string kept = read_file(other);
+  CHECK(complaint({"vocabulary", "--data", work.text, "--size", "4000", "--out", other})
+            .starts_with("1 rondo: cannot learn 4000 pieces from this text: Vocabulary size too high (4000)"));
+  CHECK(read_file(other) == kept);
+  CHECK(complaint({"vocabulary", "--data", work.text, "--size", "5", "--out", other}).starts_with("2 rondo: --size: "));
+}
+
+}  // namespace rondo::testing
