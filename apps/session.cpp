@@ -80,6 +80,7 @@ Session::Session(const LoadedModel& loaded, const SessionOptions& options, uint6
 void Session::feed(int64_t sequence, std::string_view text, const std::string& name) {
   tokenizer_.check_text(text, name);
   const Text encoded = tokenizer_.encode(text);
+  check(text.empty() || encoded.size() > 0, name, ": the vocabulary drops all of it; give other text");
   if (encoded.size() > 0) texts_[size_t(sequence)].feed(to(encoded.tokens, DType::i64));
 }
 

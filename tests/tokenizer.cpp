@@ -1,10 +1,11 @@
 // Texts in tokens: bytes, and pieces of a vocabulary learned here.
 #include "apps/tokenizer.h"
 
-#include <numeric>
+#include <optional>
 
 #include "apps/text_stream.h"
 #include "tensor/parallel.h"
+#include "tests/fuzz/mutate.h"
 #include "tests/testing.h"
 #include "tests/words.h"
 
@@ -159,6 +160,27 @@ TEST_CASE("vocabularies that are wrong") {
   CHECK(error_of([] { learn_pieces("a few words", 100); }).starts_with("cannot learn 100 pieces from this text: "));
   CHECK(error_of([] { learn_pieces("", 300); }).starts_with("cannot learn 300 pieces from this text: "));
   CHECK(error_of([] { learn_pieces("\n\n", 300); }).starts_with("cannot learn 300 pieces from this text: "));
+}
+
+TEST_CASE("a damaged vocabulary is refused, or reads and writes all the same") {
+  if (without_pieces()) return;
+  int read = 0;
+  for (uint32_t seed = 0; seed < 400; ++seed) {
+    const std::string damaged = fuzz::Mutator(seed)(seed % 2 ? the_cat_sat() : vocabulary());
+    std::optional<Tokenizer> pieces;
+    const std::string error = error_of([&] { pieces.emplace(5000, damaged, "v"); });
+    if (!pieces) {
+      CHECK_MESSAGE(error.starts_with("v: "), seed, error);
+      continue;
+    }
+    ++read;
+    const std::string text = " the cat\n\xFF sat \xE2\x82\xAC";
+    const Text encoded = pieces->encode(text);
+    CHECK(encoded.bytes() == int64_t(text.size()));
+    decoded(*pieces, encoded);
+  }
+  CHECK(read > 20);
+  CHECK(read < 380);
 }
 
 TEST_CASE("pieces come out as whole characters, and end before a stop text that lies within one") {
