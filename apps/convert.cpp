@@ -47,7 +47,7 @@ void run(const Options& options) {
   std::error_code error;
   fs::create_directories(options.out, error);
   check(!error, "cannot create ", options.out, ": ", error.message());
-  const int64_t most = options.bytes == 0 ? 0 : text.within(1, options.bytes);
+  const int64_t most = tokens_for(text, options.bytes);
   const Evaluation full = evaluate(loaded.model, text, {.max_tokens = most});
   check(std::isfinite(full.nats), loaded.checkpoint, ": the loss of this model is not finite");
   const double size = megabytes(loaded.model);

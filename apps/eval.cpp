@@ -1,5 +1,4 @@
 // rondo eval: bits per byte over a contiguous text, states and memories carried or dropped.
-#include <algorithm>
 #include <cmath>
 #include <cstdio>
 #include <nlohmann/json.hpp>
@@ -39,8 +38,7 @@ void print_json(const Options& options, const LoadedModel& loaded, const Evaluat
 void run(const Options& options) {
   const LoadedModel loaded = load_model(options.path, options.device);
   const Text text = evaluation_text(loaded, options.files, options.binary);
-  const int64_t most = options.bytes == 0 ? 0 : std::max<int64_t>(1, text.within(1, options.bytes));
-  EvaluateOptions how{most, !options.no_state, !options.no_memory};
+  EvaluateOptions how{tokens_for(text, options.bytes), !options.no_state, !options.no_memory};
   bool open = true;
   if (options.logprobs)
     how.each = [&](int64_t token, double log_probability) {

@@ -23,6 +23,10 @@ bool score(const EvaluateOptions& how, const Tensor& logits, const Tensor& label
 
 double Evaluation::bits_per_byte() const { return nats / double(bytes) / std::numbers::ln2; }
 
+int64_t tokens_for(const Text& text, int64_t bytes) {
+  return bytes == 0 || text.size() < 2 ? 0 : std::max<int64_t>(1, text.within(1, bytes));
+}
+
 Evaluation evaluate(const BlockRecurrentTransformer& model, const Text& text, const EvaluateOptions& how) {
   check(text.size() >= 2, "the text to evaluate has ", text.size(), text.in_bytes() ? " byte" : " token",
         text.size() == 1 ? "" : "s", ", but predicting needs at least 2");

@@ -24,6 +24,9 @@ struct Evaluation {
   double bits_per_byte() const;
 };
 
+// How many tokens to predict for so many bytes of the text: those that stand for no more, but one at least. 0 is all.
+int64_t tokens_for(const Text& text, int64_t bytes);
+
 // Throws where the text has fewer than two tokens.
 Evaluation evaluate(const BlockRecurrentTransformer& model, const Text& text, const EvaluateOptions& how);
 

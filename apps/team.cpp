@@ -12,7 +12,7 @@ namespace {
 
 // What all ranks must agree on, as one line.
 std::string purpose_of(RunConfig config, const Fingerprint& text, int64_t step) {
-  config.runtime = {}, config.data.files.clear();  // a machine may have them elsewhere
+  config.runtime = {}, config.data.files.clear(), config.data.vocabulary.clear();  // a machine may have them elsewhere
   std::ostringstream os;
   os << "step " << step << " on " << text.bytes << " bytes (" << std::hex << text.hash << ") with configuration "
      << fingerprint_of(to_toml(config)).hash;

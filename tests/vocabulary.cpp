@@ -106,6 +106,10 @@ TEST_CASE("pieces are written as text, and its probabilities are those that eval
   // What another dtype's checkpoint writes with is its own copy.
   REQUIRE(run_program({"convert", work / "run", "--dtype", "bf16", "--out", work / "bf16"}).code == 0);
   CHECK(read_file(work / "bf16/vocabulary.model") == read_file(work.file));
+  const Outcome one = run_program({"convert", work / "run", "--dtype", "int8", "--out", work / "int8", "--bytes", "1"});
+  CHECK(one.code == 0);
+  CHECK(one.out.find(" bytes; ") != one.out.npos);
+  CHECK(std::stoi(one.out.substr(one.out.find(", over ") + 7)) < 20);  // one piece, not the whole text
   CHECK(run_program({"generate", work / "bf16", "--prompt", "the light", "--length", "40", "--seed", "4"}).code == 0);
 
   const Outcome chat =
