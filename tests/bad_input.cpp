@@ -1,5 +1,6 @@
 // Whatever is wrong with the input: one line that says what, an exit code, and nothing lost.
 #include <filesystem>
+#include <nlohmann/json.hpp>
 
 #include "nn/safetensors.h"
 #include "tests/program.h"
@@ -203,6 +204,13 @@ TEST_CASE("runs that must not be written over, or cannot be resumed so") {
         "resume with the same --data\n");
   write_file(work / "same.txt", sample_text(20000));
   CHECK(read_file(work.weights) == before);
+  const std::string info = work.checkpoint("run", "00000001") + "/run.json";
+  nlohmann::json state = nlohmann::json::parse(read_file(info));
+  state["rows"] = {5, 19000};
+  const std::string whole = read_file(info);
+  write_file(info, state.dump());
+  CHECK(complaint(work.resume("run", 2)) == "1 rondo: a row that goes on at 19000 is outside the text of 19000\n");
+  write_file(info, whole);
   CHECK(run_program(work.resume("run", 2, {"--data", work / "same.txt"})).code == 0);
 }
 

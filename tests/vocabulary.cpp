@@ -2,7 +2,7 @@
 #include <nlohmann/json.hpp>
 #include <sstream>
 
-#include "apps/sentencepiece.h"
+#include "apps/corpus.h"
 #include "tests/program.h"
 #include "tests/words.h"
 
@@ -81,7 +81,30 @@ TEST_CASE("bits per byte are those of the text's bytes, whatever its tokens") {
   const nlohmann::json few = last_line(run_program({"eval", work / "run", "--bytes", "100", "--json"}).out);
   CHECK(int64_t(few["bytes"]) <= 100);
   CHECK(int64_t(few["bytes"]) > 80);
-  CHECK(last_line(run_program({"eval", work / "run", "--bytes", "1", "--json"}).out)["tokens"] == 1);
+  // The next piece has ten bytes.
+  write_file(work / "long.txt", " lightness lightness lightness");
+  const Arguments one_byte = {"eval", work / "run", "--data", work / "long.txt", "--bytes", "1", "--json"};
+  CHECK(last_line(run_program(one_byte).out)["tokens"] == 1);
+  CHECK(last_line(run_program(one_byte).out)["bytes"] == 10);
+}
+
+TEST_CASE("a text is split between characters") {
+  if (without_pieces()) return;
+  const PiecesWorkplace work;
+  RunConfig config;
+  config.model.num_tokens = 400;
+  config.data.vocabulary = work.file;
+  config.data.files = {work / "euros.txt"};
+  config.data.validation_fraction = 0.45;
+  std::string euros;
+  for (int i = 0; i < 10; ++i) euros += "\xE2\x82\xAC";
+  write_file(config.data.files[0], euros);
+  const Tokenizer pieces = tokenizer_of(config, "");
+  const Corpus corpus = read_corpus(config, pieces);
+  CHECK(corpus.train.bytes() == 18);  // 16 would be within a character
+  CHECK(corpus.validation.bytes() == 12);
+  config.data.vocabulary = "";
+  CHECK(read_corpus(config, Tokenizer(256)).train.bytes() == 16);
 }
 
 TEST_CASE("pieces are written as text, and its probabilities are those that eval tells") {
