@@ -36,9 +36,9 @@ Batches::Batch Batches::next(int64_t step) {
   return {tokens, document_ && step > 0 && !jumps};
 }
 
-void Batches::go_on_from(const BatchState& state) {
+void Batches::go_on_from(const BatchState& state, const std::string& name) {
   for (const int64_t row : state.rows)
-    check(row < text_.size(), "a row that goes on at ", row, " is outside the text of ", text_.size());
+    check(row < text_.size(), name, ": a row that goes on at ", row, " is outside the text of ", text_.size());
   state_ = state;
 }
 

@@ -26,8 +26,8 @@ class Batches {
   Batch next(int64_t step);
 
   const BatchState& state() const { return state_; }
-  // Throws where it belongs to another text.
-  void go_on_from(const BatchState& state);
+  // Throws where it belongs to another text; `name` is that of where it was read.
+  void go_on_from(const BatchState& state, const std::string& name);
 
  private:
   const Text& text_;

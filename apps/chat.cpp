@@ -7,6 +7,7 @@
 #include <optional>
 
 #include "apps/session.h"
+#include "apps/usage.h"
 
 namespace rondo {
 namespace {
@@ -32,8 +33,11 @@ std::optional<std::string> read_line(const Interrupt& interrupt, std::string& re
 // Ctrl-C ends an answer; at the prompt, or where nobody sits at a terminal, it ends the chat. The state is saved after
 // each answer: whatever ends the chat, no more than the answer being made is lost.
 void run(SessionOptions& options) {
-  if (options.stops.empty()) options.stops.push_back("\n");
   const LoadedModel loaded = open_model(options);
+  if (options.stops.empty() && drops_lines(loaded))
+    throw UsageError(
+        "an answer ends at a line's end, which this run's vocabulary drops; say with --stop where it ends");
+  if (options.stops.empty()) options.stops.push_back("\n");
   const uint64_t seed = seed_of(options);
   Session session(loaded, options, seed);
   std::cerr << "seed " << seed << std::endl;

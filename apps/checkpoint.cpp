@@ -28,6 +28,7 @@ std::string run_json(const RunConfig& config, const RunState& state) {
               {"rows", state.batches.rows},
               {"text_bytes", state.text.bytes},
               {"text_hash", state.text.hash},
+              {"vocabulary_hash", state.text.vocabulary},
               {"config", to_toml(config)}}
              .dump(1) +
          "\n";
@@ -146,7 +147,7 @@ CheckpointInfo read_checkpoint_info(const std::string& checkpoint) {
     info.state.step = j.at("step");
     info.state.batches = {generator_of(j.at("data_generator")), j.at("rows")};
     info.state.dropout = generator_of(j.at("dropout_generator"));
-    info.state.text = {j.at("text_bytes"), j.at("text_hash")};
+    info.state.text = {j.at("text_bytes"), j.at("text_hash"), j.value("vocabulary_hash", uint64_t{0})};
     config = j.at("config");
   } catch (const Json::exception& e) {
     fail(path, ": not the state of a run: ", json_error(e));

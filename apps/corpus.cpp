@@ -2,6 +2,7 @@
 
 #include <filesystem>
 
+#include "apps/checkpoint.h"
 #include "nn/file.h"
 #include "nn/text.h"
 #include "tensor/check.h"
@@ -10,14 +11,17 @@ namespace rondo {
 
 namespace {
 
-uint64_t hash_of(std::string_view text, uint64_t hash) {
+uint64_t hash_of(std::string_view text) {
+  uint64_t hash = 14695981039346656037u;
   for (const unsigned char c : text) hash = (hash ^ c) * 1099511628211u;
   return hash;
 }
 
+uint64_t hash_of(const Tokenizer& tokenizer) { return tokenizer.model().empty() ? 0 : hash_of(tokenizer.model()); }
+
 }  // namespace
 
-Fingerprint fingerprint_of(std::string_view text) { return {int64_t(text.size()), hash_of(text, Fingerprint().hash)}; }
+Fingerprint fingerprint_of(std::string_view text) { return {int64_t(text.size()), hash_of(text)}; }
 
 std::string read_checked_text(const std::vector<std::string>& files, const Tokenizer& tokenizer, bool binary) {
   std::string all;
@@ -25,8 +29,8 @@ std::string read_checked_text(const std::vector<std::string>& files, const Token
     const std::string text = read_text({file});
     const size_t zero = binary ? text.npos : text.find('\0');
     check(zero == text.npos, file, ": binary data (a zero byte at offset ", zero,
-          "), not text; data.binary = true allows it");
-    tokenizer.check_text(text, file);
+          "), not text; data.binary = true, or --binary, allows it");
+    if (!binary || tokenizer.model().empty()) tokenizer.check_text(text, file);
     all += text;
   }
   return all;
@@ -39,15 +43,21 @@ Corpus read_corpus(const RunConfig& config, const Tokenizer& tokenizer) {
     while (n_train < text.size() && (text[n_train] & 0xC0) == 0x80) ++n_train;
   const std::string_view all = text;
   Corpus corpus{tokenizer.encode(all.substr(0, n_train)), tokenizer.encode(all.substr(n_train)), fingerprint_of(all)};
-  corpus.fingerprint.hash = hash_of(tokenizer.model(), corpus.fingerprint.hash);
+  corpus.fingerprint.vocabulary = hash_of(tokenizer);
+  check(n_train == all.size() || corpus.validation.size() > 1, "the text to validate on has ", corpus.validation.size(),
+        tokenizer.model().empty() ? " byte" : " tokens",
+        ", but predicting needs at least 2; give more text, or set "
+        "data.validation_fraction = 0");
   return corpus;
 }
 
 Tokenizer tokenizer_of(const RunConfig& config, const std::string& checkpoint) {
   if (config.data.vocabulary.empty()) return Tokenizer(config.model.num_tokens);
-  const std::string kept = std::filesystem::path(checkpoint) / "vocabulary.model";
-  const std::string& file = checkpoint.empty() ? config.data.vocabulary : kept;
-  return {config.model.num_tokens, read_file(file), file};
+  if (checkpoint.empty()) return {config.model.num_tokens, read_file(config.data.vocabulary), config.data.vocabulary};
+  const std::string file = std::filesystem::path(checkpoint) / "vocabulary.model", model = read_file(file);
+  check(hash_of(model) == read_checkpoint_info(checkpoint).state.text.vocabulary, file,
+        ": not the vocabulary that this checkpoint was saved with");
+  return {config.model.num_tokens, model, file};
 }
 
 }  // namespace rondo

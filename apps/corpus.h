@@ -8,10 +8,10 @@
 
 namespace rondo {
 
-// Tells whether a resumed run reads the text it was started on, with the same tokenizer.
+// Tells whether a resumed run reads the text it was started on, in the same vocabulary.
 struct Fingerprint {
   int64_t bytes = 0;
-  uint64_t hash = 14695981039346656037u;  // FNV-1a
+  uint64_t hash = 0, vocabulary = 0;  // FNV-1a; of no vocabulary: 0
   friend bool operator==(const Fingerprint&, const Fingerprint&) = default;
 };
 Fingerprint fingerprint_of(std::string_view text);
@@ -28,7 +28,8 @@ std::string read_checked_text(const std::vector<std::string>& files, const Token
 // The last part of the bytes validates, whatever the tokenizer.
 Corpus read_corpus(const RunConfig& config, const Tokenizer& tokenizer);
 
-// The tokenizer of a run: as a checkpoint keeps it, or, where there is none yet, as data.vocabulary names it.
+// The tokenizer of a run: as a checkpoint keeps it, or, where there is none yet, as data.vocabulary names it. Throws
+// where the checkpoint's is not the one it was saved with.
 Tokenizer tokenizer_of(const RunConfig& config, const std::string& checkpoint);
 
 }  // namespace rondo

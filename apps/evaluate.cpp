@@ -24,7 +24,10 @@ bool score(const EvaluateOptions& how, const Tensor& logits, const Tensor& label
 double Evaluation::bits_per_byte() const { return nats / double(bytes) / std::numbers::ln2; }
 
 int64_t tokens_for(const Text& text, int64_t bytes) {
-  return bytes == 0 || text.size() < 2 ? 0 : std::max<int64_t>(1, text.within(1, bytes));
+  if (bytes == 0 || text.size() < 2) return 0;
+  int64_t n = std::max<int64_t>(1, text.within(1, bytes));
+  while (text.bytes(1, n) == 0 && n + 1 < text.size()) ++n;
+  return n;
 }
 
 Evaluation evaluate(const BlockRecurrentTransformer& model, const Text& text, const EvaluateOptions& how) {
@@ -33,6 +36,7 @@ Evaluation evaluate(const BlockRecurrentTransformer& model, const Text& text, co
   const auto start = Clock::now();
   const int64_t all = text.size() - 1, n = model.config.max_seq_len;
   const int64_t total = how.max_tokens > 0 ? std::min(all, how.max_tokens) : all;
+  check(text.bytes(1, total) > 0, "the tokens to predict stand for no byte of the text; give more text");
   Evaluation result;
   Carried carried = how.carried;
   for (int64_t begin = 0; begin < total; begin += n) {

@@ -24,7 +24,8 @@ struct Evaluation {
   double bits_per_byte() const;
 };
 
-// How many tokens to predict for so many bytes of the text: those that stand for no more, but one at least. 0 is all.
+// How many tokens to predict for so many bytes of the text: those that stand for no more, but a byte at least. 0 is
+// all.
 int64_t tokens_for(const Text& text, int64_t bytes);
 
 // Throws where the text has fewer than two tokens.

@@ -62,6 +62,8 @@ Json summary(const Session::Written& w, const std::string& text, uint64_t seed) 
 }
 
 void run_one(const Options& o, const LoadedModel& loaded, uint64_t seed) {
+  if (!o.prompt && o.prompt_file.empty() && o.state.empty() && drops_lines(loaded))
+    throw UsageError("the default prompt is a line's end, which this run's vocabulary drops; give --prompt");
   Session session(loaded, o, seed);
   session.feed(0, prompt_of(o), "the prompt");
   check(session.began(0), o.state, ": nothing was fed to this decoding state yet; give --prompt");

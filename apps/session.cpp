@@ -57,6 +57,8 @@ LoadedModel open_model(SessionOptions& options) {
   return loaded;
 }
 
+bool drops_lines(const LoadedModel& loaded) { return loaded.tokenizer.encode("\n").size() == 0; }
+
 uint64_t seed_of(const SessionOptions& options) {
   return options.seed >= 0 ? uint64_t(options.seed) : std::random_device()();
 }

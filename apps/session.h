@@ -60,6 +60,8 @@ class Session {
   std::vector<Continuation> texts_;
 };
 
+// Whether the model's vocabulary has nothing for a line's end.
+bool drops_lines(const LoadedModel& loaded);
 // The model of the options, with their filter_thres put to work. Throws UsageError for what contradicts.
 LoadedModel open_model(SessionOptions& options);
 // The seed asked for, or a random one.

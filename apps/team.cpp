@@ -14,8 +14,8 @@ namespace {
 std::string purpose_of(RunConfig config, const Fingerprint& text, int64_t step) {
   config.runtime = {}, config.data.files.clear(), config.data.vocabulary.clear();  // a machine may have them elsewhere
   std::ostringstream os;
-  os << "step " << step << " on " << text.bytes << " bytes (" << std::hex << text.hash << ") with configuration "
-     << fingerprint_of(to_toml(config)).hash;
+  os << "step " << step << " on " << text.bytes << " bytes (" << std::hex << text.hash << ' ' << text.vocabulary
+     << ") with configuration " << fingerprint_of(to_toml(config)).hash;
   return os.str();
 }
 

@@ -3,7 +3,9 @@
 #include <algorithm>
 #include <cstring>
 #include <numeric>
+#include <utility>
 
+#include "nn/utf8.h"
 #include "tensor/check.h"
 #include "tensor/parallel.h"
 
@@ -12,14 +14,13 @@ namespace {
 
 constexpr size_t kPart = size_t{1} << 16;  // bytes that are encoded at a time
 
-// Where the next part of a text ends: after a line, else where a character does.
+// Where the next part of a text ends: after a line, else before a space, else after a character.
 size_t part_of(std::string_view text) {
   if (text.size() <= kPart) return text.size();
-  const size_t line = text.substr(0, kPart).rfind('\n');
-  if (line != text.npos) return line + 1;
-  size_t n = kPart;
-  while (n > kPart - 4 && (text[n] & 0xC0) == 0x80) --n;
-  return n;
+  const std::string_view part = text.substr(0, kPart);
+  if (const size_t line = part.rfind('\n'); line != part.npos) return line + 1;
+  if (const size_t space = part.rfind(' '); space != part.npos && space > 0) return space;
+  return utf8_cut(text, kPart);
 }
 
 template <class T>
@@ -64,9 +65,14 @@ Tokenizer::Tokenizer(int64_t num_tokens, std::string model, const std::string& n
         num_tokens, "; make that ", pieces_->size(), " or more");
 }
 
+void check_utf8(std::string_view text, const std::string& name) {
+  const int64_t at = first_not_utf8(text);
+  check(at < 0, name, ": no UTF-8 at offset ", at, ", which pieces are made of; give a text in UTF-8");
+}
+
 void Tokenizer::check_text(std::string_view text, const std::string& name) const {
-  if (pieces_ || num_tokens_ >= 256) return;
-  for (size_t i = 0; i < text.size(); ++i)
+  if (pieces_) check_utf8(text, name);
+  for (size_t i = 0; !pieces_ && num_tokens_ < 256 && i < text.size(); ++i)
     check(uint8_t(text[i]) < num_tokens_, name, ": byte ", int(uint8_t(text[i])), " at offset ", i,
           " is not in the model's vocabulary of ", num_tokens_, " tokens (model.num_tokens)");
 }
@@ -83,8 +89,13 @@ Text Tokenizer::encode(std::string_view text) const {
   std::vector<SentencePiece::Pieces> encoded(parts.size());
   parallel_for(int64_t(parts.size()), [&](int64_t i) { encoded[size_t(i)] = pieces_->encode(parts[size_t(i)]); });
   Text all;
-  for (const SentencePiece::Pieces& part : encoded)
-    all.lengths.insert(all.lengths.end(), part.lengths.begin(), part.lengths.end());
+  int32_t dropped = 0;  // bytes of parts that have no piece: their neighbour's
+  for (size_t i = 0; i < parts.size(); ++i) {
+    const std::vector<int32_t>& lengths = encoded[i].lengths;
+    all.lengths.insert(all.lengths.end(), lengths.begin(), lengths.end());
+    if (lengths.empty()) dropped += int32_t(parts[i].size());
+    if (!all.lengths.empty()) all.lengths.back() += std::exchange(dropped, 0);
+  }
   all.tokens = Tensor({int64_t(all.lengths.size())}, DType::i32);
   int32_t* out = all.tokens.data<int32_t>();
   for (const SentencePiece::Pieces& part : encoded) out = std::copy(part.ids.begin(), part.ids.end(), out);

@@ -21,6 +21,8 @@ struct Text {
   Tensor row(int64_t begin, int64_t n) const;
 };
 
+void check_utf8(std::string_view text, const std::string& name);
+
 class Tokenizer {
  public:
   // For a model of so many tokens: bytes.
@@ -29,9 +31,10 @@ class Tokenizer {
   // more pieces than the model tokens.
   Tokenizer(int64_t num_tokens, std::string model, const std::string& name);
 
-  // Throws where a byte is no token of the model; `name` is the text's.
+  // Throws where a byte is no token of the model, or, for pieces, where the text is no UTF-8; `name` is the text's.
   void check_text(std::string_view text, const std::string& name) const;
-  // Each thread encodes a part at a time; parts end after lines, which do not depend on the number of threads.
+  // Each thread encodes a part at a time; parts end after lines, else words, which do not depend on the number of
+  // threads.
   Text encode(std::string_view text) const;
   // The bytes of a token; none where it stands for no text.
   std::string text_of(int64_t token) const;

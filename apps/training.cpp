@@ -90,8 +90,6 @@ Training::Training(const TrainingOptions& options, const Tokenizer& tokenizer, C
       training_step_(trainer_of(config_, model_), optimizer_, config_.runtime.graphs, team.ranks()),
       bytes_per_token_(double(corpus_.train.bytes()) / double(corpus_.train.size())),
       saved_(options.checkpoint) {
-  check(corpus_.validation.size() != 1, "the text to validate on has 1 ", tokenizer.model().empty() ? "byte" : "token",
-        ", but predicting needs at least 2; give more text, or set data.validation_fraction = 0");
   state_.dropout = {uint64_t(config_.train.seed), stream::dropout, 0};
   state_.text = corpus_.fingerprint;
   if (!saved_.empty()) restore(saved_);
@@ -104,7 +102,7 @@ void Training::restore(const std::string& checkpoint) {
         "resume with the same --data");
   load_checkpoint(checkpoint, config_, model_, optimizer_, state);
   state.carried = team_.share(state.carried);
-  batches_.go_on_from(state.batches);
+  batches_.go_on_from(state.batches, checkpoint);
   state_ = std::move(state);
   saved_step_ = state_.step;
 }

@@ -1,5 +1,6 @@
 // rondo vocabulary: word pieces learned from a text, for models that read and write pieces in place of bytes.
 #include <cstdio>
+#include <filesystem>
 
 #include "apps/commands.h"
 #include "apps/corpus.h"
@@ -16,15 +17,31 @@ struct Options {
   bool binary = false;
 };
 
+// What is at `path` stays, unless it is a vocabulary.
+void check_replaceable(const std::string& path) {
+  if (std::filesystem::is_regular_file(path)) {
+    try {
+      SentencePiece(read_file(path), path);
+    } catch (const Error&) {
+      throw UsageError(path + ": there is something already that is no vocabulary; choose another --out");
+    }
+  }
+}
+
 void run(const Options& options) {
   if (options.files.empty()) throw UsageError("nothing to learn from: give --data FILE");
+  check_replaceable(options.out);
   FileWriter(options.out);  // said now where it cannot be written, not at the end
-  const std::string text = read_checked_text(options.files, Tokenizer(256), options.binary);
+  std::string text;
+  for (const std::string& file : options.files) {
+    text += read_checked_text({file}, Tokenizer(256), options.binary);
+    if (!options.binary) check_utf8(text, file);
+  }
   const std::string model = learn_pieces(text, options.size);
   const Text encoded = Tokenizer(options.size, model, options.out).encode(text);
   write_file(options.out, model);
   std::printf(
-      "%s: %lld pieces, %.2f bytes of this text each; train with --set data.vocabulary=%s --set "
+      "%s: %lld pieces, %.2f bytes of this text each; train with --set 'data.vocabulary=%s' --set "
       "model.num_tokens=%lld\n",
       options.out.c_str(), static_cast<long long>(options.size), double(encoded.bytes()) / double(encoded.size()),
       options.out.c_str(), static_cast<long long>(options.size));

@@ -5,10 +5,16 @@
 
 namespace rondo {
 
+size_t utf8_cut(std::string_view text, size_t n) {
+  if (n >= text.size()) return text.size();
+  for (size_t cut = n; cut > 0 && n - cut < 4; --cut)
+    if ((text[cut] & 0xC0) != 0x80) return cut;
+  return n;
+}
+
 std::string in_quotes(std::string_view text) {
   constexpr size_t kMax = 100;
-  size_t n = std::min(text.size(), kMax);
-  while (n < text.size() && n > 0 && (text[n] & 0xC0) == 0x80) --n;  // not through the middle of a character
+  const size_t n = utf8_cut(text, kMax);
   std::string all = "\"";
   for (const char c : text.substr(0, n)) {
     if (uint8_t(c) >= 32 && c != 127)

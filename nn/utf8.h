@@ -13,6 +13,9 @@ bool utf8_continues(uint8_t first, size_t place, uint8_t byte);
 // The index of the first byte that is not UTF-8, or -1.
 int64_t first_not_utf8(std::string_view text);
 
+// The last place up to n where a character ends, so that the text can be cut there; n where none does.
+size_t utf8_cut(std::string_view text, size_t n);
+
 // The text in quotes, at most 100 bytes of it, control characters escaped.
 std::string in_quotes(std::string_view text);
 

@@ -35,7 +35,7 @@ TEST_CASE("data that is missing, empty, too short or binary") {
         "data.validation_fraction = 0\n");
   CHECK(train_on("binary", sample_text(50) + std::string(1, '\0') + sample_text(500)) ==
         "1 rondo: " + (work / "binary") +
-            ": binary data (a zero byte at offset 50), not text; data.binary = true allows it\n");
+            ": binary data (a zero byte at offset 50), not text; data.binary = true, or --binary, allows it\n");
   CHECK(train_on("words.txt", sample_text(300) + "\xE2\x80\x94", {"--set", "model.num_tokens=128"}) ==
         "1 rondo: " + (work / "words.txt") +
             ": byte 226 at offset 300 is not in the model's vocabulary of 128 tokens (model.num_tokens)\n");
@@ -54,7 +54,7 @@ TEST_CASE("evaluating bad data, prompting with bad text") {
         "1 rondo: the text to evaluate has 1 byte, but predicting needs at least 2\n");
   CHECK(complaint({"eval", work.run, "--data", work / "binary"}) ==
         "1 rondo: " + (work / "binary") +
-            ": binary data (a zero byte at offset 2), not text; data.binary = true allows it\n");
+            ": binary data (a zero byte at offset 2), not text; data.binary = true, or --binary, allows it\n");
   CHECK(complaint({"generate", work.run, "--prompt", ""}) ==
         "2 rondo: the prompt is empty; give it at least one byte\n");
   CHECK(complaint({"generate", work.run, "--top-p", "0"}) == "2 rondo: top-p must be above 0 and at most 1, not 0\n");
@@ -209,7 +209,8 @@ TEST_CASE("runs that must not be written over, or cannot be resumed so") {
   state["rows"] = {5, 19000};
   const std::string whole = read_file(info);
   write_file(info, state.dump());
-  CHECK(complaint(work.resume("run", 2)) == "1 rondo: a row that goes on at 19000 is outside the text of 19000\n");
+  CHECK(complaint(work.resume("run", 2)) == "1 rondo: " + work.checkpoint("run", "00000001") +
+                                                ": a row that goes on at 19000 is outside the text of 19000\n");
   write_file(info, whole);
   CHECK(run_program(work.resume("run", 2, {"--data", work / "same.txt"})).code == 0);
 }

@@ -107,6 +107,34 @@ TEST_CASE("a text is split between characters") {
   CHECK(read_corpus(config, Tokenizer(256)).train.bytes() == 16);
 }
 
+TEST_CASE("bytes of a character count one by one, and another's vocabulary may drop lines") {
+  if (without_pieces()) return;
+  const PiecesWorkplace work;
+  REQUIRE(run_program(work.train_pieces("run", 1)).code == 0);
+  write_file(work / "euros.txt", "a\xE2\x82\xAC\xE2\x82\xAC the");
+  const auto predicted = [&](const char* bytes) {
+    return last_line(run_program({"eval", work / "run", "--data", work / "euros.txt", "--bytes", bytes, "--json"}).out);
+  };
+  CHECK(predicted("1")["bytes"] == 1);
+  CHECK(predicted("4")["bytes"] == 4);
+  CHECK(predicted("4")["tokens"] == 4);
+
+  const std::string theirs = work / "theirs.model";
+  write_file(theirs, the_cat_sat());
+  const Arguments how = {"--set", "data.vocabulary=" + theirs};
+  REQUIRE(run_program(work.train_pieces("theirs", 1, how)).code == 0);
+  CHECK(complaint({"generate", work / "theirs"}) ==
+        "2 rondo: the default prompt is a line's end, which this run's vocabulary drops; give --prompt\n");
+  CHECK(complaint({"chat", work / "theirs"}) ==
+        "2 rondo: an answer ends at a line's end, which this run's vocabulary drops; say with --stop where it ends\n");
+  CHECK(complaint({"generate", work / "theirs", "--prompt", "  ", "--seed", "1"}) ==
+        "1 rondo: the prompt: the vocabulary drops all of it; give other text\n");
+  write_file(work.text, words(57000) + std::string(3000, ' '));
+  CHECK(complaint(work.train_pieces("spaces", 1, how)) ==
+        "1 rondo: the text to validate on has 0 tokens, but predicting needs at least 2; give more text, or set "
+        "data.validation_fraction = 0\n");
+}
+
 TEST_CASE("pieces are written as text, and its probabilities are those that eval tells") {
   if (without_pieces()) return;
   const PiecesWorkplace work;
@@ -157,10 +185,13 @@ TEST_CASE("what can be wrong with a vocabulary") {
   CHECK(complaint(work.resume("run", 2, {"--set", "data.vocabulary=" + other})) ==
         "2 rondo: data.vocabulary = \"" + other + "\" differs from the run in " + (work / "run") + ", which has \"" +
             work.file + "\"; leave it out, or start a new run in another --out\n");
-  // A text or a vocabulary that is not what the run began with.
+  // A vocabulary that is not the checkpoint's own.
   std::filesystem::copy_file(other, work.checkpoint("run", "00000001") + "/vocabulary.model",
                              std::filesystem::copy_options::overwrite_existing);
-  CHECK(complaint({"eval", work / "run"}) == "1 rondo: the text of this run has changed since; give --data FILE\n");
+  const std::string changed = "1 rondo: " + work.checkpoint("run", "00000001") +
+                              "/vocabulary.model: not the vocabulary that this checkpoint was saved with\n";
+  CHECK(complaint({"eval", work / "run"}) == changed);
+  CHECK(complaint(work.resume("run", 2)) == changed);
   std::filesystem::remove(work.checkpoint("run", "00000001") + "/vocabulary.model");
   CHECK(complaint({"generate", work / "run"}) == "1 rondo: cannot read " + work.checkpoint("run", "00000001") +
                                                      "/vocabulary.model: No such file or directory\n");
@@ -169,8 +200,19 @@ TEST_CASE("what can be wrong with a vocabulary") {
   CHECK(complaint({"vocabulary", "--data", work.text, "--out", work / "none/x"}).starts_with("1 rondo: cannot write "));
   const std::string kept = read_file(other);
   CHECK(complaint({"vocabulary", "--data", work.text, "--size", "4000", "--out", other})
-            .starts_with("1 rondo: cannot learn 4000 pieces from this text: Vocabulary size too high (4000)"));
+            .starts_with("1 rondo: this text has no more than "));
   CHECK(read_file(other) == kept);
+  // Nothing but a vocabulary is replaced by one.
+  const std::string text = read_file(work.text);
+  CHECK(complaint({"vocabulary", "--data", work.text, "--out", work.text}) ==
+        "2 rondo: " + work.text + ": there is something already that is no vocabulary; choose another --out\n");
+  CHECK(read_file(work.text) == text);
+  CHECK(run_program({"vocabulary", "--data", work.text, "--size", "300", "--out", other}).code == 0);
+  CHECK(read_file(other) != kept);
+  write_file(work / "latin1.txt", text + "caf\xE9" + text);
+  CHECK(complaint({"vocabulary", "--data", work / "latin1.txt", "--out", work / "latin1.model"}) ==
+        "1 rondo: " + (work / "latin1.txt") +
+            ": no UTF-8 at offset 60003, which pieces are made of; give a text in UTF-8\n");
   CHECK(complaint({"vocabulary", "--data", work.text, "--size", "5", "--out", other}).starts_with("2 rondo: --size: "));
 }
 
