@@ -70,7 +70,7 @@ void write_files(const fs::path& directory, const RunConfig& config, const RunSt
   write_safetensors(directory / "model.safetensors", named_tensors(model));
   write_safetensors(directory / "optimizer.safetensors", tensors_of(optimizer));
   if (!state.carried.memories.empty()) write_safetensors(directory / "carried.safetensors", tensors_of(state.carried));
-  if (!tokenizer.model().empty()) write_file(directory / "vocabulary.model", tokenizer.model());
+  if (!tokenizer.in_bytes()) write_file(directory / "vocabulary.model", tokenizer.model());
   write_file(directory / "run.json", run_json(config, state));
   sync_directory(directory);
 }

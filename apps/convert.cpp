@@ -32,7 +32,7 @@ double megabytes(const BlockRecurrentTransformer& model) {
 // A checkpoint is complete once run.json is there.
 void write_checkpoint(const LoadedModel& loaded, const std::string& out, const std::string& dtype) {
   write_safetensors(fs::path(out) / "model.safetensors", named_tensors(loaded.model), {{"weights", dtype}});
-  if (!loaded.tokenizer.model().empty()) write_file(fs::path(out) / "vocabulary.model", loaded.tokenizer.model());
+  if (!loaded.tokenizer.in_bytes()) write_file(fs::path(out) / "vocabulary.model", loaded.tokenizer.model());
   write_file(fs::path(out) / "run.json", read_file(fs::path(loaded.checkpoint) / "run.json"));
 }
 

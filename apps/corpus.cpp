@@ -8,7 +8,6 @@
 #include "tensor/check.h"
 
 namespace rondo {
-
 namespace {
 
 uint64_t hash_of(std::string_view text) {
@@ -17,7 +16,7 @@ uint64_t hash_of(std::string_view text) {
   return hash;
 }
 
-uint64_t hash_of(const Tokenizer& tokenizer) { return tokenizer.model().empty() ? 0 : hash_of(tokenizer.model()); }
+uint64_t hash_of(const Tokenizer& tokenizer) { return tokenizer.in_bytes() ? 0 : hash_of(tokenizer.model()); }
 
 }  // namespace
 
@@ -30,7 +29,7 @@ std::string read_checked_text(const std::vector<std::string>& files, const Token
     const size_t zero = binary ? text.npos : text.find('\0');
     check(zero == text.npos, file, ": binary data (a zero byte at offset ", zero,
           "), not text; data.binary = true, or --binary, allows it");
-    if (!binary || tokenizer.model().empty()) tokenizer.check_text(text, file);
+    if (!binary || tokenizer.in_bytes()) tokenizer.check_text(text, file);
     all += text;
   }
   return all;
@@ -39,15 +38,14 @@ std::string read_checked_text(const std::vector<std::string>& files, const Token
 Corpus read_corpus(const RunConfig& config, const Tokenizer& tokenizer) {
   const std::string text = read_checked_text(config.data.files, tokenizer, config.data.binary);
   size_t n_train = size_t(double(text.size()) * (1 - config.data.validation_fraction));
-  if (!tokenizer.model().empty())  // not through the middle of a character
+  if (!tokenizer.in_bytes())  // not through the middle of a character
     while (n_train < text.size() && (text[n_train] & 0xC0) == 0x80) ++n_train;
   const std::string_view all = text;
   Corpus corpus{tokenizer.encode(all.substr(0, n_train)), tokenizer.encode(all.substr(n_train)), fingerprint_of(all)};
   corpus.fingerprint.vocabulary = hash_of(tokenizer);
   check(n_train == all.size() || corpus.validation.size() > 1, "the text to validate on has ", corpus.validation.size(),
-        tokenizer.model().empty() ? " byte" : " tokens",
-        ", but predicting needs at least 2; give more text, or set "
-        "data.validation_fraction = 0");
+        tokenizer.in_bytes() ? " byte" : " tokens",
+        ", but predicting needs at least 2; give more text, or set data.validation_fraction = 0");
   return corpus;
 }
 

@@ -103,7 +103,8 @@ std::string SentencePiece::text_of(int64_t id) const {
   const int piece = int(id);
   if (id < 0 || id >= size() || p.IsUnknown(piece) || p.IsControl(piece) || p.IsUnused(piece)) return "";
   std::string text = p.IdToPiece(piece);
-  if (p.IsByte(piece)) return std::string(1, char(std::stoi(text.substr(1, 4), nullptr, 16)));  // <0x0A>
+  if (p.IsByte(piece))  // <0x0A>
+    return text.size() == 6 ? std::string(1, char(std::strtol(text.c_str() + 3, nullptr, 16))) : "";
   for (size_t at = 0; (at = text.find(kSpace, at)) != text.npos; ++at) text.replace(at, kSpace.size(), " ");
   return text;
 }

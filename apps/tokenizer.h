@@ -38,6 +38,7 @@ class Tokenizer {
   Text encode(std::string_view text) const;
   // The bytes of a token; none where it stands for no text.
   std::string text_of(int64_t token) const;
+  bool in_bytes() const { return !pieces_; }
   // The contents of the .model file; empty where a byte is a token.
   const std::string& model() const { return model_; }
 

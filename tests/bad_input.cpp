@@ -211,6 +211,9 @@ TEST_CASE("runs that must not be written over, or cannot be resumed so") {
   write_file(info, state.dump());
   CHECK(complaint(work.resume("run", 2)) == "1 rondo: " + work.checkpoint("run", "00000001") +
                                                 ": a row that goes on at 19000 is outside the text of 19000\n");
+  state["rows"] = {5, -1};
+  write_file(info, state.dump());
+  CHECK(complaint(work.resume("run", 2)) == "1 rondo: " + info + ": row position -1 is outside the text\n");
   write_file(info, whole);
   CHECK(run_program(work.resume("run", 2, {"--data", work / "same.txt"})).code == 0);
 }

@@ -21,4 +21,13 @@ TEST_CASE("evaluate: a text in pieces is the whole text") {
   CHECK(rest.carried.memories.empty());  // its last segment was not whole
 }
 
+TEST_CASE("evaluate: tokens that stand for no byte have no bits per byte") {
+  const BlockRecurrentTransformer model = make({1, 3}, DType::f64);
+  Text text{zeros({3}, DType::i32), {1, 0, 2}};
+  CHECK(tokens_for(text, 1) == 2);  // a byte at least
+  CHECK(evaluate(model, text, {.max_tokens = 2}).bytes == 2);
+  CHECK(error_of([&] { evaluate(model, text, {.max_tokens = 1}); }) ==
+        "the tokens to predict stand for no byte of the text; give more text");
+}
+
 }  // namespace rondo::testing
