@@ -129,7 +129,7 @@ StepRecord Training::step() {
   const auto [inputs, labels] = inputs_and_labels(team_.share(tokens));
   if (!continues) state_.carried = {};
   const double learning_rate = config_.optimizer.learning_rate * config_.schedule.share(state_.step + 1);
-  if (learning_rate != optimizer_.config().learning_rate) optimizer_.set_learning_rate(learning_rate);
+  if (learning_rate != optimizer_.learning_rate()) optimizer_.set_learning_rate(learning_rate);
   TrainingStep::Result result = training_step_(inputs, labels, state_.carried, state_.dropout);
   const double loss = result.loss(), norm = result.norm.item();
   const std::string kept = saved_.empty() ? "no checkpoint yet" : "the last checkpoint is " + saved_;

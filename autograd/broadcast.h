@@ -8,6 +8,14 @@
 
 namespace rondo {
 
+// The shape that a and b broadcast to; throws where they do not.
+inline Shape common_shape(const char* op, const Tensor& a, const Tensor& b) {
+  const Shape shape = broadcast_shape(a.shape(), b.shape());
+  check(broadcasts(a.shape(), shape) && broadcasts(b.shape(), shape), op, ": a has shape ", a.shape(),
+        ", but b has shape ", b.shape(), ", and these do not broadcast");
+  return shape;
+}
+
 inline Tensor repeated_to(const Tensor& x, const Shape& shape) {
   Tensor y(shape, x.dtype(), x.device());
   dispatch(x.device(), [&](auto device) { copy_strided(device, x, broadcast_strides(x.shape(), shape), y); });

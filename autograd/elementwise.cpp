@@ -21,9 +21,7 @@ Tensor mapped(const Unary& f, const Tensor& x) {
 Tensor checked_binary(const char* op, Binary f, const Tensor& a, const Tensor& b) {
   check_float(op, "a", a);
   check_alike(op, "b", b, "a", a);
-  const Shape shape = broadcast_shape(a.shape(), b.shape());
-  check(broadcasts(a.shape(), shape) && broadcasts(b.shape(), shape), op, ": a has shape ", a.shape(),
-        ", but b has shape ", b.shape(), ", and these do not broadcast");
+  common_shape(op, a, b);
   return combined(f, a, b);
 }
 
@@ -115,6 +113,7 @@ Tensor sigmoid(const Tensor& x) { return unary_op("sigmoid", Sigmoid(), Keep::y,
 Tensor relu(const Tensor& x) { return unary_op("relu", Relu(), Keep::x, x); }
 Tensor gelu(const Tensor& x) { return unary_op("gelu", Gelu(), Keep::x, x); }
 Tensor silu(const Tensor& x) { return unary_op("silu", Silu(), Keep::x, x); }
+Tensor softplus(const Tensor& x) { return unary_op("softplus", Softplus(), Keep::x, x); }
 Tensor sqrt(const Tensor& x) { return unary_op("sqrt", Sqrt(), Keep::y, x); }
 Tensor abs(const Tensor& x) { return unary_op("abs", Abs(), Keep::x, x); }
 Tensor clamp(const Tensor& x, double low, double high) {

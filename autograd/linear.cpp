@@ -2,6 +2,7 @@
 #include <algorithm>
 
 #include "autograd/arguments.h"
+#include "autograd/broadcast.h"
 #include "autograd/ops.h"
 #include "autograd/rounded.h"
 #include "tensor/dispatch.h"
@@ -10,9 +11,9 @@
 namespace rondo {
 namespace {
 
-// c = op(a) op(b) for a batch of matrices that lie one after the other.
+// c = op(a) op(b) for a batch of matrices that lie one after the other; `one_a`: a is the same for all.
 void products(int64_t batch, int64_t m, int64_t n, int64_t k, const Tensor& a, bool ta, const Tensor& b, bool tb,
-              const Tensor& c) {
+              const Tensor& c, bool one_a = false) {
   const Gemm how{.m = m,
                  .n = n,
                  .k = k,
@@ -22,7 +23,7 @@ void products(int64_t batch, int64_t m, int64_t n, int64_t k, const Tensor& a, b
                  .ldb = tb ? k : n,
                  .ldc = n,
                  .batch = batch,
-                 .stride_a = m * k,
+                 .stride_a = one_a ? 0 : m * k,
                  .stride_b = k * n,
                  .stride_c = m * n};
   dispatch(c.device(), [&](auto device) { gemm(device, how, a, b, c); });
@@ -122,21 +123,25 @@ Tensor record_linear(const Tensor& x, const Tensor& weight, const Tensor& w, con
 
 Tensor matmul(const Tensor& a, const Tensor& b) {
   check_alike("matmul", "a", a, "b", b);
-  check(a.rank() >= 2 && a.rank() == b.rank(), "matmul: a has shape ", a.shape(), " and b has shape ", b.shape(),
-        ", but both need the same number of dimensions, two or more");
-  const int64_t m = a.dim(-2), k = a.dim(-1), n = b.dim(-1);
-  check(b.shape() == a.shape().with(-2, k).with(-1, n), "matmul: b has shape ", b.shape(), ", but a of shape ",
-        a.shape(), " asks for ", a.shape().with(-2, k).with(-1, n));
-  Shape leading = a.shape();
-  leading.pop_back(), leading.pop_back();
-  const int64_t batch = leading.numel();
-  Tensor y(a.shape().with(-1, n), a.dtype(), a.device());
-  products(batch, m, n, k, a, false, b, false, y);
+  const bool one_a = a.rank() == 2 && b.rank() > 2, one_b = b.rank() == 2 && a.rank() > 2;
+  check(a.rank() >= 2 && b.rank() >= 2 && (a.rank() == b.rank() || one_a || one_b), "matmul: a has shape ", a.shape(),
+        " and b has shape ", b.shape(),
+        ", but both need the same number of dimensions, two or more, or one of them two");
+  const int64_t k = a.dim(-1), n = b.dim(-1);
+  const Shape fitting = one_b ? Shape{k, n} : (one_a ? b : a).shape().with(-2, k).with(-1, n);
+  check(b.shape() == fitting, "matmul: b has shape ", b.shape(), ", but a of shape ", a.shape(), " asks for ", fitting);
+  const Tensor y((one_a ? b : a).shape().with(-2, a.dim(-2)).with(-1, n), a.dtype(), a.device());
+  // One b for all is one product, of all rows of a.
+  Shape leading = y.shape();
+  leading.pop_back();
+  if (!one_b) leading.pop_back();
+  const int64_t m = one_b ? leading.numel() : a.dim(-2), batch = one_b ? 1 : leading.numel();
+  products(batch, m, n, k, a, false, b, false, y, one_a);
   return record("matmul", {a, b}, y, [=](const Tensor& dy) -> Grads {
-    Tensor da = empty_like(a), db = empty_like(b);
+    const Tensor da({batch, m, k}, a.dtype(), a.device()), db = empty_like(b);
     products(batch, m, k, n, dy, false, b, true, da);
-    products(batch, k, n, m, a, true, dy, false, db);
-    return {da, db};
+    products(batch, k, n, m, a, true, dy, false, db, one_a);
+    return {one_a ? summed_to(da, a.shape()) : da.view(a.shape()), db};
   });
 }
 

@@ -36,10 +36,11 @@ Tensor cast(const Tensor& x, DType dtype);     // the same numbers as f32, f64 o
 Tensor exp(const Tensor& x);
 Tensor log(const Tensor& x);
 Tensor tanh(const Tensor& x);
-Tensor sigmoid(const Tensor& x);  // 1 / (1 + exp(-x))
-Tensor relu(const Tensor& x);     // max(x, 0); slope 0 at 0
-Tensor gelu(const Tensor& x);     // x * Phi(x), the exact form (Hendrycks & Gimpel 2016)
-Tensor silu(const Tensor& x);     // x * sigmoid(x) (Elfwing et al. 2018)
+Tensor sigmoid(const Tensor& x);   // 1 / (1 + exp(-x))
+Tensor relu(const Tensor& x);      // max(x, 0); slope 0 at 0
+Tensor gelu(const Tensor& x);      // x * Phi(x), the exact form (Hendrycks & Gimpel 2016)
+Tensor silu(const Tensor& x);      // x * sigmoid(x) (Elfwing et al. 2018)
+Tensor softplus(const Tensor& x);  // log(1 + exp(x))
 Tensor sqrt(const Tensor& x);
 Tensor abs(const Tensor& x);  // slope 0 at 0
 // min(max(x, low), high), with slope 1 from low to high, both included. Throws where low is above high.
@@ -71,6 +72,22 @@ Tensor mean(const Tensor& x, int axis);
 Tensor sum_to(const Tensor& x, const Shape& shape);
 
 // ---- choosing (autograd/select.cpp) --------------------------------------------------------------------------------
+// Masks: u8, 1 where it holds and 0 where not, of two tensors of one dtype, any, which broadcast. NaN equals nothing.
+// Masks have no gradient; to(mask, DType::f32) makes numbers of them, whose mean is a share.
+Tensor equal(const Tensor& a, const Tensor& b);
+Tensor not_equal(const Tensor& a, const Tensor& b);
+Tensor less(const Tensor& a, const Tensor& b);
+Tensor less_equal(const Tensor& a, const Tensor& b);
+inline Tensor greater(const Tensor& a, const Tensor& b) { return less(b, a); }
+inline Tensor greater_equal(const Tensor& a, const Tensor& b) { return less_equal(b, a); }
+inline Tensor equal(const Tensor& a, double b) { return equal(a, full({}, b, a.dtype(), a.device())); }
+inline Tensor less(const Tensor& a, double b) { return less(a, full({}, b, a.dtype(), a.device())); }
+inline Tensor greater(const Tensor& a, double b) { return greater(a, full({}, b, a.dtype(), a.device())); }
+// a where mask is not 0, else b; all three broadcast, any dtype. What is not chosen has the gradient 0, which what it
+// was made of may still multiply by an infinite slope: choose what goes into a sqrt or log rather than what comes out.
+// Of masks: where(m, n, m) is both, where(m, m, n) either.
+Tensor where(const Tensor& mask, const Tensor& a, const Tensor& b);
+
 // Of each line along an axis, which disappears: the index (i64) of the largest element, of the first where several are
 // equal; NaN counts as larger than all. It has no gradient.
 Tensor argmax(const Tensor& x, int axis = -1);
@@ -80,8 +97,10 @@ Tensor max(const Tensor& x, int axis);  // the gradient goes to the element at a
 Tensor min(const Tensor& x, int axis);  // -max(-x)
 
 // ---- shape (autograd/shape.cpp) ------------------------------------------------------------------------------------
-Tensor reshape(const Tensor& x, const Shape& shape);            // same elements, same order; shares the buffer
-Tensor permute(const Tensor& x, const std::vector<int>& axes);  // dimension i of the result is axes[i] of x
+// The same elements in the same order; shares the buffer. Written as a list, one dimension may be -1: what is left.
+Tensor reshape(const Tensor& x, const Shape& shape);
+Tensor reshape(const Tensor& x, std::initializer_list<int64_t> shape);
+Tensor permute(const Tensor& x, const std::vector<int>& axes);            // dimension i of the result is axes[i] of x
 Tensor narrow(const Tensor& x, int axis, int64_t start, int64_t length);  // elements start..start+length-1 of an axis
 Tensor concat(std::span<const Tensor> parts, int axis);                   // one after the other along an axis
 inline Tensor concat(std::initializer_list<Tensor> parts, int axis) {
@@ -97,7 +116,8 @@ Tensors split(const Tensor& x, int64_t n, int axis);
 Tensor broadcast_to(const Tensor& x, const Shape& shape);
 
 // ---- products (autograd/linear.cpp) --------------------------------------------------------------------------------
-// [..., m, k] x [..., k, n] -> [..., m, n], the leading dimensions equal.
+// [..., m, k] x [..., k, n] -> [..., m, n]. The leading dimensions are equal, or one of a and b has none: it is then
+// the same for all.
 Tensor matmul(const Tensor& a, const Tensor& b);
 // x W^T + bias + residual: x [..., in], weight [out, in], bias [out] or {}, residual [..., out] or {}. Of a bf16 x the
 // result is bf16, or f32 where a bias or residual is added; the weight is f32, rounded as it is read. For inference

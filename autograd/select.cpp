@@ -1,11 +1,24 @@
-// Choosing one element of each line along an axis. Kept for the backward pass: which.
+// Comparing, and choosing: between two tensors, or one element of each line along an axis. Kept for the backward pass:
+// which.
 #include "autograd/arguments.h"
+#include "autograd/broadcast.h"
 #include "autograd/ops.h"
-#include "tensor/dispatch.h"
-#include "tensor/kernels.h"
 
 namespace rondo {
 namespace {
+
+Tensor compared(const char* op, Relation how, const Tensor& a, const Tensor& b) {
+  check_alike(op, "b", b, "a", a);
+  const Tensor mask(common_shape(op, a, b), DType::u8, a.device());
+  dispatch(a.device(), [&](auto device) { compare(device, how, a, b, mask); });
+  return mask;
+}
+
+Tensor chosen(const Tensor& mask, const Tensor& a, const Tensor& b, const Shape& shape) {
+  const Tensor y(shape, a.dtype(), a.device());
+  dispatch(a.device(), [&](auto device) { where(device, mask, a, b, y); });
+  return y;
+}
 
 // The axis of x whose lines are chosen from.
 int line_axis(const char* op, const Tensor& x, int axis) {
@@ -17,6 +30,30 @@ int line_axis(const char* op, const Tensor& x, int axis) {
 }
 
 }  // namespace
+
+Tensor equal(const Tensor& a, const Tensor& b) { return compared("equal", Relation::equal, a, b); }
+Tensor not_equal(const Tensor& a, const Tensor& b) { return compared("not_equal", Relation::not_equal, a, b); }
+Tensor less(const Tensor& a, const Tensor& b) { return compared("less", Relation::less, a, b); }
+Tensor less_equal(const Tensor& a, const Tensor& b) { return compared("less_equal", Relation::less_equal, a, b); }
+
+Tensor where(const Tensor& mask, const Tensor& a, const Tensor& b) {
+  check_alike("where", "b", b, "a", a);
+  check(bool(mask), "where: mask is missing");
+  check(mask.dtype() == DType::u8, "where: mask is ", mask.dtype(),
+        ", but masks are u8, as comparisons make them (equal, less, ...)");
+  check(mask.device() == a.device(), "where: mask is on ", mask.device(), ", but a is on ", a.device());
+  const Shape both = common_shape("where", a, b), shape = broadcast_shape(mask.shape(), both);
+  check(broadcasts(mask.shape(), shape) && broadcasts(both, shape), "where: mask has shape ", mask.shape(),
+        ", but a and b together have ", both, ", and these do not broadcast");
+  return record("where", {a, b}, chosen(mask, a, b, shape),
+                [mask, to_a = Repeated(a), to_b = Repeated(b)](const Tensor& dy) -> Grads {
+                  const Tensor none = zeros({}, dy.dtype(), dy.device());
+                  const auto share = [&](const Repeated& to, const Tensor& if_a, const Tensor& if_b) {
+                    return to.wanted() ? to.gradient(chosen(mask, if_a, if_b, dy.shape())) : Tensor();
+                  };
+                  return {share(to_a, dy, none), share(to_b, none, dy)};
+                });
+}
 
 Tensor argmax(const Tensor& x, int axis) {
   const int a = line_axis("argmax", x, axis);

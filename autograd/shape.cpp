@@ -40,13 +40,17 @@ Tensor permuted(const Tensor& x, const Shape& axes) {
   return y;
 }
 
+template <class List>
 struct Listed {
-  const std::vector<int>& axes;
+  const List& list;
   friend std::ostream& operator<<(std::ostream& os, const Listed& l) {
-    for (size_t i = 0; i < l.axes.size(); ++i) os << (i ? ", " : "{") << l.axes[i];
-    return os << (l.axes.empty() ? "{}" : "}");
+    os << '{';
+    for (auto i = l.list.begin(); i != l.list.end(); ++i) os << (i == l.list.begin() ? "" : ", ") << *i;
+    return os << '}';
   }
 };
+template <class List>
+Listed(const List&) -> Listed<List>;
 
 void check_parts(std::span<const Tensor> parts, int axis) {
   const Tensor& first = parts[0];
@@ -94,6 +98,25 @@ Tensor reshape(const Tensor& x, const Shape& shape) {
         shape, " with ", shape.numel());
   return record("reshape", {x}, detach(x).view(shape),
                 [from = x.shape()](const Tensor& dy) -> Grads { return {dy.view(from)}; });
+}
+
+Tensor reshape(const Tensor& x, std::initializer_list<int64_t> given) {
+  check(bool(x), "reshape: x is missing");
+  Shape shape;
+  int left = -1;  // the dimension that is what is left
+  for (const int64_t n : given) {
+    check(n >= -1 && (n != -1 || left < 0), "reshape: shape is ", Listed{given},
+          ", but dimensions are 0 or more, and one may be -1");
+    if (n == -1) left = shape.rank();
+    shape.push_back(n == -1 ? 1 : n);
+  }
+  if (left >= 0) {
+    const int64_t others = shape.numel();
+    check(others > 0 && x.numel() % others == 0, "reshape: x has shape ", x.shape(), " with ", x.numel(),
+          " elements, but shape is ", Listed{given}, ", and ", others, " does not divide that");
+    shape[left] = x.numel() / others;
+  }
+  return reshape(x, shape);
 }
 
 Tensor permute(const Tensor& x, const std::vector<int>& axes) {

@@ -80,6 +80,7 @@ void add_elementwise_rows(const Shape& x) {
                                 {"relu", relu},
                                 {"gelu", gelu},
                                 {"silu", silu},
+                                {"softplus", softplus},
                                 {"sqrt", sqrt},
                                 {"abs", abs}})
     add_op(name, {x}, unary(f));

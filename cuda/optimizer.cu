@@ -1,4 +1,4 @@
-// Clipping and Adam, over lists of tensors.
+// Clipping, Adam and SGD, over lists of tensors.
 #include <limits>
 
 #include "cuda/block.cuh"
@@ -138,6 +138,43 @@ __global__ void __launch_bounds__(kThreads)
   });
 }
 
+template <class T>
+struct Moved {
+  T* w;
+  const T* grad;
+  T* v;  // null where there is no momentum
+  int64_t numel, first;
+};
+
+template <class T>
+__global__ void __launch_bounds__(kThreads)
+    sgd_kernel(List<Moved<T>> list, SGDOptions how, const T* learning_rate, const T* factor) {
+  const T scale = *factor, rate = *learning_rate, decay = T(how.weight_decay), momentum = T(how.momentum);
+  if (scale != scale) return;
+  const Moved<T> s = list.items[tensor_of(list, blockIdx.x)];
+  const int64_t begin = (blockIdx.x - s.first) * kChunk, end = min(begin + kChunk, s.numel);
+  over_chunk<T, 2>(begin, end, [&]<int n, int kRuns>(Count<n>, const int64_t(&at)[kRuns]) {
+    T w[kRuns][n], grad[kRuns][n], v[kRuns][n] = {};
+#pragma unroll
+    for (int r = 0; r < kRuns; ++r) {
+      load_numbers(s.grad + at[r], grad[r]);
+      if (s.v) load_numbers(s.v + at[r], v[r]);
+      load_numbers(s.w + at[r], w[r]);
+    }
+#pragma unroll
+    for (int r = 0; r < kRuns; ++r) {
+#pragma unroll
+      for (int e = 0; e < n; ++e) {
+        const T g = scale * grad[r][e] + decay * w[r][e];
+        v[r][e] = momentum * v[r][e] + g;
+        w[r][e] -= rate * (how.nesterov ? g + momentum * v[r][e] : v[r][e]);
+      }
+      if (s.v) store_numbers(v[r], s.v + at[r]);
+      store_numbers(w[r], s.w + at[r]);
+    }
+  });
+}
+
 int64_t chunks_of(std::span<const Tensor> tensors) {
   int64_t chunks = 0;
   for (const Tensor& t : tensors) chunks += (t.numel() + kChunk - 1) / kChunk;
@@ -178,6 +215,21 @@ void adam_step(Cuda, std::span<const AdamSlot> slots, const AdamOptions& how, co
       if (chunks > 0)
         launch({unsigned(chunks), kThreads, 0, stream()}, adam_kernel<T>, list, how, data<T>(factor),
                static_cast<const StepNumbers*>(numbers));
+    });
+  });
+}
+
+void sgd_step(Cuda, std::span<const SGDSlot> slots, const SGDOptions& how, const Tensor& learning_rate,
+              const Tensor& factor) {
+  dispatch_float(factor.dtype(), [&]<class T>() {
+    const auto item = [&](size_t i) {
+      const SGDSlot& s = slots[i];
+      return Moved<T>{data<T>(s.weight), data<T>(s.grad), data_or_null<T>(s.v), s.weight.numel(), 0};
+    };
+    in_lists<Moved<T>>(int64_t(slots.size()), item, [&](const List<Moved<T>>& list, int64_t chunks) {
+      if (chunks > 0)
+        launch({unsigned(chunks), kThreads, 0, stream()}, sgd_kernel<T>, list, how, data<T>(learning_rate),
+               data<T>(factor));
     });
   });
 }

@@ -1,12 +1,31 @@
-// Choosing one element of each line.
+// Comparing, choosing between two tensors, and choosing one element of each line.
 #include <limits>
 
-#include "cuda/launch.cuh"
+#include "cuda/strided.cuh"
 
 namespace rondo {
 namespace {
 
 using namespace cuda;
+
+template <class T>
+struct Compare {
+  Relation how;
+  Strided place_a, place_b;
+  const T *a, *b;
+  uint8_t* mask;
+  __device__ void operator()(int64_t i) const {
+    mask[i] = holds(how, computed_t<T>(a[place_a(i)]), computed_t<T>(b[place_b(i)]));
+  }
+};
+template <class U>
+struct Where {  // what only moves needs no dtype, just its width
+  Strided place_mask, place_a, place_b;
+  const uint8_t* mask;
+  const U *a, *b;
+  U* y;
+  __device__ void operator()(int64_t i) const { y[i] = mask[place_mask(i)] ? a[place_a(i)] : b[place_b(i)]; }
+};
 
 // A warp a line: each lane finds the best of every 32nd number, then all compare. Of equal ones the first is best.
 constexpr int kWarps = int(kThreads) / 32;
@@ -57,6 +76,21 @@ struct PickBackward {
 };
 
 }  // namespace
+
+void compare(Cuda, Relation how, const Tensor& a, const Tensor& b, const Tensor& mask) {
+  const auto place = [&](const Tensor& t) { return Strided(mask.shape(), broadcast_strides(t.shape(), mask.shape())); };
+  dispatch_any(a.dtype(), [&]<class T>() {
+    for_each(mask.numel(), Compare<T>{how, place(a), place(b), data<T>(a), data<T>(b), data<uint8_t>(mask)});
+  });
+}
+
+void where(Cuda, const Tensor& mask, const Tensor& a, const Tensor& b, const Tensor& y) {
+  const auto place = [&](const Tensor& t) { return Strided(y.shape(), broadcast_strides(t.shape(), y.shape())); };
+  dispatch_width(size_of(y.dtype()), [&]<class U>(U) {
+    for_each(y.numel(), Where<U>{place(mask), place(a), place(b), data<uint8_t>(mask), static_cast<const U*>(a.bytes()),
+                                 static_cast<const U*>(b.bytes()), static_cast<U*>(y.bytes())});
+  });
+}
 
 void argmax(Cuda, const Tensor& x, const Lines& lines, const Tensor& index) {
   if (index.numel() == 0) return;

@@ -1,8 +1,9 @@
-// All layers.
+// All layers and losses.
 #pragma once
 #include "attention.h"
 #include "dropout.h"
 #include "embedding.h"
 #include "feed_forward.h"
 #include "linear.h"
+#include "loss.h"
 #include "norm.h"

@@ -1,4 +1,4 @@
-// Adam over a list of named parameters; the arithmetic is in the kernels clip_factor and adam_step.
+// Optimizers over a list of named parameters; the arithmetic is in the kernels clip_factor, adam_step and sgd_step.
 #include "nn/optimizer.h"
 
 #include <limits>
@@ -21,84 +21,121 @@ bool decays(const NamedTensor& p, const OptimizerConfig& c) {
   return p.tensor.rank() >= 2;
 }
 
-void check_config(const OptimizerConfig& c) {
-  check(c.learning_rate >= 0, "Adam: learning_rate is ", c.learning_rate, ", but must be at least 0");
-  check(c.beta1 >= 0 && c.beta1 < 1, "Adam: beta1 is ", c.beta1, ", but must be in [0, 1)");
-  check(c.beta2 >= 0 && c.beta2 < 1, "Adam: beta2 is ", c.beta2, ", but must be in [0, 1)");
-  check(c.eps >= 0, "Adam: eps is ", c.eps, ", but must be at least 0");
-  check(c.weight_decay >= 0, "Adam: weight_decay is ", c.weight_decay, ", but must be at least 0");
-  check(c.clip_grad_norm >= 0, "Adam: clip_grad_norm is ", c.clip_grad_norm, ", but must be at least 0");
+void check_at_least_0(const char* optimizer, const char* name, double value) {
+  check(value >= 0, optimizer, ": ", name, " is ", value, ", but must be at least 0");
+}
+void check_share(const char* optimizer, const char* name, double value) {
+  check(value >= 0 && value < 1, optimizer, ": ", name, " is ", value, ", but must be in [0, 1)");
 }
 
-void check_parameters(const std::vector<NamedTensor>& parameters) {
-  check(!parameters.empty(), "Adam: there are no parameters");
+void check_parameters(const char* optimizer, const std::vector<NamedTensor>& parameters) {
+  check(!parameters.empty(), optimizer, ": there are no parameters");
   std::unordered_map<uint64_t, const std::string*> tensors;
   std::set<std::string_view> names;
   const NamedTensor& first = parameters[0];
   for (const NamedTensor& p : parameters) {
-    check(bool(p.tensor), "Adam: parameter ", p.name, " is empty");
-    check(p.tensor.dtype() == DType::f32 || p.tensor.dtype() == DType::f64, "Adam: parameter ", p.name, " is ",
+    check(bool(p.tensor), optimizer, ": parameter ", p.name, " is empty");
+    check(p.tensor.dtype() == DType::f32 || p.tensor.dtype() == DType::f64, optimizer, ": parameter ", p.name, " is ",
           p.tensor.dtype(), ", but f32 or f64 is needed");
-    check(p.tensor.dtype() == first.tensor.dtype(), "Adam: parameter ", p.name, " is ", p.tensor.dtype(), ", but ",
-          first.name, " is ", first.tensor.dtype());
-    check(p.tensor.device() == first.tensor.device(), "Adam: parameter ", p.name, " is on ", p.tensor.device(),
+    check(p.tensor.dtype() == first.tensor.dtype(), optimizer, ": parameter ", p.name, " is ", p.tensor.dtype(),
+          ", but ", first.name, " is ", first.tensor.dtype());
+    check(p.tensor.device() == first.tensor.device(), optimizer, ": parameter ", p.name, " is on ", p.tensor.device(),
           ", but ", first.name, " is on ", first.tensor.device());
     const auto [place, is_new] = tensors.emplace(p.tensor.id(), &p.name);
-    check(is_new, "Adam: parameters ", *place->second, " and ", p.name,
+    check(is_new, optimizer, ": parameters ", *place->second, " and ", p.name,
           " are the same tensor; a layer's each() visits a tensor that is used twice once");
-    check(names.insert(p.name).second, "Adam: two parameters have the name ", p.name);
+    check(names.insert(p.name).second, optimizer, ": two parameters have the name ", p.name);
   }
+}
+
+std::vector<Tensor> zeros_beside(const std::vector<NamedTensor>& parameters) {
+  std::vector<Tensor> all;
+  for (const NamedTensor& p : parameters) all.push_back(zeros_like(p.tensor));
+  return all;
 }
 
 }  // namespace
 
-Adam::Adam(std::vector<NamedTensor> parameters, OptimizerConfig config)
-    : config_(config), parameters_(std::move(parameters)) {
-  check_config(config_);
-  check_parameters(parameters_);
-  const Device device = parameters_[0].tensor.device();
+Optimizer::Optimizer(const char* name, std::vector<NamedTensor> parameters, double learning_rate, double clip_grad_norm)
+    : name_(name), parameters_(std::move(parameters)), rate_(learning_rate), clip_grad_norm_(clip_grad_norm) {
+  check_at_least_0(name, "learning_rate", rate_);
+  check_at_least_0(name, "clip_grad_norm", clip_grad_norm_);
+  check_parameters(name, parameters_);
+  for (const NamedTensor& p : parameters_) parameter(p.tensor);
   const DType dtype = parameters_[0].tensor.dtype();
-  for (const NamedTensor& p : parameters_) {
-    parameter(p.tensor);
-    m_.push_back(zeros_like(p.tensor));
-    v_.push_back(zeros_like(p.tensor));
-    decay_.push_back(decays(p, config_) ? config_.weight_decay : 0);
-  }
-  steps_ = zeros({int64_t(parameters_.size())}, DType::i64, device);
-  learning_rate_ = full({}, config_.learning_rate, dtype, device);
+  const Device device = parameters_[0].tensor.device();
+  learning_rate_ = full({}, rate_, dtype, device);
   norm_ = zeros({}, dtype, device);
   factor_ = zeros({}, dtype, device);
 }
 
-Tensor Adam::step(const Gradients& grads) {
-  check(!Tape::any_recorded(), "Adam: a tape with recorded ops is alive; play it (backward) before the step");
-  check(!WeightCopies::in_use(), "Adam: WeightCopies are in use, which the step would make wrong");
-  thread_local std::vector<AdamSlot> slots;  // kept, so that a warm step allocates nothing
-  thread_local std::vector<Tensor> reached;
-  slots.clear(), reached.clear();
+void Optimizer::set_learning_rate(double rate) {
+  check_at_least_0(name_, "learning_rate", rate);
+  rate_ = rate;
+  dispatch(learning_rate_.device(), [&](auto device) { fill(device, rate, learning_rate_); });
+}
+
+template <class F>
+void Optimizer::clip(const Gradients& grads, F&& f) {
+  check(!Tape::any_recorded(), name_, ": a tape with recorded ops is alive; play it (backward) before the step");
+  check(!WeightCopies::in_use(), name_, ": WeightCopies are in use, which the step would make wrong");
+  thread_local std::vector<Tensor> reached;  // kept, so that a warm step allocates nothing
+  reached.clear();
   for (size_t i = 0; i < parameters_.size(); ++i) {
     const Tensor& w = parameters_[i].tensor;
-    Tensor g = grads.find(w);
+    const Tensor g = grads.find(w);
     if (!g) continue;
-    check(g.shape() == w.shape() && g.dtype() == w.dtype(), "Adam: parameter ", parameters_[i].name, " is ", w.dtype(),
-          " ", w.shape(), ", but its gradient is ", g.dtype(), " ", g.shape());
+    check(g.shape() == w.shape() && g.dtype() == w.dtype(), name_, ": parameter ", parameters_[i].name, " is ",
+          w.dtype(), " ", w.shape(), ", but its gradient is ", g.dtype(), " ", g.shape());
     reached.push_back(g);
-    slots.push_back({w, std::move(g), m_[i], v_[i], int64_t(i), decay_[i]});
+    f(i, g);
   }
-  const double max_norm = config_.clip_grad_norm > 0 ? config_.clip_grad_norm : std::numeric_limits<double>::infinity();
-  const AdamOptions options{config_.beta1, config_.beta2, config_.eps};
-  dispatch(steps_.device(), [&](auto device) {
-    clip_factor(device, reached, max_norm, norm_, factor_);
-    adam_step(device, slots, options, learning_rate_, factor_, steps_);
+  const double max_norm = clip_grad_norm_ > 0 ? clip_grad_norm_ : std::numeric_limits<double>::infinity();
+  dispatch(norm_.device(), [&](auto device) { clip_factor(device, reached, max_norm, norm_, factor_); });
+  reached.clear();  // the gradients belong to the caller
+}
+
+Adam::Adam(std::vector<NamedTensor> parameters, OptimizerConfig config)
+    : Optimizer("Adam", std::move(parameters), config.learning_rate, config.clip_grad_norm), config_(config) {
+  check_share("Adam", "beta1", config_.beta1);
+  check_share("Adam", "beta2", config_.beta2);
+  check_at_least_0("Adam", "eps", config_.eps);
+  check_at_least_0("Adam", "weight_decay", config_.weight_decay);
+  m_ = zeros_beside(parameters_), v_ = zeros_beside(parameters_);
+  for (const NamedTensor& p : parameters_) decay_.push_back(decays(p, config_) ? config_.weight_decay : 0);
+  steps_ = zeros({int64_t(parameters_.size())}, DType::i64, norm_.device());
+}
+
+Tensor Adam::step(const Gradients& grads) {
+  thread_local std::vector<AdamSlot> slots;
+  slots.clear();
+  clip(grads, [&](size_t i, const Tensor& g) {
+    slots.push_back({parameters_[i].tensor, g, m_[i], v_[i], int64_t(i), decay_[i]});
   });
-  slots.clear(), reached.clear();  // the gradients belong to the caller
+  const AdamOptions options{config_.beta1, config_.beta2, config_.eps};
+  dispatch(norm_.device(), [&](auto device) { adam_step(device, slots, options, learning_rate_, factor_, steps_); });
+  slots.clear();
   return norm_;
 }
 
-void Adam::set_learning_rate(double rate) {
-  check(rate >= 0, "Adam: learning_rate is ", rate, ", but must be at least 0");
-  config_.learning_rate = rate;
-  dispatch(learning_rate_.device(), [&](auto device) { fill(device, rate, learning_rate_); });
+SGD::SGD(std::vector<NamedTensor> parameters, SGDConfig config)
+    : Optimizer("SGD", std::move(parameters), config.learning_rate, config.clip_grad_norm), config_(config) {
+  check_share("SGD", "momentum", config_.momentum);
+  check_at_least_0("SGD", "weight_decay", config_.weight_decay);
+  check(!config_.nesterov || config_.momentum > 0, "SGD: nesterov asks for a momentum above 0");
+  if (config_.momentum > 0) v_ = zeros_beside(parameters_);
+}
+
+Tensor SGD::step(const Gradients& grads) {
+  thread_local std::vector<SGDSlot> slots;
+  slots.clear();
+  clip(grads, [&](size_t i, const Tensor& g) {
+    slots.push_back({parameters_[i].tensor, g, v_.empty() ? Tensor() : v_[i]});
+  });
+  const SGDOptions options{config_.momentum, config_.weight_decay, config_.nesterov};
+  dispatch(norm_.device(), [&](auto device) { sgd_step(device, slots, options, learning_rate_, factor_); });
+  slots.clear();
+  return norm_;
 }
 
 }  // namespace rondo

@@ -208,6 +208,19 @@ struct Silu {  // x * sigmoid(x)
   }
 };
 
+struct Softplus {  // log(1 + exp(x)) = max(x, 0) + log(1 + exp(-|x|)), without large numbers in between
+  template <class X>
+  RONDO_ANYWHERE plain_t<X> value(const X& x) const {
+    using std::abs;
+    using std::log;
+    return at_least(x, 0) + log(scalar_t<X>(1) + exponential(-abs(x)));
+  }
+  template <class X>
+  RONDO_ANYWHERE auto slope(const X& x, const X&) const {
+    return Sigmoid().value(x);
+  }
+};
+
 struct Sqrt {
   template <class X>
   RONDO_ANYWHERE auto value(const X& x) const {
@@ -255,7 +268,7 @@ RONDO_ANYWHERE plain_t<D> chained(const F& f, const D& d, const X& x, const X& y
     return d * f.slope(x, y);
 }
 
-using Unary = std::variant<Exp, Log, Tanh, Sigmoid, Relu, Clamp, Gelu, Silu, Sqrt, Abs, Scale>;
+using Unary = std::variant<Exp, Log, Tanh, Sigmoid, Relu, Clamp, Gelu, Silu, Softplus, Sqrt, Abs, Scale>;
 
 // The larger and the smaller of two numbers, NaN where one is NaN.
 template <class T>
@@ -280,6 +293,23 @@ RONDO_ANYWHERE T passed(T d, T slope) {
 template <class T>
 RONDO_ANYWHERE bool beats(T a, T b) {
   return (a > b) | ((a != a) & (b == b));
+}
+
+// Of a and b. NaN equals nothing, and is neither less nor more.
+enum class Relation { equal, not_equal, less, less_equal };
+template <class T>
+RONDO_ANYWHERE bool holds(Relation how, T a, T b) {
+  switch (how) {
+    case Relation::equal:
+      return a == b;
+    case Relation::not_equal:
+      return a != b;
+    case Relation::less:
+      return a < b;
+    case Relation::less_equal:
+      return a <= b;
+  }
+  return false;
 }
 
 enum class Binary { add, sub, mul, div, larger, smaller, above, passed };

@@ -49,7 +49,12 @@ void state_gate_backward(Backend, const Tensor& dy, const Tensor& c, const Tenso
 // ---- reductions (reduce) ----
 void sum_to(Backend, const Tensor& x, const Into& y);  // y's shape broadcasts to x's; activations
 
-// ---- choosing (select); index and y have an element for each line of x ----
+// ---- choosing (select); a, b and mask broadcast to the result ----
+// mask (u8) = whether it holds; a and b of one dtype, any.
+void compare(Backend, Relation how, const Tensor& a, const Tensor& b, const Tensor& mask);
+// y = a where mask (u8) is not 0, else b; any dtype.
+void where(Backend, const Tensor& mask, const Tensor& a, const Tensor& b, const Tensor& y);
+// index and y have an element for each line of x
 void argmax(Backend, const Tensor& x, const Lines& lines, const Tensor& index);  // the first of the largest; n > 0
 void pick_forward(Backend, const Tensor& x, const Lines& lines, const Tensor& index, const Tensor& y);
 void pick_backward(Backend, const Tensor& dy, const Lines& lines, const Tensor& index, const Tensor& dx);
@@ -133,6 +138,9 @@ void clip_factor(Backend, std::span<const Tensor> grads, double max_norm, const 
 // Counts steps[index] (i64) up by one, then (Kingma & Ba 2015; Loshchilov & Hutter 2019), with g = factor * grad:
 // w -= lr * decay * w;  m = b1 m + (1 - b1) g;  v = b2 v + (1 - b2) g^2;  w -= lr * m' / (sqrt(v') + eps),
 // where m' = m / (1 - b1^step) and v' = v / (1 - b2^step). learning_rate, factor: () of the weights' dtype.
-// With a factor of NaN nothing is changed.
+// With a factor of NaN nothing is changed; so below.
 void adam_step(Backend, std::span<const AdamSlot> slots, const AdamOptions& how, const Tensor& learning_rate,
                const Tensor& factor, const Tensor& steps);
+// With g = factor * grad + weight_decay * w: v = momentum v + g;  w -= lr * (nesterov ? g + momentum v : v).
+void sgd_step(Backend, std::span<const SGDSlot> slots, const SGDOptions& how, const Tensor& learning_rate,
+              const Tensor& factor);

@@ -98,6 +98,13 @@ struct AdamSlot {
 struct AdamOptions {
   double beta1 = 0.9, beta2 = 0.999, eps = 1e-8;
 };
+struct SGDSlot {
+  Tensor weight, grad, v;  // v may be empty, where there is no momentum
+};
+struct SGDOptions {
+  double momentum = 0, weight_decay = 0;
+  bool nesterov = false;
+};
 
 #define Backend Cpu
 #include "tensor/kernel_list.h"

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cmath>
 #include <cstring>
+#include <numeric>
 #include <string>
 
 #include "tensor/allocator.h"
@@ -132,6 +133,13 @@ Tensor full(const Shape& shape, double value, DType dtype, Device device) {
 }
 Tensor zeros(const Shape& shape, DType dtype, Device device) { return full(shape, 0, dtype, device); }
 Tensor zeros_like(const Tensor& t) { return zeros(t.shape(), t.dtype(), t.device()); }
+Tensor arange(int64_t n, DType dtype, Device device) {
+  check(n >= 0, "arange: n is ", n, ", but must be at least 0");
+  check(n == 0 || is_float(dtype) || holds(dtype, double(n - 1)), "arange: ", n - 1, " is no number of ", dtype);
+  Tensor t({n}, DType::i64);
+  std::iota(t.data<int64_t>(), t.data<int64_t>() + n, 0);
+  return to(to(t, dtype), device);
+}
 
 Tensor clone(const Tensor& t) {
   check_untracked("clone", t, "");

@@ -113,6 +113,7 @@ Tensor empty_like(const Tensor& t);
 Tensor zeros(const Shape& shape, DType dtype = DType::f32, Device device = Device::cpu);
 Tensor full(const Shape& shape, double value, DType dtype = DType::f32, Device device = Device::cpu);
 Tensor zeros_like(const Tensor& t);
+Tensor arange(int64_t n, DType dtype = DType::i64, Device device = Device::cpu);  // 0, 1, ..., n - 1
 
 // A tensor with the given elements, row by row; T is the C++ type of a dtype.
 template <class T, DType = dtype_of<T>>

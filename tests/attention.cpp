@@ -147,6 +147,19 @@ TEST_CASE("window_attention: gradients by differences") {
       {p.q, p.kv, p.inputs()[3], p.inputs()[4]});
 }
 
+TEST_CASE("window_attention: a causal mask of comparisons and a softmax of what it leaves") {
+  const int64_t n = 7, d = 4;
+  const auto composed = [&](const std::vector<Tensor>& in) {
+    const Tensor &q = in[0], k = narrow(in[1], 2, 0, d), v = narrow(in[1], 2, d, d), at = arange(n);
+    const Tensor seen = to(less_equal(reshape(at, {1, n}), reshape(at, {n, 1})), q.device());
+    const Tensor scores = matmul(q, permute(k, {0, 2, 1})) / std::sqrt(double(d));
+    return matmul(softmax(where(seen, scores, full({}, -INFINITY, q.dtype(), q.device()))), v);
+  };
+  const std::vector<Tensor> in = {randn({3, n, d}), randn({3, n, 2 * d}, DType::f64, 2)};
+  const std::vector<Tensor> fused = run([&](auto& x) { return window_attention(x[0], x[1], {}, n); }, in);
+  for (Device device : devices()) check_close(run(composed, on(device, in)), fused, 1e-12, device);
+}
+
 TEST_CASE("window_attention: without queries all gradients are zero") {
   for (const Case& c : {Case{2, 0, 2, 4, 3, 3, true, true}, Case{0, 5, 2, 4, 3, 3, true, true}}) {
     const Problem p = problem(c);

@@ -37,6 +37,7 @@ const NamedOne kOne[] = {
     {"relu", relu, [](double x) { return x > 0 ? x : 0; }},
     {"gelu", gelu, [](double x) { return x * 0.5 * std::erfc(-x * 0.70710678118654752); }},
     {"silu", silu, [](double x) { return x / (1 + std::exp(-x)); }},
+    {"softplus", softplus, [](double x) { return std::max(x, 0.0) + std::log1p(std::exp(-std::abs(x))); }},
     {"sqrt", sqrt, [](double x) { return std::sqrt(x); }},
     {"abs", abs, [](double x) { return std::abs(x); }},
 };
@@ -188,6 +189,7 @@ TEST_CASE_TEMPLATE("curves: values and slopes at the extremes", T, float, double
   check(sigmoid, {-inf, -huge, 0, huge, inf, nan}, {0, 0, T(0.5), 1, 1, nan}, {0, 0, T(0.25), 0, 0, nan});
   check(relu, {-inf, -huge, 0, huge, inf, nan}, {0, 0, 0, huge, inf, nan}, {0, 0, 0, 1, 1, 0});
   check(silu, {-big, -huge, 0, huge, big, inf, nan}, {0, 0, 0, huge, big, inf, nan}, {0, 0, T(0.5), 1, 1, nan, nan});
+  check(softplus, {-inf, -huge, 0, huge, inf, nan}, {0, 0, std::log(T(2)), huge, inf, nan}, {0, 0, T(0.5), 1, 1, nan});
   check(sqrt, {-1, 0, 4, inf, nan}, {nan, 0, 2, inf, nan}, {nan, inf, T(0.25), 0, nan});
   check(abs, {-inf, -huge, 0, huge, inf, nan}, {inf, huge, 0, huge, inf, nan}, {-1, -1, 0, 1, 1, 0});
   check(gelu, {-big, -huge, 0, huge, big, nan}, {0, 0, 0, huge, big, nan}, {0, 0, T(0.5), 1, 1, nan});

@@ -136,6 +136,31 @@ TEST_CASE("gemm: the same bits for any number of threads, and for a part of the 
   CHECK(same_bits(part, narrow(one, 0, 37, 5)));
 }
 
+TEST_CASE("matmul: one matrix for a whole batch") {
+  struct Shapes {
+    Shape a, b, y;
+  };
+  for (const Shapes& s : {Shapes{{2, 4}, {3, 4, 5}, {3, 2, 5}},
+                          {{3, 2, 4}, {4, 5}, {3, 2, 5}},
+                          {{7, 1}, {2, 3, 1, 2}, {2, 3, 7, 2}},
+                          {{2, 3, 1, 7}, {7, 2}, {2, 3, 1, 2}},
+                          {{5, 3}, {0, 3, 2}, {0, 5, 2}},
+                          {{0, 2, 3}, {3, 4}, {0, 2, 4}},
+                          {{2, 0}, {3, 0, 4}, {3, 2, 4}}}) {
+    CAPTURE(s.b);
+    const Tensor a = randn(s.a), b = randn(s.b, DType::f64, 2);
+    const auto whole = [](const Tensor& t, const Shape& y) {  // repeated for every matrix of the batch
+      return t.rank() == y.rank() ? t : broadcast_to(t, y.with(-2, t.dim(-2)).with(-1, t.dim(-1)));
+    };
+    const auto product = [](auto& in) { return matmul(in[0], in[1]); };
+    const auto repeated = [&](auto& in) { return matmul(whole(in[0], s.y), whole(in[1], s.y)); };
+    const std::vector<Tensor> found = run(product, {a, b}), expected = run(repeated, {a, b});
+    CHECK(found[0].shape() == s.y);
+    for (size_t i = 0; i < 3; ++i) CHECK(max_abs_diff(found[i], expected[i]) < 1e-14);
+    gradcheck(product, {a, b});
+  }
+}
+
 TEST_CASE("matmul: batches and gradients") {
   gradcheck([](auto& in) { return matmul(in[0], in[1]); }, {randn({3, 4}), randn({4, 5})});
   gradcheck([](auto& in) { return matmul(in[0], in[1]); }, {randn({2, 3, 1, 7}), randn({2, 3, 7, 2})});
@@ -166,7 +191,19 @@ TEST_CASE("products: errors") {
   const Tensor a = randn({2, 3}), w = randn({4, 3});
   CHECK(error_of([&] { matmul(a, a); }) == "matmul: b has shape (2, 3), but a of shape (2, 3) asks for (3, 3)");
   CHECK(error_of([&] { matmul(a, randn({3})); }) ==
-        "matmul: a has shape (2, 3) and b has shape (3), but both need the same number of dimensions, two or more");
+        "matmul: a has shape (2, 3) and b has shape (3), but both need the same number of dimensions, two or more, or "
+        "one of them two");
+  CHECK(error_of([&] {
+          matmul(randn({4, 1, 2, 3}), randn({4, 3, 2}));
+        }) ==
+        "matmul: a has shape (4, 1, 2, 3) and b has shape (4, 3, 2), but both need the same number of dimensions, two "
+        "or more, or one of them two");
+  CHECK(error_of([&] {
+          matmul(a, randn({5, 4, 7}));
+        }) == "matmul: b has shape (5, 4, 7), but a of shape (2, 3) asks for (5, 3, 7)");
+  CHECK(error_of([&] {
+          matmul(randn({5, 2, 3}), a);
+        }) == "matmul: b has shape (2, 3), but a of shape (5, 2, 3) asks for (3, 3)");
   CHECK(error_of([&] { matmul(a, randn({3, 3}, DType::f32)); }) == "matmul: a is f64, but b is f32");
   CHECK(error_of([&] {
           linear(a, randn({4, 5}));

@@ -1,4 +1,5 @@
 // Cross entropy, against log_softmax at the labels, differences and closed forms.
+#include "nn/loss.h"
 #include "tests/runs.h"
 
 using namespace rondo;
@@ -148,4 +149,65 @@ TEST_CASE("cross_entropy: errors") {
         }) == "cross_entropy: logits is u8, but the op computes in f32 or f64");
   CHECK(error_of([&] { cross_entropy(zeros({}), zeros({}, DType::i64)); }) ==
         "cross_entropy: logits have shape (), but the op asks for rows");
+}
+
+TEST_CASE("losses made of ops: a loop over the elements, and gradients") {
+  struct Loss {
+    const char* name;
+    std::function<Tensor(const Tensor&, const Tensor&)> op;
+    std::function<double(double, double)> number;
+  };
+  const auto bend = [](double d, double delta) {
+    return std::abs(d) <= delta ? d * d / 2 : delta * (std::abs(d) - delta / 2);
+  };
+  const Loss losses[] = {
+      {"mean_squared_error", mean_squared_error, [](double x, double t) { return (x - t) * (x - t); }},
+      {"huber", [](auto& x, auto& t) { return huber(x, t); }, [&](double x, double t) { return bend(x - t, 1); }},
+      {"huber 0.25", [](auto& x, auto& t) { return huber(x, t, 0.25); },
+       [&](double x, double t) { return bend(x - t, 0.25); }},
+      {"binary_cross_entropy", binary_cross_entropy, [](double x, double t) {
+         return -t * std::log(1 / (1 + std::exp(-x))) - (1 - t) * std::log(1 / (1 + std::exp(x)));
+       }}};
+  for (const Loss& loss : losses)
+    for (const Shape& shape : {Shape{}, Shape{33}, Shape{4, 7}, Shape{2, 1, 3}}) {
+      CAPTURE(loss.name);
+      const Tensor x = randn(shape, DType::f64, 3), t = sigmoid(randn(shape, DType::f64, 4));
+      double sum = 0;
+      for (int64_t i = 0; i < x.numel(); ++i) sum += loss.number(x.data<double>()[i], t.data<double>()[i]);
+      CHECK(loss.op(x, t).shape() == Shape{});
+      CHECK(loss.op(x, t).item() == doctest::Approx(sum / double(x.numel())).epsilon(1e-12));
+      gradcheck([&](const std::vector<Tensor>& in) { return loss.op(in[0], in[1]); }, {x, t});
+    }
+}
+
+TEST_CASE("losses made of ops: where they bend, and far away") {
+  const auto slope = [](const Tensor& x, const std::function<Tensor(const Tensor&)>& loss) {
+    const Tensor p = parameter(clone(x));
+    Tape tape;
+    return values(tape.backward(loss(p))[p]);
+  };
+  const Tensor x = tensor<float>({-1e30f, -1, 0, 1, 1e30f}, {5}), none = zeros({5}), all = full({5}, 1);
+  CHECK(slope(x, [&](const Tensor& p) { return 5 * huber(p, none); }) == std::vector<double>{-1, -1, 0, 1, 1});
+  const auto to_0 = slope(x, [&](const Tensor& p) { return 5 * binary_cross_entropy(p, none); });
+  const auto to_1 = slope(x, [&](const Tensor& p) { return 5 * binary_cross_entropy(p, all); });
+  for (size_t i = 0; i < 5; ++i) {
+    const double p = 1 / (1 + std::exp(-values(x)[i]));
+    CHECK(to_0[i] == doctest::Approx(p).epsilon(1e-6));
+    CHECK(to_1[i] == doctest::Approx(p - 1).epsilon(1e-6));
+  }
+  CHECK(binary_cross_entropy(x, all).item() == doctest::Approx(2e29).epsilon(1e-6));
+}
+
+TEST_CASE("losses made of ops: errors") {
+  const Tensor x = randn({3, 1}), t = randn({3});
+  CHECK(error_of([&] { mean_squared_error(x, t); }) ==
+        "mean_squared_error: the shapes of prediction and target are (3, 1) and (3), but must be the same");
+  CHECK(error_of([&] { huber(x, t); }) ==
+        "huber: the shapes of prediction and target are (3, 1) and (3), but must be the same");
+  CHECK(error_of([&] { huber(t, t, 0); }) == "huber: delta is 0, but must be above 0");
+  CHECK(error_of([&] { binary_cross_entropy(x, t); }) ==
+        "binary_cross_entropy: the shapes of logits and target are (3, 1) and (3), but must be the same");
+  CHECK(error_of([&] { binary_cross_entropy({}, t); }) == "binary_cross_entropy: logits is missing");
+  CHECK(error_of([&] { mean_squared_error(t, {}); }) == "mean_squared_error: target is missing");
+  CHECK(error_of([&] { mean_squared_error(t, to(t, DType::f32)); }) == "sub: b is f32, but a is f64");
 }

@@ -1,4 +1,5 @@
-// Choosing along an axis, against plain loops and differences.
+// Comparing and choosing, against plain loops and differences.
+#include <functional>
 #include <limits>
 
 #include "tests/runs.h"
@@ -37,7 +38,136 @@ Op picked(const Tensor& index, int axis) {
   return [=](const std::vector<Tensor>& in) { return pick(in[0], to(index, in[0].device()), axis); };
 }
 
+struct Three {
+  Shape mask, a, b, y;
+};
+const Three kThrees[] = {{{3, 5}, {3, 5}, {3, 5}, {3, 5}},
+                         {{}, {}, {}, {}},
+                         {{3, 1}, {5}, {}, {3, 5}},
+                         {{5}, {3, 5}, {3, 1}, {3, 5}},
+                         {{}, {3, 1}, {1, 5}, {3, 5}},
+                         {{2, 3, 4}, {4}, {3, 1}, {2, 3, 4}},
+                         {{2, 1, 2, 1}, {3, 1, 2}, {1, 1, 1, 1}, {2, 3, 2, 2}},
+                         {{20000}, {20000}, {}, {20000}},
+                         {{40, 1}, {500}, {40, 500}, {40, 500}},
+                         {{0}, {1}, {}, {0}},
+                         {{2, 1}, {0}, {2, 0}, {2, 0}}};
+const DType kAll[] = {DType::f64, DType::f32, DType::bf16, DType::i32, DType::i64, DType::u8, DType::i8};
+
+// 0 to 3, so that some are equal.
+Tensor few(const Shape& shape, DType dtype, uint64_t seed) {
+  Tensor t(shape, DType::f64);
+  Generator g{seed, 3, 0};
+  for (int64_t i = 0; i < t.numel(); ++i) t.data<double>()[i] = double(g.below(4));
+  return to(t, dtype);
+}
+Tensor random_mask(const Shape& shape) { return less(few(shape, DType::i64, 8), 2); }
+std::vector<double> repeated(const Tensor& t, const Shape& shape) { return values(broadcast_to(t, shape)); }
+
 }  // namespace
+
+TEST_CASE("comparisons: a loop over the elements, every dtype, every way of broadcasting") {
+  using Two = Tensor (*)(const Tensor&, const Tensor&);
+  const std::pair<Two, std::function<bool(double, double)>> relations[] = {
+      {equal, std::equal_to<>()},        {not_equal, std::not_equal_to<>()}, {less, std::less<>()},
+      {less_equal, std::less_equal<>()}, {greater, std::greater<>()},        {greater_equal, std::greater_equal<>()}};
+  for (const Three& c : kThrees)
+    for (DType dtype : kAll) {
+      const Tensor a = few(c.a, dtype, 1), b = few(c.b, dtype, 2);
+      const Shape shape = (zeros(c.a) + zeros(c.b)).shape();
+      const std::vector<double> x = repeated(a, shape), y = repeated(b, shape);
+      for (const auto& [op, number] : relations)
+        for (Device device : devices()) {
+          const Tensor mask = op(to(a, device), to(b, device));
+          REQUIRE(mask.shape() == shape);
+          CHECK(mask.dtype() == DType::u8);
+          const std::vector<double> found = values(mask);
+          size_t wrong = 0;
+          for (size_t i = 0; i < found.size(); ++i) wrong += found[i] != double(number(x[i], y[i]));
+          CHECK_MESSAGE(wrong == 0, dtype, " ", c.a, " ", c.b, " on ", device);
+        }
+    }
+}
+
+TEST_CASE("comparisons: of numbers, and of NaN and infinities") {
+  const double inf = std::numeric_limits<double>::infinity(), nan = std::numeric_limits<double>::quiet_NaN();
+  for (Device device : devices())
+    for (DType dtype : {DType::f64, DType::f32, DType::bf16}) {
+      const Tensor a = to(to(tensor<double>({nan, nan, 1, -inf, inf, -0.0}, {6}), dtype), device);
+      const Tensor b = to(to(tensor<double>({nan, 1, nan, inf, inf, 0}, {6}), dtype), device);
+      const auto is = [](const Tensor& mask, std::vector<double> expected) { CHECK(values(mask) == expected); };
+      is(equal(a, b), {0, 0, 0, 0, 1, 1});
+      is(not_equal(a, b), {1, 1, 1, 1, 0, 0});
+      is(less(a, b), {0, 0, 0, 1, 0, 0});
+      is(less_equal(a, b), {0, 0, 0, 1, 1, 1});
+      is(greater(b, a), {0, 0, 0, 1, 0, 0});
+      is(greater_equal(b, a), {0, 0, 0, 1, 1, 1});
+      is(equal(a, 0), {0, 0, 0, 0, 0, 1});
+      is(less(a, 1), {0, 0, 0, 1, 0, 1});
+      is(greater(a, 0), {0, 0, 1, 0, 1, 0});
+      const Tensor big = to(tensor<int64_t>({(int64_t{1} << 53) + 1, -1}, {2}), device);  // no double is the first
+      is(equal(big, to(tensor<int64_t>({int64_t{1} << 53, -1}, {2}), device)), {0, 1});
+    }
+}
+
+TEST_CASE("where: a loop over the elements in every dtype, and where its gradient goes") {
+  for (const Three& c : kThrees) {
+    CAPTURE(c.y);
+    const Tensor mask = random_mask(c.mask);
+    const std::vector<double> chosen = repeated(mask, c.y);
+    for (DType dtype : kAll)
+      for (Device device : devices()) {
+        const Tensor a = few(c.a, dtype, 4), b = few(c.b, dtype, 5);
+        const Tensor y = where(to(mask, device), to(a, device), to(b, device));
+        REQUIRE(y.shape() == c.y);
+        CHECK(y.dtype() == dtype);
+        const std::vector<double> as = repeated(a, c.y), bs = repeated(b, c.y), found = values(y);
+        size_t wrong = 0;
+        for (size_t i = 0; i < found.size(); ++i) wrong += found[i] != (chosen[i] != 0 ? as[i] : bs[i]);
+        CHECK_MESSAGE(wrong == 0, dtype, " on ", device);
+      }
+    const Op op = [&](const std::vector<Tensor>& in) { return where(to(mask, in[0].device()), in[0], in[1]); };
+    const Tensor a = randn(c.a, DType::f64, 6), b = randn(c.b, DType::f64, 7);
+    check_f32_against_f64(op, {a, b}, 1e-6);
+    check_same_bits_on_threads(op, {to(a, DType::f32), to(b, DType::f32)});
+    if (mask.numel() < 1000) gradcheck(op, {a, b});
+  }
+}
+
+TEST_CASE("where: what is not chosen is not looked at; one input; masks of masks") {
+  const float nan = std::numeric_limits<float>::quiet_NaN();
+  const Tensor x = parameter(tensor<float>({1, nan, 3}, {3})), mask = tensor<uint8_t>({1, 0, 7}, {3});
+  Tape tape;
+  const Tensor y = where(mask, x * x, full({}, 5));
+  CHECK(values(y) == std::vector<double>{1, 5, 9});
+  const Gradients grads = tape.backward(sum(where(mask, y, x)));
+  CHECK(values(narrow(grads[x], 0, 0, 1)) == std::vector<double>{2});
+  CHECK(values(narrow(grads[x], 0, 2, 1)) == std::vector<double>{6});
+  const Tensor m = tensor<uint8_t>({0, 0, 1, 1}, {4}), n = tensor<uint8_t>({0, 1, 0, 1}, {4});
+  CHECK(values(where(m, n, m)) == std::vector<double>{0, 0, 0, 1});
+  CHECK(values(where(m, m, n)) == std::vector<double>{0, 1, 1, 1});
+}
+
+TEST_CASE("comparisons and where: errors") {
+  const Tensor x = randn({2, 3}), y = randn({2}), mask = zeros({2, 3}, DType::u8);
+  CHECK(error_of([&] { less(x, y); }) == "less: a has shape (2, 3), but b has shape (2), and these do not broadcast");
+  CHECK(error_of([&] { equal(x, arange(3)); }) == "equal: b is i64, but a is f64");
+  CHECK(error_of([&] { less_equal(x, {}); }) == "less_equal: b is missing");
+  CHECK(error_of([&] { not_equal({}, x); }) == "not_equal: a is missing");
+  CHECK(error_of([&] { equal(arange(3), 0.5); }) == "full: 0.5 is no number of i64");
+  CHECK(error_of([&] { where(x, x, x); }) ==
+        "where: mask is f64, but masks are u8, as comparisons make them (equal, less, ...)");
+  CHECK(error_of([&] { where({}, x, x); }) == "where: mask is missing");
+  CHECK(error_of([&] { where(mask, x, {}); }) == "where: b is missing");
+  CHECK(error_of([&] { where(mask, x, to(x, DType::f32)); }) == "where: b is f32, but a is f64");
+  CHECK(error_of([&] { where(mask, x, y); }) ==
+        "where: a has shape (2, 3), but b has shape (2), and these do not broadcast");
+  CHECK(error_of([&] { where(zeros({4}, DType::u8), x, x); }) ==
+        "where: mask has shape (4), but a and b together have (2, 3), and these do not broadcast");
+  for (Device device : devices())
+    if (device != Device::cpu)
+      CHECK(error_of([&] { where(mask, to(x, device), to(x, device)); }) == "where: mask is on cpu, but a is on cuda");
+}
 
 TEST_CASE("argmax and max: a loop over each line") {
   for (const Case& c : kCases) {

@@ -83,6 +83,31 @@ TEST_CASE("permute and reshape: gradients") {
   gradcheck([](const std::vector<Tensor>& in) { return reshape(in[0], {5, 1, 3}); }, {randn({3, 5})});
   gradcheck([](const std::vector<Tensor>& in) { return reshape(in[0], {}); }, {randn({1, 1})});
   gradcheck([](const std::vector<Tensor>& in) { return reshape(in[0], {0, 7}); }, {randn({3, 0})});
+  gradcheck([](const std::vector<Tensor>& in) { return reshape(in[0], {5, -1}); }, {randn({3, 10})});
+}
+
+TEST_CASE("reshape: -1 is what is left") {
+  const Tensor x = counted({2, 3, 4});
+  CHECK(reshape(x, {-1}).shape() == Shape{24});
+  CHECK(reshape(x, {6, -1}).shape() == Shape{6, 4});
+  CHECK(reshape(x, {-1, 8, 1}).shape() == Shape{3, 8, 1});
+  CHECK(reshape(x, {2, -1, 12}).shape() == Shape{2, 1, 12});
+  CHECK(reshape(counted({0, 3}), {-1, 3}).shape() == Shape{0, 3});
+  const int64_t rows = x.dim(0);
+  CHECK(reshape(x, {rows, -1}).shape() == Shape{2, 12});
+  CHECK(error_of([&] {
+          reshape(x, {5, -1});
+        }) == "reshape: x has shape (2, 3, 4) with 24 elements, but shape is {5, -1}, and 5 does not divide that");
+  CHECK(error_of([&] {
+          reshape(x, {0, -1});
+        }) == "reshape: x has shape (2, 3, 4) with 24 elements, but shape is {0, -1}, and 0 does not divide that");
+  CHECK(error_of([&] {
+          reshape(x, {-1, 2, -1});
+        }) == "reshape: shape is {-1, 2, -1}, but dimensions are 0 or more, and one may be -1");
+  CHECK(error_of([&] {
+          reshape(x, {-2, 2});
+        }) == "reshape: shape is {-2, 2}, but dimensions are 0 or more, and one may be -1");
+  CHECK(error_of([&] { reshape(Tensor(), {-1}); }) == "reshape: x is missing");
 }
 
 TEST_CASE("reshape shares the buffer under an identity of its own") {

@@ -108,6 +108,12 @@ TEST_CASE("tensor: elements, views, copies, conversions") {
   CHECK(error_of([] { full({}, 1.5, DType::i64); }) == "full: 1.5 is no number of i64");
   CHECK(error_of([] { full({}, NAN, DType::i32); }) == "full: nan is no number of i32");
   CHECK(zeros({0, 5}).numel() == 0);
+  CHECK(arange(4).to_vector<int64_t>() == std::vector<int64_t>{0, 1, 2, 3});
+  CHECK(arange(3, DType::f64).to_vector<double>() == std::vector<double>{0, 1, 2});
+  CHECK(arange(256, DType::u8).to_vector<uint8_t>()[255] == 255);
+  CHECK(arange(0, DType::i8).shape() == Shape{0});
+  CHECK(error_of([] { arange(-1); }) == "arange: n is -1, but must be at least 0");
+  CHECK(error_of([] { arange(257, DType::u8); }) == "arange: 256 is no number of u8");
   CHECK(Tensor().operator bool() == false);
   CHECK(uintptr_t(t.bytes()) % 64 == 0);
 }

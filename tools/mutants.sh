@@ -128,11 +128,18 @@ select.cu s/if (beats(v, top)) top = v, /if (beats(v, top)) /
 select.cu s/j >= 0 \&\& j < lines.n/j < lines.n/
 select.cu s/j >= 0 \&\& j < lines.n/j >= 0/
 select.cu s/row \/ lines.n \* lines.inner/row \/ lines.n/
+select.cu s/computed_t<T>(b\[place_b(i)\])/computed_t<T>(b[place_a(i)])/
+select.cu s/a\[place_a(i)\] : b\[place_b(i)\]/a[place_a(i)] : b[place_a(i)]/
+select.cu s/mask\[place_mask(i)\] ?/mask[i] ?/
 loss.cu s/label == column + e ? g - factor/label == column ? g - factor/
 loss.cu s/: bad                 ? std::numeric_limits<T>::quiet_NaN()//
 loss.cu s/return outside(label, n) ? /return false ? /
 optimizer.cu s/if (i >= list.n || /if (/
 optimizer.cu s/ || \*factor != \*factor) return;/) return;/
+optimizer.cu s/if (s.v) load_numbers(s.v + at\[r\], v\[r\]);//
+optimizer.cu s/if (s.v) store_numbers(v\[r\], s.v + at\[r\]);//
+optimizer.cu s/if (s.v) store/store/
+optimizer.cu s/g + momentum \* v\[r\]\[e\] : v/v[r][e] : v/
 pack.cuh s/runs \* kN + first; i < n;/runs * kN + first; i + 1 < n;/
 memory.cu s/ = x\[row \* x_stride/ = x[row * y_stride/
 memory.cu s/n_rows > 1 ? from.stride | to.stride : 0/0/
@@ -167,11 +174,11 @@ tests_of() {
     memory.cu) echo '*memory*' ;;
     strided.cuh) echo '*memory*,*elementwise*' ;;
     norm.cu) echo '*norms*' ;;
-    optimizer.cu) echo '*adam*,*clip*' ;;
+    optimizer.cu) echo '*adam*,*sgd*,*clip*' ;;
     rounded.cu) echo '*weights*' ;;
     list.cuh) echo '*weights*,*adam*,*clip*' ;;
     reduce.cu) echo '*reductions*' ;;
-    select.cu) echo '*choosing*' ;;
+    select.cu) echo '*choosing*,*compare*' ;;
     *) echo 'cuda*' ;;
   esac
 }

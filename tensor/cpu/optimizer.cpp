@@ -1,5 +1,5 @@
-// Clipping and Adam. All tensors together are cut into one list of chunks, so that many small ones keep every thread
-// busy.
+// Clipping, Adam and SGD. All tensors together are cut into one list of chunks, so that many small ones keep every
+// thread busy.
 #include <algorithm>
 #include <cmath>
 
@@ -69,6 +69,23 @@ void adam_chunk(const AdamNumbers<T>& a, T* __restrict w, const T* __restrict gr
   }
 }
 
+// v is null where there is no momentum.
+template <class T>
+struct SGDNumbers {
+  T factor, decay, momentum, rate;
+  bool nesterov;
+};
+
+template <class T>
+void sgd_chunk(const SGDNumbers<T>& a, T* __restrict w, const T* __restrict grad, T* __restrict v, int64_t n) {
+  for (int64_t i = 0; i < n; ++i) {
+    const T g = a.factor * grad[i] + a.decay * w[i];
+    const T kept = v ? a.momentum * v[i] + g : g;
+    if (v) v[i] = kept;
+    w[i] -= a.rate * (a.nesterov ? g + a.momentum * kept : kept);
+  }
+}
+
 }  // namespace
 
 void clip_factor(Cpu, std::span<const Tensor> grads, double max_norm, const Tensor& norm, const Tensor& factor) {
@@ -115,6 +132,25 @@ void adam_step(Cpu, std::span<const AdamSlot> slots, const AdamOptions& how, con
                                      T(how.eps)};
         adam_chunk(numbers, s.weight.data<T>() + begin, s.grad.data<T>() + begin, s.m.data<T>() + begin,
                    s.v.data<T>() + begin, n);
+      });
+    });
+  });
+}
+
+void sgd_step(Cpu, std::span<const SGDSlot> slots, const SGDOptions& how, const Tensor& learning_rate,
+              const Tensor& factor) {
+  const double rate = learning_rate.item(), scale = factor.item();
+  if (std::isnan(scale)) return;
+  cpu::Scratch scratch;
+  const auto numel = [&](int64_t i) { return slots[size_t(i)].weight.numel(); };
+  const Chunks chunks(int64_t(slots.size()), numel, scratch);
+  parallel_for(chunks.count(), [&](int64_t c) {
+    chunks.at(c, numel, [&](int64_t i, int64_t begin, int64_t n) {
+      const SGDSlot& s = slots[size_t(i)];
+      dispatch_float(s.weight.dtype(), [&]<class T>() {
+        const SGDNumbers<T> numbers{T(scale), T(how.weight_decay), T(how.momentum), T(rate), how.nesterov};
+        sgd_chunk(numbers, s.weight.data<T>() + begin, s.grad.data<T>() + begin, s.v ? s.v.data<T>() + begin : nullptr,
+                  n);
       });
     });
   });

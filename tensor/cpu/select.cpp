@@ -1,13 +1,43 @@
-// Choosing one element of each line.
+// Comparing, choosing between two tensors, and choosing one element of each line.
 #include <algorithm>
+#include <type_traits>
 
 #include "tensor/cpu/rows.h"
+#include "tensor/cpu/strided.h"
 #include "tensor/kernels.h"
 
 namespace rondo {
 namespace {
 
 using namespace cpu;
+
+// f(step), where the compiler knows an operand's step along a row: 0 where it is repeated, else 1.
+template <class F>
+void with_step(int64_t step, F&& f) {
+  if (step == 0) return f(std::integral_constant<int64_t, 0>());
+  f(std::integral_constant<int64_t, 1>());
+}
+
+template <class T>
+void compare_piece(Relation how, const T* a, int64_t a_step, const T* b, int64_t b_step, uint8_t* mask, int64_t n) {
+  with_step(a_step, [&](auto of_a) {
+    with_step(b_step, [&](auto of_b) {
+      for (int64_t i = 0; i < n; ++i) mask[i] = holds(how, computed_t<T>(a[i * of_a]), computed_t<T>(b[i * of_b]));
+    });
+  });
+}
+
+template <class U>
+void where_piece(const uint8_t* mask, int64_t mask_step, const U* a, int64_t a_step, const U* b, int64_t b_step, U* y,
+                 int64_t n) {
+  with_step(mask_step, [&](auto of_mask) {
+    with_step(a_step, [&](auto of_a) {
+      with_step(b_step, [&](auto of_b) {
+        for (int64_t i = 0; i < n; ++i) y[i] = mask[i * of_mask] ? a[i * of_a] : b[i * of_b];
+      });
+    });
+  });
+}
 
 // f(line, place of its first element) for all lines.
 template <class F>
@@ -50,6 +80,35 @@ int64_t largest_of_row(const T* x, int64_t n) {
 }
 
 }  // namespace
+
+void compare(Cpu, Relation how, const Tensor& a, const Tensor& b, const Tensor& mask) {
+  if (mask.numel() == 0) return;
+  const Shape& shape = mask.shape();
+  const Walk<2> walk(shape, {broadcast_strides(a.shape(), shape), broadcast_strides(b.shape(), shape)});
+  const std::array<int64_t, 2> step = walk.inner();
+  uint8_t* const to = mask.data<uint8_t>();
+  dispatch_any(a.dtype(), [&]<class T>() {
+    const T *as = a.data<T>(), *bs = b.data<T>();
+    walk.for_pieces([&](std::array<int64_t, 2> at, int64_t first, int64_t n) {
+      compare_piece(how, as + at[0], step[0], bs + at[1], step[1], to + first, n);
+    });
+  });
+}
+
+void where(Cpu, const Tensor& mask, const Tensor& a, const Tensor& b, const Tensor& y) {
+  if (y.numel() == 0) return;
+  const auto strides = [&](const Tensor& t) { return broadcast_strides(t.shape(), y.shape()); };
+  const Walk<3> walk(y.shape(), {strides(mask), strides(a), strides(b)});
+  const std::array<int64_t, 3> step = walk.inner();
+  const uint8_t* const masks = mask.data<uint8_t>();
+  dispatch_any(y.dtype(), [&]<class T>() {
+    const T *as = a.data<T>(), *bs = b.data<T>();
+    T* const ys = y.data<T>();
+    walk.for_pieces([&](std::array<int64_t, 3> at, int64_t first, int64_t n) {
+      where_piece(masks + at[0], step[0], as + at[1], step[1], bs + at[2], step[2], ys + first, n);
+    });
+  });
+}
 
 void argmax(Cpu, const Tensor& x, const Lines& lines, const Tensor& index) {
   const int64_t bands = (lines.inner + kColumns - 1) / kColumns, width = std::min(lines.inner, kColumns);

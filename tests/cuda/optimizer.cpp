@@ -1,4 +1,4 @@
-// Clipping and Adam on CUDA: more tensors than one launch takes, and some that are empty or end within a chunk.
+// Clipping, Adam and SGD on CUDA: more tensors than one launch takes, and some that are empty or end within a chunk.
 #include <limits>
 
 #include "tests/cuda/compare.h"
@@ -93,6 +93,36 @@ TEST_CASE("cuda adam_step") {
   }
   const Tensor none({0}, DType::i64, Device::cuda), one = full({}, 1, DType::f32, Device::cuda);
   adam_step(Cuda{}, {}, {}, one, one, none);
+}
+
+TEST_CASE("cuda sgd_step") {
+  const std::vector<Shape> all = shapes();
+  const size_t n = all.size();
+  for (DType d : kDTypes)
+    for (const SGDOptions& how : {SGDOptions{}, SGDOptions{.momentum = 0.75, .weight_decay = 0.25},
+                                  SGDOptions{.momentum = 0.5, .nesterov = true}}) {
+      List in;  // weights and velocities, which change, then gradients
+      for (int which = 0; which < 3; ++which)
+        for (const Shape& shape : all) in.push_back(randn(shape, d, in.size()));
+      const List changed(in.begin(), in.begin() + int64_t(2 * n));
+      const auto step = [&](double factor) {
+        return [&, factor](auto device, const List& given, const List& out) {
+          for (size_t i = 0; i < out.size(); ++i) copy(device, given[i], out[i]);
+          std::vector<SGDSlot> slots;
+          for (size_t i = 0; i < n; ++i)
+            if (i < n / 2 || i % 2 == 0)
+              slots.push_back({out[i], given[2 * n + i], how.momentum > 0 ? out[n + i] : Tensor()});
+          const Device where = given.front().device();
+          for (int i = 0; i < 3; ++i)
+            sgd_step(device, slots, how, full({}, 0.125, d, where), full({}, factor, d, where));
+        };
+      };
+      check_same("sgd_step", in, changed, tolerance_of(d), step(0.75));
+      List untouched;
+      for (const Tensor& t : changed) untouched.push_back(Tensor(t.shape(), t.dtype(), Device::cuda));
+      step(NAN)(Cuda{}, on(Device::cuda, in), untouched);
+      for (size_t i = 0; i < untouched.size(); ++i) CHECK(same_bits(to(untouched[i], Device::cpu), in[i]));
+    }
 }
 
 }  // namespace rondo::testing

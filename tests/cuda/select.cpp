@@ -1,7 +1,30 @@
-// CUDA's choosing kernels against the CPU's.
+// CUDA's comparing and choosing kernels against the CPU's.
 #include "tests/cuda/compare.h"
 
 namespace rondo::testing {
+
+TEST_CASE("cuda compare and where") {
+  struct Three {
+    Shape mask, a, b, y;
+  };
+  for (DType d : {DType::f32, DType::f64, DType::bf16, DType::i32, DType::i64, DType::u8, DType::i8})
+    for (const Three& c : {Three{{3, 5}, {3, 5}, {3, 5}, {3, 5}},
+                           {{}, {}, {}, {}},
+                           {{3, 1}, {5}, {}, {3, 5}},
+                           {{2, 1, 7}, {3, 1}, {2, 3, 7}, {2, 3, 7}},
+                           {{900}, {}, {900}, {900}},
+                           {{0}, {1}, {}, {0}}}) {
+      const auto small = [](const Shape& shape, uint64_t seed) {
+        return to(randn(shape, DType::f64, seed), DType::i8);
+      };
+      const Tensor a = to(small(c.a, 1), d), b = to(small(c.b, 2), d), mask = to(small(c.mask, 3), DType::u8);
+      for (Relation how : {Relation::equal, Relation::not_equal, Relation::less, Relation::less_equal})
+        check_same("compare", {a, b}, {like(c.y, DType::u8)}, 0,
+                   [&](auto device, const List& in, const List& out) { compare(device, how, in[0], in[1], out[0]); });
+      check_same("where", {a, b, mask}, {like(c.y, d)}, 0,
+                 [](auto device, const List& in, const List& out) { where(device, in[2], in[0], in[1], out[0]); });
+    }
+}
 
 TEST_CASE("cuda choosing") {
   for (DType d : kDTypes)

@@ -1,0 +1,36 @@
+// Losses made of ops, each the mean over all elements. Prediction and target have one shape: nothing is repeated, which
+// here is a mistake as a rule. For classes: cross_entropy (autograd/ops.h).
+#pragma once
+#include "../autograd/ops.h"
+
+namespace rondo {
+
+inline void check_targets(const char* loss, const char* name, const Tensor& prediction, const Tensor& target) {
+  check(bool(prediction) && bool(target), loss, ": ", prediction ? "target" : name, " is missing");
+  check(prediction.shape() == target.shape(), loss, ": the shapes of ", name, " and target are ", prediction.shape(),
+        " and ", target.shape(), ", but must be the same");
+}
+
+// (prediction - target)^2
+inline Tensor mean_squared_error(const Tensor& prediction, const Tensor& target) {
+  check_targets("mean_squared_error", "prediction", prediction, target);
+  const Tensor d = prediction - target;
+  return mean(d * d);
+}
+
+// d^2 / 2 where |d| <= delta, from there on a straight line, delta (|d| - delta / 2), with d = prediction - target
+// (Huber 1964).
+inline Tensor huber(const Tensor& prediction, const Tensor& target, double delta = 1) {
+  check_targets("huber", "prediction", prediction, target);
+  check(delta > 0, "huber: delta is ", delta, ", but must be above 0");
+  const Tensor d = abs(prediction - target), near = clamp(d, 0, delta);
+  return mean(near * (d - near / 2));
+}
+
+// -(t log p + (1 - t) log(1 - p)) for p = sigmoid(logits) and targets t from 0 to 1, without computing p.
+inline Tensor binary_cross_entropy(const Tensor& logits, const Tensor& target) {
+  check_targets("binary_cross_entropy", "logits", logits, target);
+  return mean(softplus(logits) - logits * target);
+}
+
+}  // namespace rondo
