@@ -36,6 +36,7 @@ std::vector<Range> ranges(const RunConfig& c) {
       {"optimizer.eps", o.eps, 0, large, "0 or more"},
       {"optimizer.weight_decay", o.weight_decay, 0, large, "0 or more"},
       {"runtime.threads", double(c.runtime.threads), 0, 1024, "from 0 (what the machine gives) to 1024"},
+      {"runtime.micro_batch_size", double(c.runtime.micro_batch_size), 0, 1e6, "0 (as is fastest) or more"},
   };
 }
 

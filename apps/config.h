@@ -37,8 +37,9 @@ struct TrainConfig {
 struct RuntimeConfig {
   int64_t threads = 0;  // 0: what the machine gives
   std::string device = "cpu";
-  bool graphs = true;  // on a GPU, steps that come again are captured and done by one call
-  bool tf32 = false;   // f32 products on a GPU round what they multiply to 11 bits
+  bool graphs = true;            // on a GPU, steps that come again are captured and done by one call
+  int64_t micro_batch_size = 0;  // so many rows of a batch (a rank's part) at a time, to save memory; 0: as is fastest
+  bool tf32 = false;             // f32 products on a GPU round what they multiply to 11 bits
 };
 
 struct RunConfig {

@@ -113,6 +113,7 @@ std::vector<ConfigKey> config_keys(RunConfig& c) {
       {"runtime", "threads", &c.runtime.threads},
       {"runtime", "device", &c.runtime.device},
       {"runtime", "graphs", &c.runtime.graphs},
+      {"runtime", "micro_batch_size", &c.runtime.micro_batch_size},
       {"runtime", "tf32", &c.runtime.tf32},
   };
 }

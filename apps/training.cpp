@@ -87,7 +87,8 @@ Training::Training(const TrainingOptions& options, const Tokenizer& tokenizer, C
       batches_(corpus_.train, config_),
       model_(fresh_model(config_)),
       optimizer_(parameters(model_), optimizer_config(config_)),
-      training_step_(trainer_of(config_, model_), optimizer_, config_.runtime.graphs, team.ranks()),
+      training_step_(trainer_of(config_, model_), optimizer_, config_.runtime.graphs, team.ranks(),
+                     config_.runtime.micro_batch_size),
       bytes_per_token_(double(corpus_.train.bytes()) / double(corpus_.train.size())),
       saved_(options.checkpoint) {
   state_.dropout = {uint64_t(config_.train.seed), stream::dropout, 0};

@@ -96,7 +96,7 @@ std::vector<double> train(int n_threads, int64_t num_tokens, int64_t batch, cons
   Carried carried;
   for (int i = 0; i < (cut.in_turn ? 2 : 6); ++i) {
     const auto [tokens, labels] = text(batch, cut.in_turn ? 32 : 64, uint64_t(i));
-    CHECK(Shards::worthwhile(trainer, tokens, labels) == cut);
+    CHECK(Shards::cut(trainer, tokens, labels) == cut);
     const TrainingStep::Result r = step(tokens, labels, carried, g);
     carried = r.carried;
     numbers.insert(numbers.end(), {r.loss(), r.norm.item()});
@@ -124,7 +124,7 @@ TEST_CASE("shards: of 128 rows for a small model, of many for a large batch, whe
   const BlockRecurrentTransformer wide(c, g);
   const auto worthwhile = [&](const BlockRecurrentTransformer& model, int64_t batch, int64_t length) {
     const auto [tokens, labels] = text(batch, length);
-    return Shards::worthwhile({model}, tokens, labels);
+    return Shards::cut({model}, tokens, labels);
   };
   struct Case {
     int64_t batch, length;
@@ -158,10 +158,13 @@ TEST_CASE("shards: of 128 rows for a small model, of many for a large batch, whe
   CHECK(worthwhile(mixed, 256, 32) == Shards::Cut{2, true});
 
   const auto [tokens, labels] = text(8, 32);
-  CHECK(Shards::worthwhile({small}, tokens, labels) == Shards::Cut{2});
-  CHECK(Shards::worthwhile({.model = small, .tape_options = {.check_finite = true}}, tokens, labels) == Shards::Cut{});
+  CHECK(Shards::cut({small}, tokens, labels) == Shards::Cut{2});
+  CHECK(Shards::cut({.model = small, .tape_options = {.check_finite = true}}, tokens, labels) == Shards::Cut{});
+  const std::pair<int64_t, Shards::Cut> asked[] = {{1, {8, true}}, {3, {3, true}}, {7, {2, true}}, {8, {2}}, {0, {2}}};
+  for (const auto& [size, cut] : asked) CHECK(Shards::cut({small}, tokens, labels, size) == cut);
   labels.data<int64_t>()[200] = small.config.ignore_index;
-  CHECK(Shards::worthwhile({small}, tokens, labels) == Shards::Cut{});
+  CHECK(Shards::cut({small}, tokens, labels, 1) == Shards::Cut{});
+  CHECK(Shards::cut({small}, tokens, labels) == Shards::Cut{});
 }
 
 TEST_CASE("shards: errors speak of the whole batch, and the next step is as if nothing had been") {

@@ -141,7 +141,7 @@ TEST_CASE("trainer: a warm training step asks for no memory, neither malloc nor 
     CAPTURE(dtype);
     compute_in(model, dtype);
     set_num_threads(threads);
-    CHECK(Shards::worthwhile({model}, tokens, labels).in_turn == in_turn);
+    CHECK(Shards::cut({model}, tokens, labels).in_turn == in_turn);
     for (int i = 0; i < 3; ++i) step();
     int64_t fewest_mallocs = 1 << 30, fewest_faults = 1 << 30;
     for (int i = 0; i < 5; ++i) {

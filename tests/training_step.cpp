@@ -17,6 +17,8 @@ struct Steps {
   std::vector<int64_t> lengths = {};  // tokens of each step; segments have 4
   bool carries = false;               // memories and states from step to step
   bool narrow = false;                // products of bf16, with copies of weights
+  int64_t rows = 2, micro_batch_size = 0;
+  bool ignores = false;  // some labels, in every other step
 
   int64_t captured = 0;
   std::vector<double> numbers = {};  // losses and norms of all steps, then weights
@@ -26,11 +28,13 @@ struct Steps {
     model.to(device);
     if (narrow) compute_in(model, DType::bf16);
     Adam adam(parameters(model), {.learning_rate = 0.01, .clip_grad_norm = 0.5});
-    TrainingStep step({model, drop_memories, drop_states}, adam, graphs);
+    TrainingStep step({model, drop_memories, drop_states}, adam, graphs, nullptr, micro_batch_size);
     Generator g{1, 2, 0};
     Carried carried;
     for (size_t i = 0; i < lengths.size(); ++i) {
-      const auto [tokens, labels] = inputs_and_labels(reshape(random_tokens(2 * lengths[i], 3 + i), {2, lengths[i]}));
+      const auto [tokens, labels] =
+          inputs_and_labels(reshape(random_tokens(rows * lengths[i], 3 + i), {rows, lengths[i]}));
+      if (ignores && i % 2 == 1) labels.data<int64_t>()[0] = model.config.ignore_index;
       adam.set_learning_rate(0.01 / double(1 + i));
       const TrainingStep::Result result = step(tokens, labels, carries ? carried : Carried(), g);
       carried = result.carried;
@@ -109,6 +113,56 @@ TEST_CASE("cuda training step: lengths that change, more of them than are captur
   for (int time = 0; time < 2; ++time)
     for (int64_t n = 0; n < int64_t(TrainingStep::kMostVariants) + 1; ++n) lengths.push_back(2 + n);
   CHECK(Steps{.lengths = lengths}.run().captured == TrainingStep::kMostVariants);
+}
+
+TEST_CASE("training step: in micro batches, as the whole batch") {
+  for (const Device device : devices())
+    for (const int64_t size : {1, 2, 3, 4, 9}) {
+      Steps whole{.device = device, .drop_states = 0.3, .lengths = times(5, 11), .carries = true, .rows = 5};
+      Steps parts = whole;
+      parts.micro_batch_size = size;
+      whole.run(), parts.run();
+      CAPTURE(size);
+      CHECK((parts.numbers == whole.numbers) == (size >= 5));
+      for (size_t i = 0; i < 10; ++i) CHECK(parts.numbers[i] == doctest::Approx(whole.numbers[i]).epsilon(1e-3));
+      CHECK(parts.numbers.back() == whole.numbers.back());
+      CHECK((parts.captured > 0) == (device == Device::cuda));
+    }
+}
+
+TEST_CASE("cuda training step: micro batches, captured") {
+  CHECK(captured_with_the_same_bits({.lengths = times(5, 11), .carries = true, .rows = 3, .micro_batch_size = 2}) == 1);
+}
+
+TEST_CASE("training step: whole where a label is ignored, since means of parts are then not the mean") {
+  for (const Device device : devices()) {
+    Steps whole{.device = device, .lengths = times(6, 11), .rows = 3, .ignores = true}, parts = whole;
+    parts.micro_batch_size = 1;
+    whole.run(), parts.run();
+    for (size_t i = 0; i < 12; ++i) CHECK(parts.numbers[i] == doctest::Approx(whole.numbers[i]).epsilon(1e-3));
+  }
+}
+
+TEST_CASE("cuda training step: steps that cannot be captured leave room for others") {
+  std::vector<int64_t> lengths = times(2 * int(TrainingStep::kMostVariants) + 2, 11);
+  lengths.insert(lengths.end(), 3, 9);
+  CHECK(captured_with_the_same_bits({.lengths = lengths, .rows = 3, .micro_batch_size = 1, .ignores = true}) == 2);
+}
+
+TEST_CASE("training step: micro batches need memory for one of them") {
+  for (const Device device : devices()) {
+    const auto peak = [&](int64_t size) {
+      reset_peak_memory(device);
+      const int64_t before = memory_stats(device).current_bytes;
+      Steps{.device = device, .graphs = false, .lengths = {41}, .rows = 32, .micro_batch_size = size}.run();
+      return double(memory_stats(device).peak_bytes - before);
+    };
+    CHECK(peak(4) < 0.4 * peak(32));
+  }
+  BlockRecurrentTransformer model = make_tiny();
+  Adam adam(parameters(model), {});
+  CHECK(error_of([&] { TrainingStep({model}, adam, true, nullptr, -1); }) ==
+        "training step: micro_batch_size is -1, but must be at least 0");
 }
 
 TEST_CASE("cuda training step: tokens that are none, captured or not") {

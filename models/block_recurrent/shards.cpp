@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "models/block_recurrent/precision.h"
+#include "tensor/dispatch.h"
 #include "tensor/kernels.h"
 #include "tensor/parallel.h"
 
@@ -30,11 +31,25 @@ Tensors joined(int64_t shards, const F& of) {
 
 }  // namespace
 
-Shards::Cut Shards::worthwhile(const RecurrentTrainer& trainer, const Tensor& tokens, const Tensor& labels) {
-  const BlockRecurrentTransformer& model = trainer.model;
+Shards::Cut Shards::cut(const RecurrentTrainer& trainer, const Tensor& tokens, const Tensor& labels,
+                        int64_t micro_batch_size) {
+  const BlockRecurrentConfig& c = trainer.model.config;
+  const int64_t batch = tokens.dim(0);
+  const bool wanted = micro_batch_size > 0 && micro_batch_size < batch;
+  const Cut cut =
+      wanted ? Cut{(batch + micro_batch_size - 1) / micro_batch_size, true} : worthwhile(trainer.model, tokens);
+  if (cut.shards < 2 || trainer.tape_options.check_finite) return {};
+  if (tokens.dtype() != DType::i64 || labels.dtype() != DType::i64) return {};
+  // A label that does not count is no token either.
+  const auto known = [&](const Tensor& t) {
+    return t.device() != Device::cpu || first_token_outside(t, c.num_tokens, 0) < 0;
+  };
+  return known(tokens) && known(labels) ? cut : Cut{};
+}
+
+Shards::Cut Shards::worthwhile(const BlockRecurrentTransformer& model, const Tensor& tokens) {
+  if (model.device() != Device::cpu) return {};
   const BlockRecurrentConfig& c = model.config;
-  for (const Device device : {tokens.device(), labels.device(), model.device()})
-    if (device != Device::cpu) return {};
   const int64_t batch = tokens.dim(0), length = std::min(c.max_seq_len, tokens.dim(1));
   const int64_t widest =
       std::max({c.dim, model.layers[0].feed_forward.in.weight.dim(0), c.heads * c.dim_head, c.num_tokens});
@@ -42,32 +57,29 @@ Shards::Cut Shards::worthwhile(const RecurrentTrainer& trainer, const Tensor& to
   // Weights are prepared and their gradients stored once a shard: a larger part of the work where products are fast.
   const int64_t many = computes_in(model) == DType::bf16 ? 2 : 1;
   const int64_t at_least = in_turn ? many * std::max(kManyRows, kLarge / widest) : kRows;
-  const Cut cut = {batch / ((at_least + length - 1) / length), in_turn};
-  if (cut.shards < 2 || trainer.tape_options.check_finite) return {};
-  if (tokens.dtype() != DType::i64 || labels.dtype() != DType::i64) return {};
-  // A label that does not count is no token either.
-  const auto known = [&](const Tensor& t) { return first_token_outside(t, c.num_tokens, 0) < 0; };
-  return known(tokens) && known(labels) ? cut : Cut{};
+  return {batch / ((at_least + length - 1) / length), in_turn};
 }
 
 RecurrentTrainer::Result Shards::run(const Cut& cut, const RecurrentTrainer& trainer, const Tensor& tokens,
                                      const Tensor& labels, const Carried& carried, const RecurrentTrainer::Drops& drops,
-                                     const std::vector<NamedTensor>& parameters, Gradients& grads) {
+                                     const std::vector<NamedTensor>& parameters, Gradients& grads,
+                                     const Tape::Ready& ready) {
   const int64_t batch = tokens.dim(0), n = cut.shards;
   check(n >= 1 && n <= batch, "shards: a batch of ", batch, " rows cannot be cut into ", n);
   check_carried(trainer.model.config, batch, carried);
   while (int64_t(shards_.size()) < n) shards_.push_back(std::make_unique<Shard>());
-  const auto run_one = [&](int64_t i, Gradients& into) {
+  const Device device = trainer.model.device();
+  const auto run_one = [&](int64_t i, Gradients& into, const Tape::Ready& last = {}) {
     RecurrentTrainer::Result& result = shards_[size_t(i)]->result;
     result = {};
     const int64_t first = batch * i / n, rows = batch * (i + 1) / n - first;
     const double weight = double(rows) / double(batch);
     const auto share = [&](const Tensor& t) { return narrow(t, 0, first, rows); };
-    result = trainer.run(share(tokens), share(labels), mapped(carried, share), drops, into, {}, weight);
-    scale_into(Cpu{}, weight, result.losses);
+    result = trainer.run(share(tokens), share(labels), mapped(carried, share), drops, into, last, weight);
+    dispatch(device, [&](auto d) { scale_into(d, weight, result.losses); });
   };
   if (cut.in_turn) {
-    for (int64_t i = 0; i < n; ++i) run_one(i, grads);
+    for (int64_t i = 0; i < n; ++i) run_one(i, grads, i == n - 1 ? ready : Tape::Ready());
   } else {
     parallel_for(n, [&](int64_t i) {
       Shard& shard = *shards_[size_t(i)];
@@ -86,7 +98,9 @@ RecurrentTrainer::Result Shards::run(const Cut& cut, const RecurrentTrainer& tra
 
   const auto result_of = [&](int64_t i) -> RecurrentTrainer::Result& { return shards_[size_t(i)]->result; };
   RecurrentTrainer::Result result = {zeros_like(result_of(0).losses), {}};
-  for (int64_t i = 0; i < n; ++i) add_into(Cpu{}, result_of(i).losses, result.losses);
+  dispatch(device, [&](auto d) {
+    for (int64_t i = 0; i < n; ++i) add_into(d, result_of(i).losses, result.losses);
+  });
   result.carried.memories = joined(n, [&](int64_t i) -> const Tensors& { return result_of(i).carried.memories; });
   result.carried.states = joined(n, [&](int64_t i) -> const Tensors& { return result_of(i).carried.states; });
   if (cut.in_turn)

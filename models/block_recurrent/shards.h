@@ -18,17 +18,21 @@ class Shards {
     bool in_turn = false;
     bool operator==(const Cut&) const = default;
   };
-  // How the work is best cut, which depends on it alone, never on the number of threads. It stays whole on a GPU; where
-  // a label is ignored (the mean over labels is then not the mean of the shards' means); and where an error should
-  // speak of the whole batch: a token is outside the vocabulary, or check_finite is on.
-  static Cut worthwhile(const RecurrentTrainer& trainer, const Tensor& tokens, const Tensor& labels);
+  // How a batch is cut. Into parts of at most micro_batch_size rows, in turn; where that is 0, or the batch no larger,
+  // as is best: which depends on the work alone, never on the number of threads, and on a GPU is to leave it whole.
+  // It always stays whole where a label is ignored (the mean over labels is then not the mean of the parts' means; of
+  // labels on a GPU, where nobody looks, all must count); and where an error should speak of the whole batch: a token
+  // is outside the vocabulary, or check_finite is on.
+  static Cut cut(const RecurrentTrainer& trainer, const Tensor& tokens, const Tensor& labels,
+                 int64_t micro_batch_size = 0);
 
   // RecurrentTrainer::run in shards, the same but for the order of sums; every label must count. grads gets the
-  // gradients of `parameters`, the model's. Throws where there are fewer rows than shards, and what the trainer throws;
-  // grads may hold parts of them then.
+  // gradients of `parameters`, the model's; `ready` is called in the last of the shards that go in turn. Throws where
+  // there are fewer rows than shards, and what the trainer throws; grads may hold parts of them then.
   RecurrentTrainer::Result run(const Cut& cut, const RecurrentTrainer& trainer, const Tensor& tokens,
                                const Tensor& labels, const Carried& carried, const RecurrentTrainer::Drops& drops,
-                               const std::vector<NamedTensor>& parameters, Gradients& grads);
+                               const std::vector<NamedTensor>& parameters, Gradients& grads,
+                               const Tape::Ready& ready = {});
 
  private:
   struct Shard {
@@ -36,6 +40,8 @@ class Shards {
     Gradients grads;
     RecurrentTrainer::Result result;
   };
+  static Cut worthwhile(const BlockRecurrentTransformer& model, const Tensor& tokens);
+
   std::vector<std::unique_ptr<Shard>> shards_;  // kept from step to step
 };
 

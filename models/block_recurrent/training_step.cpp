@@ -42,8 +42,14 @@ void assign(const Tensors& from, const Tensors& into) {
 
 }  // namespace
 
-TrainingStep::TrainingStep(const RecurrentTrainer& trainer, Adam& adam, bool graphs, Communicator* ranks)
-    : trainer_(trainer), adam_(adam), graphs_(graphs && trainer.model.device() == Device::cuda), ranks_(ranks) {
+TrainingStep::TrainingStep(const RecurrentTrainer& trainer, Adam& adam, bool graphs, Communicator* ranks,
+                           int64_t micro_batch_size)
+    : trainer_(trainer),
+      adam_(adam),
+      graphs_(graphs && trainer.model.device() == Device::cuda),
+      ranks_(ranks),
+      micro_batch_size_(micro_batch_size) {
+  check(micro_batch_size >= 0, "training step: micro_batch_size is ", micro_batch_size, ", but must be at least 0");
   check(!ranks || trainer.model.device() == Device::cuda, "training step: several ranks need the device cuda, not ",
         trainer.model.device());
   if (trainer.tape_options.check_finite) graphs_ = false;  // it reads every result
@@ -72,9 +78,10 @@ TrainingStep::Result TrainingStep::step(const Tensor& tokens, const Tensor& labe
   if (!graphs_) return run(tokens, labels, carried, drops);
   std::vector<int64_t> key = key_of(tokens, labels, carried, drops);
   const auto known = std::find_if(variants_.begin(), variants_.end(), [&](const auto& v) { return v->key == key; });
-  if (known == variants_.end() || !sound(tokens, labels)) {  // where they are not sound, it throws
+  const bool is_new = known == variants_.end();
+  if (is_new || !sound(tokens, labels)) {  // where they are not sound, it throws, or leaves the batch whole
     Result result = run(tokens, labels, carried, drops);
-    if (variants_.size() < kMostVariants)
+    if (is_new && variants_.size() < kMostVariants)
       variants_.push_back(std::make_unique<Variant>(Variant{.key = std::move(key)}));
     return result;
   }
@@ -97,11 +104,11 @@ TrainingStep::Result TrainingStep::run(const Tensor& tokens, const Tensor& label
     mean.emplace(*ranks_, grads_);
     ready = [&](const Tensor& parameter) { mean->ready(parameter); };
   }
-  const Shards::Cut cut = Shards::worthwhile(trainer_, tokens, labels);
+  const Shards::Cut cut = Shards::cut(trainer_, tokens, labels, micro_batch_size_);
   std::optional<WeightCopies::Use> copies(std::in_place, copies_);  // until the optimizer changes the weights
   Result result{cut.shards == 1
                     ? trainer_.run(tokens, labels, carried, drops, grads_, ready)
-                    : shards_.run(cut, trainer_, tokens, labels, carried, drops, adam_.parameters(), grads_),
+                    : shards_.run(cut, trainer_, tokens, labels, carried, drops, adam_.parameters(), grads_, ready),
                 {}};
   copies.reset();
   if (mean) mean->finish(adam_.parameters(), result.losses);
@@ -126,7 +133,7 @@ bool TrainingStep::sound(const Tensor& tokens, const Tensor& labels) const {
   const auto holds = [&](const Tensor& t, int64_t also) {
     return t.device() != Device::cpu || first_token_outside(t, c.num_tokens, also) < 0;
   };
-  return holds(tokens, 0) && holds(labels, c.ignore_index);
+  return holds(tokens, 0) && holds(labels, micro_batch_size_ > 0 ? 0 : c.ignore_index);
 }
 
 }  // namespace rondo

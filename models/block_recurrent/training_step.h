@@ -18,8 +18,10 @@ class Communicator;  // tensor/communicator.h
 class TrainingStep {
  public:
   // The model, the optimizer and the ranks must outlive it, and stay where they are. With `graphs` false nothing is
-  // captured. Ranks that begin with the same weights keep them the same, bit for bit.
-  TrainingStep(const RecurrentTrainer& trainer, Adam& adam, bool graphs = true, Communicator* ranks = nullptr);
+  // captured. Ranks that begin with the same weights keep them the same, bit for bit. With a micro_batch_size so many
+  // rows go through at a time, and a step needs memory for those alone (Shards).
+  TrainingStep(const RecurrentTrainer& trainer, Adam& adam, bool graphs = true, Communicator* ranks = nullptr,
+               int64_t micro_batch_size = 0);
   ~TrainingStep();
 
   struct Result : RecurrentTrainer::Result {
@@ -50,6 +52,7 @@ class TrainingStep {
   Adam& adam_;
   bool graphs_;
   Communicator* ranks_;
+  int64_t micro_batch_size_;
   Gradients grads_;
   WeightCopies copies_;
   Shards shards_;
