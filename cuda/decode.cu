@@ -1,6 +1,6 @@
-// Attention for decoding: a few queries, each over what is kept of its sequence. What a query sees is cut into chunks,
-// a block a chunk, so that one query of a few heads keeps many processors busy; whoever reads the result puts its
-// chunks together.
+// Attention for decoding: a few queries, each over what is kept of its sequence, and what tokens bring to it. What a
+// query sees is cut into chunks, a block a chunk, so that one query of a few heads keeps many processors busy; whoever
+// reads the result puts its chunks together.
 #include <cmath>
 
 #include "cuda/gemv.cuh"
@@ -18,7 +18,8 @@ constexpr int kShares = kThreads / kChunk;  // of a column: a thread each
 template <class T>
 struct Shared {
   T weights[kChunk], sums[kShares][kChunk];
-  // Behind it: the query's d numbers, and zeros up to whole chunks.
+  int bringer[kChunk];  // the token that brings a key with this launch, or -1
+  // Behind it: the query's d numbers, and zeros up to whole chunks; then the keys that tokens bring.
 };
 
 // A thread's share of a column of a matrix, up to kChunk rows of which kChunk columns are dealt with at once: all of it
@@ -34,6 +35,12 @@ struct Share {
     const int n = column() < columns ? int(min(rows, int64_t(kChunk))) - index() : 0;
 #pragma unroll
     for (int e = 0; e < kChunk / kShares; ++e, from += kShares * ld) numbers[e] = e * kShares < n ? *from : T(0);
+  }
+  // Instead of a column of memory one of `rows` numbers side by side.
+  __device__ void take(const T* from, int64_t rows) {
+#pragma unroll
+    for (int e = 0; e < kChunk / kShares; ++e)
+      if (const int r = e * kShares + index(); r < rows) numbers[e] = from[r];
   }
   __device__ T times(const T* weights) const {
     T sum = 0;
@@ -68,9 +75,14 @@ struct Attentions {
   struct One {
     Seen seen;
     T factor;
-    const T *q, *scale, *angles, *keys, *values;
+    const T *q, *scale, *angles;
+    T *keys, *values;
   } of[2];
   int heads, d, chunks;  // chunks: that there is room for
+  // What the tokens bring to the first one's cache. kv is null where they bring nothing, raw where that is not kept.
+  const T *kv, *k_scale, *key_angles;
+  T* raw;
+  int64_t raw_rows;
 
   // The part of chunk 0 of a head of a place, of all `n_heads`: d sums of values, weighted by exp(score - top), then
   // top, then the sum of the weights. The next chunk's is behind it.
@@ -78,6 +90,36 @@ struct Attentions {
     return (place * n_heads + head) * chunks * (d + 2);
   }
 };
+
+// The keys that the tokens of this launch bring to a chunk that a query sees are made by each block that needs them, a
+// warp a key, since no block waits for another: key j of d numbers, at keys + j d. Calls found(column, j).
+template <class T, class F>
+__device__ void make_brought_keys(const Attentions<T>& all, const CachePlace& query, int64_t first, int64_t n, T* keys,
+                                  const F& found) {
+  constexpr int kWarps = kThreads / 32;
+  for (int j = (int(threadIdx.x) / 32 + 1) % kWarps; j < int(gridDim.x); j += kWarps) {  // warp 0 has a query to make
+    const CachePlace& p = all.of[0].seen.places[j];
+    const int64_t row = p.last - 1, column = row - first;
+    if (p.sequence != query.sequence || uint64_t(column) >= uint64_t(n)) continue;  // before the chunk or behind it
+    const Head<T, WarpLanes> key(all.kv + j * 2 * all.d, all.k_scale,
+                                 all.key_angles ? all.key_angles + row * all.d : nullptr, all.d);
+    WarpLanes::over(key.half(), [&](int i) { store_pairs<WarpLanes>(key.at(i), key.d, i, keys + j * all.d); });
+    if (threadIdx.x % 32 == 0) found(int(column), j);
+  }
+}
+
+// Token j's key, made, and its value to where it stands; and both as they came.
+template <class T>
+__device__ void keep(const Attentions<T>& all, const CachePlace& p, int j, const T* key) {
+  const int64_t d = all.d, rows = all.of[0].seen.rows, row = p.last - 1;
+  const T* const pair = all.kv + j * 2 * d;
+  for (int64_t i = threadIdx.x; i < d; i += kThreads) {
+    all.of[0].keys[(p.sequence * d + i) * rows + row] = key[i];
+    all.of[0].values[(p.sequence * rows + row) * d + i] = pair[d + i];
+  }
+  T* const kept = all.raw + (p.sequence * all.raw_rows + row % all.raw_rows) * 2 * d;
+  for (int64_t i = threadIdx.x; all.raw && i < 2 * d; i += kThreads) kept[i] = pair[i];
+}
 
 // Block (place, head, chunk) -> the chunk's part.
 template <class T>
@@ -94,8 +136,14 @@ __global__ void __launch_bounds__(kThreads, 2) attend_kernel(Attentions<T> all, 
   const int64_t ld = a.seen.rows;
   const T* const key = a.keys + p.sequence * d * ld + first;
   const T* const value = a.values + (p.sequence * ld + first) * d;
-  const Share<T> first_keys(key, ld, d, n), first_values(value, d, n, d);  // read while the query is made
-
+  Share<T> first_keys(key, ld, d, n), first_values(value, d, n, d);  // read while the query is made
+  const bool brings = which == 0 && all.kv;
+  T* const brought = query + padded(d);
+  if (brings) {
+    if (threadIdx.x < kChunk) s.bringer[threadIdx.x] = -1;
+    __syncthreads();
+    make_brought_keys(all, p, first, n, brought, [&](int column, int j) { s.bringer[column] = j; });
+  }
   if (threadIdx.x < 32) {
     const T* q = a.q + (int64_t(blockIdx.x) * all.heads + int(blockIdx.y) % all.heads) * d;
     const Head<T, WarpLanes> head(q, a.scale, a.angles ? a.angles + (p.last - 1) * d : nullptr, d);
@@ -108,8 +156,15 @@ __global__ void __launch_bounds__(kThreads, 2) attend_kernel(Attentions<T> all, 
   }
   __syncthreads();
   const int column = Share<T>::column(), index = Share<T>::index();
-  T score = first_keys.times(query);
-  for (int i = kChunk; i < d; i += kChunk) score += Share<T>(key + i * ld, ld, d - i, n).times(query + i);
+  const int j = brings ? s.bringer[column] : -1;
+  const auto score_of = [&](Share<T> keys, int i) {
+    if (j >= 0) keys.take(brought + j * d + i, d - i);
+    return keys.times(query + i);
+  };
+  T score = score_of(first_keys, 0);
+  for (int i = kChunk; i < d; i += kChunk) score += score_of(Share<T>(key + i * ld, ld, d - i, n), i);
+  if (brings && int(blockIdx.y) == 0 && p.last - 1 - first < n)
+    keep(all, p, int(blockIdx.x), brought + int64_t(blockIdx.x) * d);
   s.sums[index][column] = score;
   __syncthreads();
   if (threadIdx.x < 32) {  // two keys a lane
@@ -122,7 +177,13 @@ __global__ void __launch_bounds__(kThreads, 2) attend_kernel(Attentions<T> all, 
   }
   __syncthreads();
   for (int i = 0; i < d; i += kChunk) {
-    s.sums[index][column] = (i == 0 ? first_values : Share<T>(value + i, d, n, d - i)).times(s.weights);
+    Share<T> values = i == 0 ? first_values : Share<T>(value + i, d, n, d - i);
+    if (brings && i + column < d)
+#pragma unroll
+      for (int e = 0; e < kChunk / kShares; ++e)
+        if (const int from = s.bringer[e * kShares + index]; from >= 0)
+          values.numbers[e] = all.kv[from * 2 * d + d + i + column];
+    s.sums[index][column] = values.times(s.weights);
     __syncthreads();
     if (index == 0 && i + column < d) part[i + column] = whole(s.sums, column);
     __syncthreads();
@@ -182,9 +243,14 @@ struct StoreCombined {
   }
 };
 
+// Of all keys that tokens bring.
+int64_t numbers_of(const Brought& brought) { return brought.kv ? brought.kv.numel() / 2 : 0; }
+constexpr int64_t kMostNumbers = 6000;  // of them, in shared memory
+
 // Makes the parts of all chunks; `parts` is theirs.
 template <class T>
-Combined<T> attend(const Tensor& places, int64_t heads, std::span<const Attended> seen, Tensor& parts) {
+Combined<T> attend(const Tensor& places, int64_t heads, std::span<const Attended> seen, const Brought& brought,
+                   Tensor& parts) {
   const int64_t n = places.dim(0), d = seen[0].cache.keys.dim(1), n_heads = heads * int64_t(seen.size());
   check(seen.size() <= 2, "attention: ", seen.size(), " caches are read at once, but no more than 2 can be");
   Attentions<T> all{};
@@ -198,10 +264,16 @@ Combined<T> attend(const Tensor& places, int64_t heads, std::span<const Attended
   }
   const int64_t chunks = (rows + kChunk - 1) / kChunk;
   all.heads = int(heads), all.d = int(d), all.chunks = int(chunks);
+  if (brought.kv) {
+    const Tensor& table = seen[0].table;
+    all.kv = data<T>(brought.kv), all.k_scale = data_or_null<T>(brought.k_scale);
+    all.key_angles = table ? data<T>(table) + table.dim(1) * d : nullptr;
+    all.raw = data_or_null<T>(brought.raw), all.raw_rows = brought.raw ? brought.raw.dim(1) : 1;
+  }
   parts = Tensor({n, n_heads, chunks, d + 2}, dtype_of<T>, Device::cuda);
   if (n > 0)
-    launch({dim3(unsigned(n), unsigned(n_heads), unsigned(chunks)), kThreads, sizeof(Shared<T>) + padded(d) * sizeof(T),
-            stream(), true},
+    launch({dim3(unsigned(n), unsigned(n_heads), unsigned(chunks)), kThreads,
+            sizeof(Shared<T>) + (padded(d) + numbers_of(brought)) * sizeof(T), stream(), true},
            attend_kernel<T>, all, data<T>(parts));
   return {all, int(n_heads), data<T>(parts)};
 }
@@ -212,15 +284,20 @@ void attention_decode(Cuda, const Tensor& places, int64_t heads, const Attended&
                       int64_t column) {
   dispatch_float(y.dtype(), [&]<class T>() {
     Tensor parts;
-    const Combined<T> x = attend<T>(places, heads, {&seen, 1}, parts);
+    const Combined<T> x = attend<T>(places, heads, {&seen, 1}, {}, parts);
     for_each(places.dim(0) * heads * x.all.d, StoreCombined<T>{x, data<T>(y) + column, y.dim(-1)});
   });
 }
 
-void attention_gemv(Cuda, const Tensor& places, int64_t heads, std::span<const Attended> seen, const Product& product) {
+void attention_gemv(Cuda, const Tensor& places, int64_t heads, std::span<const Attended> seen, const Brought& brought,
+                    const Product& product) {
+  if (numbers_of(brought) > kMostNumbers) {
+    cache_keys(Cuda{}, places, brought.kv, brought.k_scale, seen[0].table, seen[0].cache, brought.raw);
+    return attention_gemv(Cuda{}, places, heads, seen, {}, product);
+  }
   dispatch_float(product.y.dtype(), [&]<class T>() {
     Tensor parts;
-    const Combined<T> x = attend<T>(places, heads, seen, parts);
+    const Combined<T> x = attend<T>(places, heads, seen, brought, parts);
     gemv<T>(places.dim(0), product.weight.dim(1), x, {&product, 1});
   });
 }

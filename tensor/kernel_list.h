@@ -127,9 +127,10 @@ void cache_keys(Backend, const Tensor& places, const Tensor& kv, const Tensor& k
 // depend on no other row.
 void attention_decode(Backend, const Tensor& places, int64_t heads, const Attended& seen, const Tensor& y,
                       int64_t column);
-// The product applied to one or two such attentions, one beside the other in a row.
+// The product applied to one or two such attentions, one beside the other in a row. What the tokens bring is first
+// stored in the cache of seen[0], turned by its table; a place is then no other token's.
 void attention_gemv(Backend, const Tensor& places, int64_t heads, std::span<const Attended> seen,
-                    const Product& product);
+                    const Brought& brought, const Product& product);
 
 // ---- optimizer (optimizer) ----
 // norm () = the length of all gradients as one vector; factor () = min(1, max_norm / (norm + 1e-6)).

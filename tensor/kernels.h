@@ -89,6 +89,10 @@ struct Attended {
   double factor;
   const KeyValueCache& cache;
 };
+// What tokens bring of their own, which cache_keys stores (tensor/kernel_list.h). Without kv they bring nothing.
+struct Brought {
+  Tensor kv = {}, k_scale = {}, raw = {};
+};
 
 struct AdamSlot {
   Tensor weight, grad, m, v;

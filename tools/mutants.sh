@@ -149,6 +149,12 @@ strided.cuh s/inner == 0 \&\& sizes\[rank - 1\] % n == 0/inner == 0/
 decode.cu s/first + c < n;/true;/
 decode.cu s/sum \*= shrink, weighted \*= shrink;//
 decode.cu s/all.of\[head \/ all.heads\]/all.of[0]/
+decode.cu s/p.sequence != query.sequence || //
+decode.cu s/ || uint64_t(column) >= uint64_t(n))/)/
+decode.cu s/if (j >= 0) keys.take/if (false) keys.take/
+decode.cu s/; from >= 0)/; false)/
+decode.cu s/ \&\& p.last - 1 - first < n)/)/
+decode.cu s/row % all.raw_rows/row/
 gemv.cuh s/for (int r = 0; r < kRows; ++r) {/for (int r = 1; r < kRows; ++r) {/
 gemv.cuh s/lane + loads \* kPer < width/lane + loads * kPer <= width/
 gemv.cuh s/j -= of\[1\].n;//

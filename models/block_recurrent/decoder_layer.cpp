@@ -35,15 +35,16 @@ std::array<Tensor, 3> through(const LayerNorm& norm, const Tensor& x, std::initi
   return y;
 }
 
-// What tokens see, through to_out, plus x.
-Tensor attended(const Tensor& places, int64_t heads, std::span<const Attended> seen, const Linear& to_out,
-                const Tensor& x) {
+// What tokens see, of what they bring too, through to_out, plus x.
+Tensor attended(const Tensor& places, int64_t heads, std::span<const Attended> seen, const Brought& brought,
+                const Linear& to_out, const Tensor& x) {
   return dispatch(x.device(), [&](auto device) {
     if (few(x)) {
       const Product p = product(x, to_out, x);
-      attention_gemv(device, places, heads, seen, p);
+      attention_gemv(device, places, heads, seen, brought, p);
       return p.y;
     }
+    cache_keys(device, places, brought.kv, brought.k_scale, seen[0].table, seen[0].cache, brought.raw);
     const int64_t width = seen[0].q.dim(1);
     const Tensor all({x.dim(0), int64_t(seen.size()) * width}, x.dtype(), x.device());
     for (size_t i = 0; i < seen.size(); ++i) attention_decode(device, places, heads, seen[i], all, int64_t(i) * width);
@@ -72,14 +73,12 @@ Tensor Decoder::layer(size_t index, const Tensor& x, const Tensor& places) const
   const auto& state = a.state_container;
   const std::array<Tensor, 3> h = through(a.norm, x, {&a.to_q, &a.to_kv, state ? &state->q_to_state : nullptr});
   const Tensor &q = h[0], &kv = h[1], &state_q = h[2];
-  dispatch(x.device(), [&](auto device) {
-    cache_keys(device, places, kv, a.attn.k_scale, model_->rotary, windows_[index], blocks_[index]);
-  });
   const Attention& read = state ? state->to_state_cross_attn : a.attn;
   const Tensor no_table;
   const Attended seen[] = {{q, a.attn.q_scale, model_->rotary, factor_of(a.attn, c.dim_head), windows_[index]},
                            {state_q, read.q_scale, no_table, factor_of(read, c.dim_head), states_[index]}};
-  const Tensor y = attended(places, c.heads, std::span(seen).first(state ? 2 : 1), a.to_out, x);
+  const Tensor y = attended(places, c.heads, std::span(seen).first(state ? 2 : 1), {kv, a.attn.k_scale, blocks_[index]},
+                            a.to_out, x);
   return feed_forward(model_->layers[index].feed_forward, y);
 }
 

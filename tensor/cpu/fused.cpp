@@ -23,7 +23,9 @@ void geglu_gemv(Cpu, const Tensor& x, const Product& product) {
   multiply(h, product);
 }
 
-void attention_gemv(Cpu, const Tensor& places, int64_t heads, std::span<const Attended> seen, const Product& product) {
+void attention_gemv(Cpu, const Tensor& places, int64_t heads, std::span<const Attended> seen, const Brought& brought,
+                    const Product& product) {
+  if (brought.kv) cache_keys(Cpu{}, places, brought.kv, brought.k_scale, seen[0].table, seen[0].cache, brought.raw);
   const Tensor x({places.dim(0), product.weight.dim(1)}, product.y.dtype());
   for (size_t i = 0; i < seen.size(); ++i)
     attention_decode(Cpu{}, places, heads, seen[i], x, int64_t(i) * seen[i].q.dim(-1));

@@ -122,10 +122,69 @@ TEST_CASE("cuda decoding: the product of attentions, of a window and of states b
                        cache_keys(device, at[7], at[0], none, none, window, none);
                        cache_keys(device, at[7], at[0], at[3], none, states, none);
                        const Attended seen[] = {{at[1], none, none, 0.5, window}, {at[2], at[3], none, 0.7, states}};
-                       attention_gemv(device, at[8], 2, std::span(seen).first(size_t(1 + beside)),
+                       attention_gemv(device, at[8], 2, std::span(seen).first(size_t(1 + beside)), {},
                                       {at[4], kept == DType::i8 ? at[5] : none, at[6], out[0]});
                      });
         }
+}
+
+TEST_CASE("cuda decoding: what tokens bring is seen by them, and kept") {
+  struct Tokens {
+    const char* what;
+    std::vector<CachePlace> places;
+  };
+  const Tokens all[] = {{"one", {{1, 3, 71}}},
+                        {"the first of a chunk", {{0, 10, 129}}},
+                        {"the last of a chunk", {{0, 64, 128}}},
+                        {"alone", {{2, 0, 1}}},
+                        {"some of one sequence", {{1, 0, 71}, {1, 1, 72}, {1, 2, 73}}},
+                        {"over the end of a chunk", {{0, 120, 127}, {0, 120, 128}, {0, 120, 129}, {0, 129, 130}}},
+                        {"of several", {{2, 0, 1}, {0, 0, 71}, {1, 60, 71}, {2, 0, 2}, {0, 5, 72}}},
+                        {"many", {}}};
+  for (DType d : kDTypes)
+    for (Tokens t : all)
+      for (int64_t D : {6, 7, 66, 220}) {  // the last is too wide to be made by each block, where there are many
+        if (D == 220 && std::string(t.what) != "many") continue;
+        if (t.places.empty())
+          for (int64_t i = 0; i < 29; ++i) t.places.push_back({i % 2, i, 101 + i / 2});
+        CAPTURE(t.what);
+        const bool plain = D == 7;  // no scales, no table
+        const int64_t n = int64_t(t.places.size()), HD = 2 * D, rows = 200;
+        std::vector<CachePlace> keys;  // garbage where the tokens' own are to come, as after a rewind
+        for (int64_t i = 0; i < 3 * rows; ++i) keys.push_back({i % 3, 0, i / 3 + 1});
+        const List in = {randn({3 * rows, 2 * D}, d, 1),
+                         randn({n, HD}, d, 2),
+                         randn({n, 2 * D}, d, 3),
+                         plain ? Tensor() : randn({D}, d, 4),
+                         plain ? Tensor() : randn({D}, d, 5),
+                         plain ? Tensor() : randn({2, rows, D}, d, 6),
+                         randn({5, HD}, d, 7),
+                         randn({3, 50, 2 * D}, d, 8),
+                         tensor_of(keys),
+                         tensor_of(t.places)};
+        const auto decode = [&](bool apart) {
+          return [&, apart](auto device, const List& at, const List& out) {
+            const Tensor none;
+            const KeyValueCache cache = key_value_cache(device, 3, rows, D, d);
+            cache_keys(device, at[8], at[0], at[3], at[5], cache, {});
+            copy(device, at[7], out[1]);
+            const Attended seen[] = {{at[1], at[4], at[5], 0.5, cache}};
+            const Brought brought = {at[2], at[3], out[1]};
+            if (apart) cache_keys(device, at[9], brought.kv, brought.k_scale, at[5], cache, brought.raw);
+            attention_gemv(device, at[9], 2, seen, apart ? Brought() : brought, {at[6], none, none, out[0]});
+            // Once more: what was kept.
+            attention_gemv(device, at[9], 2, seen, {}, {at[6], none, none, out[2]});
+          };
+        };
+        const List out = {like({n, 5}, d), in[7], like({n, 5}, d)};
+        check_same("attention_gemv with keys", in, out, 4 * tolerance_of(d), decode(false));
+        List stored = out, alone = out;  // on the CPU: as by cache_keys before
+        for (List* l : {&stored, &alone})
+          for (Tensor& x : *l) x = clone(x);
+        decode(true)(Cpu{}, in, stored), decode(false)(Cpu{}, in, alone);
+        for (size_t i = 0; i < 3; ++i) CHECK(same_bits(stored[i], alone[i]));
+        CHECK(same_bits(stored[0], stored[2]));
+      }
 }
 
 TEST_CASE("cuda decoding: a head of zeros") {
