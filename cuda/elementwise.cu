@@ -23,16 +23,28 @@ struct MapBackward {
   T* dx;
   __device__ void operator()(int64_t i) const { dx[i] = chained(f, dy[i], x[i], y[i]); }
 };
-template <Binary how, class T>
-__device__ T combined(T u, T v) {
-  if constexpr (how == Binary::add) return u + v;
-  if constexpr (how == Binary::sub) return u - v;
-  if constexpr (how == Binary::mul) return u * v;
-  if constexpr (how == Binary::div) return u / v;
-  if constexpr (how == Binary::larger) return larger(u, v);
-  if constexpr (how == Binary::smaller) return smaller(u, v);
-  if constexpr (how == Binary::above) return above(u, v);
-  if constexpr (how == Binary::passed) return passed(u, v);
+// What it is the kernel alone is told: memory takes longer than the choice, and a kernel for each would be much code.
+template <class T>
+__device__ T combined(Binary how, T u, T v) {
+  switch (how) {
+    case Binary::add:
+      return u + v;
+    case Binary::sub:
+      return u - v;
+    case Binary::mul:
+      return u * v;
+    case Binary::div:
+      return u / v;
+    case Binary::larger:
+      return larger(u, v);
+    case Binary::smaller:
+      return smaller(u, v);
+    case Binary::above:
+      return above(u, v);
+    case Binary::passed:
+      break;
+  }
+  return passed(u, v);
 }
 // An operand that is repeated to the shape of y, kN numbers at a time: they lie side by side, or are one and the same.
 template <class T, int kN>
@@ -45,8 +57,9 @@ struct Repeated {
     for (T& e : v) e = *from;
   }
 };
-template <Binary how, class T, int kN>
+template <class T, int kN>
 struct Combine {
+  Binary how;
   Repeated<T, kN> a, b;
   T* y;
   __device__ void operator()(int64_t run) const {
@@ -54,12 +67,13 @@ struct Combine {
     a.load(run * kN, u);
     b.load(run * kN, v);
 #pragma unroll
-    for (int e = 0; e < kN; ++e) u[e] = combined<how>(u[e], v[e]);
+    for (int e = 0; e < kN; ++e) u[e] = combined(how, u[e], v[e]);
     store_numbers(u, y + run * kN);
   }
 };
-template <Binary how, class T>
+template <class T>
 struct CombineAlike {  // operands of the shape of y
+  Binary how;
   const T *a, *b;
   T* y;
   template <int n>
@@ -68,26 +82,10 @@ struct CombineAlike {  // operands of the shape of y
     load_numbers(a + i, u);
     load_numbers(b + i, v);
 #pragma unroll
-    for (int e = 0; e < n; ++e) u[e] = combined<how>(u[e], v[e]);
+    for (int e = 0; e < n; ++e) u[e] = combined(how, u[e], v[e]);
     store_numbers(u, y + i);
   }
 };
-
-template <Binary how>
-void combine(const Tensor& a, const Tensor& b, const Tensor& y) {
-  const Strided place_a(y.shape(), broadcast_strides(a.shape(), y.shape())),
-      place_b(y.shape(), broadcast_strides(b.shape(), y.shape()));
-  dispatch_float(y.dtype(), [&]<class T>() {
-    if (a.shape() == y.shape() && b.shape() == y.shape())
-      return for_each_run<kPerLoad<T>>(y.numel(), CombineAlike<how, T>{data<T>(a), data<T>(b), data<T>(y)});
-    const auto run = [&]<int kN>(Count<kN>) {
-      for_each(y.numel() / kN, Combine<how, T, kN>{{place_a, data<T>(a)}, {place_b, data<T>(b)}, data<T>(y)});
-    };
-    constexpr int kRun = kPerLoad<T>;
-    const auto in_runs = [](const Strided& place) { return place.has_runs(kRun) || place.repeats(kRun); };
-    in_runs(place_a) && in_runs(place_b) ? run(Count<kRun>()) : run(Count<1>());
-  });
-}
 
 }  // namespace
 
@@ -108,24 +106,18 @@ void unary_backward(Cuda, const Unary& how, const Tensor& dy, const Tensor& x, c
 }
 
 void binary(Cuda, Binary how, const Tensor& a, const Tensor& b, const Tensor& y) {
-  switch (how) {
-    case Binary::add:
-      return combine<Binary::add>(a, b, y);
-    case Binary::sub:
-      return combine<Binary::sub>(a, b, y);
-    case Binary::mul:
-      return combine<Binary::mul>(a, b, y);
-    case Binary::div:
-      return combine<Binary::div>(a, b, y);
-    case Binary::larger:
-      return combine<Binary::larger>(a, b, y);
-    case Binary::smaller:
-      return combine<Binary::smaller>(a, b, y);
-    case Binary::above:
-      return combine<Binary::above>(a, b, y);
-    case Binary::passed:
-      return combine<Binary::passed>(a, b, y);
-  }
+  const Strided place_a(y.shape(), broadcast_strides(a.shape(), y.shape())),
+      place_b(y.shape(), broadcast_strides(b.shape(), y.shape()));
+  dispatch_float(y.dtype(), [&]<class T>() {
+    if (a.shape() == y.shape() && b.shape() == y.shape())
+      return for_each_run<kPerLoad<T>>(y.numel(), CombineAlike<T>{how, data<T>(a), data<T>(b), data<T>(y)});
+    const auto run = [&]<int kN>(Count<kN>) {
+      for_each(y.numel() / kN, Combine<T, kN>{how, {place_a, data<T>(a)}, {place_b, data<T>(b)}, data<T>(y)});
+    };
+    constexpr int kRun = kPerLoad<T>;
+    const auto in_runs = [](const Strided& place) { return place.has_runs(kRun) || place.repeats(kRun); };
+    in_runs(place_a) && in_runs(place_b) ? run(Count<kRun>()) : run(Count<1>());
+  });
 }
 
 }  // namespace rondo
