@@ -10,6 +10,7 @@
 #include "apps/commands.h"
 #include "apps/config.h"
 #include "apps/evaluate.h"
+#include "apps/json_line.h"
 #include "apps/usage.h"
 #include "models/block_recurrent/precision.h"
 #include "models/block_recurrent/sampling.h"
@@ -185,7 +186,7 @@ void run(const Options& options) {
   json["tf32"] = options.tf32;
   json["device"] = options.device == Device::cpu ? "cpu" : "cuda";
   json["threads"] = num_threads();
-  std::printf("%s\n", json.dump().c_str());
+  std::fputs(json_line(json).c_str(), stdout);
 }
 
 }  // namespace

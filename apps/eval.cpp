@@ -1,11 +1,11 @@
 // rondo eval: bits per byte over a contiguous text, states and memories carried or dropped.
 #include <cmath>
 #include <cstdio>
-#include <nlohmann/json.hpp>
 #include <numbers>
 
 #include "apps/commands.h"
 #include "apps/evaluate.h"
+#include "apps/json_line.h"
 #include "apps/run.h"
 #include "apps/session.h"
 
@@ -32,7 +32,7 @@ void print_json(const Options& options, const LoadedModel& loaded, const Evaluat
                                  {"step", loaded.step},
                                  {"seconds", e.seconds},
                                  {"tokens_per_s", double(e.tokens) / e.seconds}};
-  std::printf("%s\n", j.dump(-1, ' ', false, nlohmann::json::error_handler_t::replace).c_str());
+  std::fputs(json_line(j).c_str(), stdout);
 }
 
 void run(const Options& options) {
@@ -42,7 +42,7 @@ void run(const Options& options) {
   bool open = true;
   if (options.logprobs)
     how.each = [&](int64_t token, double log_probability) {
-      return open = write_out(nlohmann::ordered_json{{"token", token}, {"logprob", log_probability}}.dump() + "\n");
+      return open = write_out(token_line(loaded.tokenizer, token, log_probability));
     };
   const Evaluation e = evaluate(loaded.model, text, how);
   if (!open) return;  // nobody reads on

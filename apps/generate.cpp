@@ -3,8 +3,8 @@
 
 #include <iostream>
 #include <iterator>
-#include <nlohmann/json.hpp>
 
+#include "apps/json_line.h"
 #include "apps/lines.h"
 #include "apps/session.h"
 #include "apps/usage.h"
@@ -53,9 +53,6 @@ std::string prompt_of(const Options& o) {
   return text;
 }
 
-// One line. Bytes that are no UTF-8 are shown as U+FFFD.
-std::string line_of(const Json& j) { return j.dump(-1, ' ', false, Json::error_handler_t::replace) + "\n"; }
-
 Json summary(const Session::Written& w, const std::string& text, uint64_t seed) {
   return {{"text", text},         {"tokens", w.tokens}, {"logprob", w.log_probability},
           {"stopped", w.stopped}, {"seed", seed},       {"tokens_per_s", double(w.tokens) / std::max(w.seconds, 1e-9)}};
@@ -75,7 +72,7 @@ void run_one(const Options& o, const LoadedModel& loaded, uint64_t seed) {
       session.write(interrupt, [&](int64_t, const std::string& text, const Continuation::Drawn* drawn) {
         if (!o.json) return open = write_out(text);
         all += text;
-        if (drawn) open = write_out(line_of({{"token", drawn->token}, {"logprob", drawn->log_probability}}));
+        if (drawn) open = write_out(token_line(loaded.tokenizer, drawn->token, drawn->log_probability));
         return open;
       })[0];
   session.save();
@@ -83,7 +80,7 @@ void run_one(const Options& o, const LoadedModel& loaded, uint64_t seed) {
     Json last = summary(w, all, seed);
     if (o.speculate > 0)
       last["guessed"] = session.speculation().drafted, last["accepted"] = session.speculation().accepted;
-    write_out(line_of(last));
+    write_out(json_line(last));
   } else if (open && isatty(STDOUT_FILENO)) {
     write_out("\n");
   }
@@ -123,7 +120,7 @@ void run_all(const Options& o, const LoadedModel& loaded, uint64_t seed) {
     for (size_t i = 0; i < prompts.size() && open; ++i) {
       Json line{{"prompt", prompts[i]}};
       line.update(summary(written[i], texts[i], seed));
-      open = write_out(line_of(line));
+      open = write_out(json_line(line));
       total.tokens += written[i].tokens, seconds = std::max(seconds, written[i].seconds);
     }
     total.seconds += seconds;

@@ -1,11 +1,11 @@
 // rondo info: how many parameters a model has and where, the shapes of its tensors, and the memory they take.
 #include <algorithm>
 #include <cstdio>
-#include <nlohmann/json.hpp>
 #include <sstream>
 
 #include "apps/commands.h"
 #include "apps/inspect.h"
+#include "apps/json_line.h"
 
 namespace rondo {
 namespace {
@@ -81,7 +81,7 @@ void print_json(const std::vector<NamedTensor>& tensors, const Counts& counts) {
                                    {"moments_bytes", 2 * counts.parameters * size},
                                    {"parts", parts},
                                    {"shapes", shapes}};
-  std::printf("%s\n", all.dump().c_str());
+  std::fputs(json_line(all).c_str(), stdout);
 }
 
 void run(const Options& options) {

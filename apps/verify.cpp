@@ -2,9 +2,9 @@
 #include <algorithm>
 #include <cmath>
 #include <cstdio>
-#include <nlohmann/json.hpp>
 
 #include "apps/commands.h"
+#include "apps/json_line.h"
 #include "apps/parity.h"
 
 namespace rondo {
@@ -69,7 +69,7 @@ void print_json(const GoldenCase& c, const ParityReport& report) {
   const nlohmann::ordered_json all{
       {"case", c.path},   {"holds", failed.empty()}, {"tensors", report.comparisons.size()},
       {"failed", failed}, {"groups", groups},        {"notes", report.notes}};
-  std::printf("%s\n", all.dump(-1, ' ', false, nlohmann::json::error_handler_t::replace).c_str());
+  std::fputs(json_line(all).c_str(), stdout);
 }
 
 void write_dump(const std::string& path, const NamedResults& computed) {

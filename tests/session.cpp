@@ -93,11 +93,15 @@ TEST_CASE("JSON lines: a token each, then the text; eval tells the same probabil
   const auto each = lines_of(scored.out);
   REQUIRE(each.size() == 41);
   double sum = 0;
+  std::string pieces;
   for (size_t i = 0; i < 40; ++i) {
+    CHECK(each[i]["text"] == lines[i]["text"]);
+    pieces += lines[i]["text"].get<std::string>();
     CHECK(each[i]["token"] == lines[i]["token"]);
     CHECK(double(each[i]["logprob"]) == doctest::Approx(double(lines[i]["logprob"])).epsilon(1e-4));
     sum += double(each[i]["logprob"]);
   }
+  CHECK(pieces == text);
   CHECK(double(each[40]["bits_per_byte"]) == doctest::Approx(-sum / 40 / std::log(2)).epsilon(1e-5));
   CHECK(double(lines[40]["logprob"]) == doctest::Approx(sum).epsilon(1e-4));
 

@@ -146,6 +146,11 @@ TEST_CASE("pieces are written as text, and its probabilities are those that eval
   const nlohmann::json whole = last_line(lines.out);
   CHECK(whole["text"] == plain.out);
   CHECK(whole["tokens"] == 40);
+  std::string pieces;
+  std::istringstream each(lines.out);
+  for (std::string line; std::getline(each, line);)
+    if (const auto j = nlohmann::json::parse(line); j.contains("token")) pieces += j["text"].get<std::string>();
+  CHECK(pieces == plain.out);
   CHECK(run_program(how + Arguments{"--speculate", "5"}).out == plain.out);
 
   // In two goes, with a state between.
