@@ -18,7 +18,7 @@ struct OptimizerConfig {
   std::vector<std::string> no_decay = {"token_emb", "init_state", "state_pos_ids"};
 };
 
-// What optimizers share. As PyTorch's, they leave a parameter alone that no gradient reached.
+// What the optimizers below share. As PyTorch's, they leave a parameter alone that no gradient reached.
 class Optimizer {
  public:
   void set_learning_rate(double rate);
