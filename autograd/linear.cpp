@@ -123,6 +123,7 @@ Tensor record_linear(const Tensor& x, const Tensor& weight, const Tensor& w, con
 
 Tensor matmul(const Tensor& a, const Tensor& b) {
   check_alike("matmul", "a", a, "b", b);
+  check_activation("matmul", "a", a);
   const bool one_a = a.rank() == 2 && b.rank() > 2, one_b = b.rank() == 2 && a.rank() > 2;
   check(a.rank() >= 2 && b.rank() >= 2 && (a.rank() == b.rank() || one_a || one_b), "matmul: a has shape ", a.shape(),
         " and b has shape ", b.shape(),

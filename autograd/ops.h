@@ -13,6 +13,7 @@
 #include <initializer_list>
 #include <optional>
 #include <span>
+#include <type_traits>
 #include <utility>
 #include <vector>
 
@@ -20,6 +21,13 @@
 #include "tape.h"
 
 namespace rondo {
+
+// Where an op takes a number in place of a tensor. Not {}, which is an empty Tensor.
+struct Number {
+  double value;
+  template <class T>
+  requires std::is_arithmetic_v<T> Number(T v) : value(double(v)) {}
+};
 
 // ---- elementwise (autograd/elementwise.cpp) ------------------------------------------------------------------------
 // Shapes broadcast as in NumPy: aligned at the right, a dimension of 1 is repeated. The gradient of a repeated input is
@@ -40,7 +48,7 @@ Tensor sigmoid(const Tensor& x);   // 1 / (1 + exp(-x))
 Tensor relu(const Tensor& x);      // max(x, 0); slope 0 at 0
 Tensor gelu(const Tensor& x);      // x * Phi(x), the exact form (Hendrycks & Gimpel 2016)
 Tensor silu(const Tensor& x);      // x * sigmoid(x) (Elfwing et al. 2018)
-Tensor softplus(const Tensor& x);  // log(1 + exp(x))
+Tensor softplus(const Tensor& x);  // log(1 + exp(x)), as exact where that is tiny or exp(x) is not a number any more
 Tensor sqrt(const Tensor& x);
 Tensor abs(const Tensor& x);  // slope 0 at 0
 // min(max(x, low), high), with slope 1 from low to high, both included. Throws where low is above high.
@@ -72,21 +80,31 @@ Tensor mean(const Tensor& x, int axis);
 Tensor sum_to(const Tensor& x, const Shape& shape);
 
 // ---- choosing (autograd/select.cpp) --------------------------------------------------------------------------------
-// Masks: u8, 1 where it holds and 0 where not, of two tensors of one dtype, any, which broadcast. NaN equals nothing.
-// Masks have no gradient; to(mask, DType::f32) makes numbers of them, whose mean is a share.
+// Masks: u8, 1 where it holds and 0 where not, of two tensors on one device, of one dtype, any, which broadcast; or of
+// a tensor and a number. NaN equals nothing. Masks have no gradient; to(mask, DType::f32) makes numbers of them, whose
+// mean is a share. `if (mask)` asks whether there is a tensor, mask.item() for what is in it.
 Tensor equal(const Tensor& a, const Tensor& b);
+Tensor equal(const Tensor& a, Number b);
 Tensor not_equal(const Tensor& a, const Tensor& b);
+Tensor not_equal(const Tensor& a, Number b);
 Tensor less(const Tensor& a, const Tensor& b);
+Tensor less(const Tensor& a, Number b);
 Tensor less_equal(const Tensor& a, const Tensor& b);
-inline Tensor greater(const Tensor& a, const Tensor& b) { return less(b, a); }
-inline Tensor greater_equal(const Tensor& a, const Tensor& b) { return less_equal(b, a); }
-inline Tensor equal(const Tensor& a, double b) { return equal(a, full({}, b, a.dtype(), a.device())); }
-inline Tensor less(const Tensor& a, double b) { return less(a, full({}, b, a.dtype(), a.device())); }
-inline Tensor greater(const Tensor& a, double b) { return greater(a, full({}, b, a.dtype(), a.device())); }
+Tensor less_equal(const Tensor& a, Number b);
+Tensor greater(const Tensor& a, const Tensor& b);
+Tensor greater(const Tensor& a, Number b);
+Tensor greater_equal(const Tensor& a, const Tensor& b);
+Tensor greater_equal(const Tensor& a, Number b);
 // a where mask is not 0, else b; all three broadcast, any dtype. What is not chosen has the gradient 0, which what it
 // was made of may still multiply by an infinite slope: choose what goes into a sqrt or log rather than what comes out.
 // Of masks: where(m, n, m) is both, where(m, m, n) either.
 Tensor where(const Tensor& mask, const Tensor& a, const Tensor& b);
+inline Tensor where(const Tensor& mask, const Tensor& a, Number b) {
+  return where(mask, a, full({}, b.value, a.dtype(), a.device()));
+}
+inline Tensor where(const Tensor& mask, Number a, const Tensor& b) {
+  return where(mask, full({}, a.value, b.dtype(), b.device()), b);
+}
 
 // Of each line along an axis, which disappears: the index (i64) of the largest element, of the first where several are
 // equal; NaN counts as larger than all. It has no gradient.

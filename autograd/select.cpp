@@ -7,11 +7,20 @@
 namespace rondo {
 namespace {
 
-Tensor compared(const char* op, Relation how, const Tensor& a, const Tensor& b) {
+enum class Order { given, turned };  // "a > b" is "b < a"
+
+Tensor compared(const char* op, Relation how, const Tensor& a, const Tensor& b, Order order = Order::given) {
   check_alike(op, "b", b, "a", a);
   const Tensor mask(common_shape(op, a, b), DType::u8, a.device());
-  dispatch(a.device(), [&](auto device) { compare(device, how, a, b, mask); });
+  const bool turned = order == Order::turned;
+  dispatch(a.device(), [&](auto device) { compare(device, how, turned ? b : a, turned ? a : b, mask); });
   return mask;
+}
+// With a number, which integers need not have: as f64, then.
+Tensor compared(const char* op, Relation how, const Tensor& a, Number b, Order order = Order::given) {
+  check(bool(a), op, ": a is missing");
+  const Tensor x = is_float(a.dtype()) ? a : to(a, DType::f64);
+  return compared(op, how, x, full({}, b.value, x.dtype(), x.device()), order);
 }
 
 Tensor chosen(const Tensor& mask, const Tensor& a, const Tensor& b, const Shape& shape) {
@@ -32,9 +41,21 @@ int line_axis(const char* op, const Tensor& x, int axis) {
 }  // namespace
 
 Tensor equal(const Tensor& a, const Tensor& b) { return compared("equal", Relation::equal, a, b); }
+Tensor equal(const Tensor& a, Number b) { return compared("equal", Relation::equal, a, b); }
 Tensor not_equal(const Tensor& a, const Tensor& b) { return compared("not_equal", Relation::not_equal, a, b); }
+Tensor not_equal(const Tensor& a, Number b) { return compared("not_equal", Relation::not_equal, a, b); }
 Tensor less(const Tensor& a, const Tensor& b) { return compared("less", Relation::less, a, b); }
+Tensor less(const Tensor& a, Number b) { return compared("less", Relation::less, a, b); }
 Tensor less_equal(const Tensor& a, const Tensor& b) { return compared("less_equal", Relation::less_equal, a, b); }
+Tensor less_equal(const Tensor& a, Number b) { return compared("less_equal", Relation::less_equal, a, b); }
+Tensor greater(const Tensor& a, const Tensor& b) { return compared("greater", Relation::less, a, b, Order::turned); }
+Tensor greater(const Tensor& a, Number b) { return compared("greater", Relation::less, a, b, Order::turned); }
+Tensor greater_equal(const Tensor& a, const Tensor& b) {
+  return compared("greater_equal", Relation::less_equal, a, b, Order::turned);
+}
+Tensor greater_equal(const Tensor& a, Number b) {
+  return compared("greater_equal", Relation::less_equal, a, b, Order::turned);
+}
 
 Tensor where(const Tensor& mask, const Tensor& a, const Tensor& b) {
   check_alike("where", "b", b, "a", a);

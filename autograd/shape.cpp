@@ -94,6 +94,7 @@ Tensor joined(std::span<const Tensor> parts, int axis) {
 
 Tensor reshape(const Tensor& x, const Shape& shape) {
   check(bool(x), "reshape: x is missing");
+  check(shape.is_countable(), "reshape: a tensor of shape ", shape, " is larger than any memory");
   check(shape.numel() == x.numel(), "reshape: x has shape ", x.shape(), " with ", x.numel(), " elements, but shape is ",
         shape, " with ", shape.numel());
   return record("reshape", {x}, detach(x).view(shape),
@@ -110,10 +111,12 @@ Tensor reshape(const Tensor& x, std::initializer_list<int64_t> given) {
     if (n == -1) left = shape.rank();
     shape.push_back(n == -1 ? 1 : n);
   }
+  check(shape.is_countable(), "reshape: a tensor of shape ", Listed{given}, " is larger than any memory");
   if (left >= 0) {
     const int64_t others = shape.numel();
-    check(others > 0 && x.numel() % others == 0, "reshape: x has shape ", x.shape(), " with ", x.numel(),
-          " elements, but shape is ", Listed{given}, ", and ", others, " does not divide that");
+    check(others > 0, "reshape: shape is ", Listed{given}, ", but -1 could be anything beside a 0");
+    check(x.numel() % others == 0, "reshape: x has shape ", x.shape(), " with ", x.numel(), " elements, but shape is ",
+          Listed{given}, ", and ", others, " does not divide that");
     shape[left] = x.numel() / others;
   }
   return reshape(x, shape);

@@ -157,7 +157,8 @@ int32_t Tape::slot_of(const Tensor& t) {
 }
 
 Tape::Entry* Tape::append(const char* op, const Inputs& inputs, const Tensor& output) {
-  if (options_.check_finite) check_finite(op, "the result", output);
+  if (options_.check_finite && std::string_view(op) != "where")  // an infinity that it chose is meant, as in masks
+    check_finite(op, "the result", output);
   check(!tracks(output), op, ": the op returns a tensor that the tape follows already; return detach() of it");
   Entry e;
   bool tracked = false;
@@ -191,8 +192,9 @@ void Tape::backward(const Tensor& loss, double seed, Gradients& into, const Read
   check(loss.numel() == 1, "backward: the loss must be one number, but has shape ", loss.shape());
   const int32_t slot = known_slot_of(loss);
   check(slot >= 0, "backward: the loss ",
-        loss.record()->tape == 0 ? "does not depend on any parameter recorded on this tape"
-                                 : "was recorded on another tape, or before this one was played, which empties it");
+        loss.record()->tape == 0
+            ? "does not depend on any parameter recorded on this tape (masks, indices and detach() have no gradient)"
+            : "was recorded on another tape, or before this one was played, which empties it");
   Storage& s = *storage_;
   const NoTape playing;  // rules are played, not recorded
   s.grads.resize(size_t(s.n_slots));

@@ -9,6 +9,9 @@ inline void check_targets(const char* loss, const char* name, const Tensor& pred
   check(bool(prediction) && bool(target), loss, ": ", prediction ? "target" : name, " is missing");
   check(prediction.shape() == target.shape(), loss, ": the shapes of ", name, " and target are ", prediction.shape(),
         " and ", target.shape(), ", but must be the same");
+  const DType d = prediction.dtype(), of_target = target.dtype();
+  check(d == of_target && (d == DType::f32 || d == DType::f64), loss, ": ", name, " is ", d, " and target ", of_target,
+        ", but both must be f32, or both f64; to(tensor, DType::f32) makes them so");
 }
 
 // (prediction - target)^2
@@ -27,10 +30,18 @@ inline Tensor huber(const Tensor& prediction, const Tensor& target, double delta
   return mean(near * (d - near / 2));
 }
 
-// -(t log p + (1 - t) log(1 - p)) for p = sigmoid(logits) and targets t from 0 to 1, without computing p.
+// -(t log p + (1 - t) log(1 - p)) for p = sigmoid(logits) and targets t from 0 to 1, without computing p: exact also
+// where p is next to t. Targets on the CPU are looked at.
 inline Tensor binary_cross_entropy(const Tensor& logits, const Tensor& target) {
   check_targets("binary_cross_entropy", "logits", logits, target);
-  return mean(softplus(logits) - logits * target);
+  if (target.device() == Device::cpu)
+    dispatch_float(target.dtype(), [&]<class T>() {
+      for (int64_t i = 0; i < target.numel(); ++i) {
+        const T t = target.data<T>()[i];
+        check(t >= 0 && t <= 1, "binary_cross_entropy: target holds ", t, " at index ", i, ", but must be from 0 to 1");
+      }
+    });
+  return mean(target * softplus(-logits) + (1 - target) * softplus(logits));
 }
 
 }  // namespace rondo

@@ -35,6 +35,8 @@ void check_parameters(const char* optimizer, const std::vector<NamedTensor>& par
   const NamedTensor& first = parameters[0];
   for (const NamedTensor& p : parameters) {
     check(bool(p.tensor), optimizer, ": parameter ", p.name, " is empty");
+    check(p.is_parameter, optimizer, ": ", p.name,
+          " is a tensor that is not trained; parameters(model) has those that are");
     check(p.tensor.dtype() == DType::f32 || p.tensor.dtype() == DType::f64, optimizer, ": parameter ", p.name, " is ",
           p.tensor.dtype(), ", but f32 or f64 is needed");
     check(p.tensor.dtype() == first.tensor.dtype(), optimizer, ": parameter ", p.name, " is ", p.tensor.dtype(),

@@ -78,7 +78,7 @@ RONDO_ANYWHERE auto exponential(const X& x) {
   if constexpr (is_number<X>)
     return exp(x);
   else
-    return zero_below(exp(x), x, sizeof(scalar_t<X>) == 4 ? -87 : -708);
+    return zero_below(exp(x), x, sizeof(scalar_t<X>) == 4 ? -87.33 : -708);
 }
 
 // Phi(x), the chance that a normal number is below x. In f32 (Phi(x) - 1/2) / x as a rational function of x^2, fitted
@@ -208,12 +208,12 @@ struct Silu {  // x * sigmoid(x)
   }
 };
 
-struct Softplus {  // log(1 + exp(x)) = max(x, 0) + log(1 + exp(-|x|)), without large numbers in between
+struct Softplus {  // log(1 + exp(x)) = max(x, 0) + log(1 + exp(-|x|)): no large number in between, no small one lost
   template <class X>
   RONDO_ANYWHERE plain_t<X> value(const X& x) const {
     using std::abs;
-    using std::log;
-    return at_least(x, 0) + log(scalar_t<X>(1) + exponential(-abs(x)));
+    using std::log1p;
+    return at_least(x, 0) + log1p(exponential(-abs(x)));
   }
   template <class X>
   RONDO_ANYWHERE auto slope(const X& x, const X&) const {

@@ -32,6 +32,14 @@ class Shape {
     return n;
   }
 
+  // Whether there can be so many elements: their number does not overflow.
+  bool is_countable() const {
+    int64_t n = 1;
+    for (int64_t d : *this)
+      if (__builtin_mul_overflow(n, d, &n)) return false;
+    return true;
+  }
+
   // The index of an axis, where -1 is the last one.
   int axis(int i) const {
     const int a = i < 0 ? i + rank_ : i;

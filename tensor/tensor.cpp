@@ -74,6 +74,7 @@ void Tensor::release() {
 }
 
 Tensor Tensor::view(const Shape& shape) const {
+  check(shape.is_countable(), "view: a tensor of shape ", shape, " is larger than any memory");
   check(shape.numel() == numel(), "view: ", this->shape(), " has ", numel(), " elements, but ", shape, " asks for ",
         shape.numel());
   check_untracked("view", *this, "use reshape, or ");
@@ -135,7 +136,8 @@ Tensor zeros(const Shape& shape, DType dtype, Device device) { return full(shape
 Tensor zeros_like(const Tensor& t) { return zeros(t.shape(), t.dtype(), t.device()); }
 Tensor arange(int64_t n, DType dtype, Device device) {
   check(n >= 0, "arange: n is ", n, ", but must be at least 0");
-  check(n == 0 || is_float(dtype) || holds(dtype, double(n - 1)), "arange: ", n - 1, " is no number of ", dtype);
+  check(n == 0 || is_float(dtype) || dtype == DType::i64 || holds(dtype, double(n - 1)), "arange: ", n - 1,
+        " is no number of ", dtype);
   Tensor t({n}, DType::i64);
   std::iota(t.data<int64_t>(), t.data<int64_t>() + n, 0);
   return to(to(t, dtype), device);

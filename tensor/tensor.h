@@ -113,7 +113,8 @@ Tensor empty_like(const Tensor& t);
 Tensor zeros(const Shape& shape, DType dtype = DType::f32, Device device = Device::cpu);
 Tensor full(const Shape& shape, double value, DType dtype = DType::f32, Device device = Device::cpu);
 Tensor zeros_like(const Tensor& t);
-Tensor arange(int64_t n, DType dtype = DType::i64, Device device = Device::cpu);  // 0, 1, ..., n - 1
+// 0, 1, ..., n - 1, rounded where a float dtype does not have them.
+Tensor arange(int64_t n, DType dtype = DType::i64, Device device = Device::cpu);
 
 // A tensor with the given elements, row by row; T is the C++ type of a dtype.
 template <class T, DType = dtype_of<T>>
@@ -122,7 +123,8 @@ Tensor tensor(const std::vector<T>& values, const Shape& shape, Device device = 
 // Copies have no gradient, so these throw where the thread's tape follows t: the op is cast, or detach(t) says that
 // none is wanted.
 Tensor clone(const Tensor& t);
-// The same elements in another dtype; the tensor itself if it has that dtype already.
+// The same elements in another dtype; the tensor itself if it has that dtype already. A number that an integer dtype
+// does not have, NaN or 300 in u8, becomes any of its numbers.
 Tensor to(const Tensor& t, DType dtype);
 // The same elements on another device; the tensor itself if it is there already.
 Tensor to(const Tensor& t, Device device);

@@ -195,6 +195,22 @@ TEST_CASE_TEMPLATE("curves: values and slopes at the extremes", T, float, double
   check(gelu, {-big, -huge, 0, huge, big, nan}, {0, 0, 0, huge, big, nan}, {0, 0, T(0.5), 1, 1, nan});
 }
 
+TEST_CASE_TEMPLATE("softplus: small results keep their digits", T, float, double) {
+  std::vector<T> in;
+  for (int i = 0; i < 400; ++i) in.push_back(T(-i) / 4 + T(13));
+  const double eps = sizeof(T) == 4 ? 6e-8 : 1.2e-16;
+  for (Device device : devices()) {
+    const Tensor x = to(tensor(in, {int64_t(in.size())}), device);
+    const std::vector<double> found = values(softplus(x));
+    for (size_t i = 0; i < in.size(); ++i) {
+      const double v = double(in[i]), e = std::exp(v);
+      if (v < -86) continue;  // exp(x) is nearly no normal f32 there
+      CHECK_MESSAGE(std::abs(found[i] - std::log1p(e)) <= 8 * eps * std::log1p(e), "x = ", v, " on ", device);
+    }
+    CHECK(values(exp(to(tensor(std::vector<T>(40, T(-87)), {40}), device)))[3] > 1.6e-38);
+  }
+}
+
 TEST_CASE_TEMPLATE("maximum and minimum: equal numbers, infinities, NaN", T, float, double) {
   const T inf = std::numeric_limits<T>::infinity(), nan = std::numeric_limits<T>::quiet_NaN();
   const std::vector<T> as{1, 2, 2, -inf, inf, nan, 1, nan}, bs{2, 1, 2, 0, inf, 1, nan, nan};

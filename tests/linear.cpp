@@ -204,6 +204,9 @@ TEST_CASE("products: errors") {
   CHECK(error_of([&] {
           matmul(randn({5, 2, 3}), a);
         }) == "matmul: b has shape (2, 3), but a of shape (5, 2, 3) asks for (3, 3)");
+  CHECK(error_of([&] {
+          matmul(zeros({2, 3}, DType::i64), zeros({3, 2}, DType::i64));
+        }) == "matmul: a is i64, but the op computes in f32, f64 or bf16");
   CHECK(error_of([&] { matmul(a, randn({3, 3}, DType::f32)); }) == "matmul: a is f64, but b is f32");
   CHECK(error_of([&] {
           linear(a, randn({4, 5}));

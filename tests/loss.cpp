@@ -196,6 +196,13 @@ TEST_CASE("losses made of ops: where they bend, and far away") {
     CHECK(to_1[i] == doctest::Approx(p - 1).epsilon(1e-6));
   }
   CHECK(binary_cross_entropy(x, all).item() == doctest::Approx(2e29).epsilon(1e-6));
+  for (const double logit : {12.0, 15.0, 20.0, 60.0})  // of a right answer, the sooner it is sure
+    for (const double sign : {1.0, -1.0}) {
+      const Tensor logits = full({3}, sign * logit), right = full({3}, sign > 0 ? 1 : 0);
+      CHECK(binary_cross_entropy(logits, right).item() == doctest::Approx(std::log1p(std::exp(-logit))).epsilon(1e-5));
+      const std::vector<double> g = slope(logits, [&](const Tensor& p) { return 3 * binary_cross_entropy(p, right); });
+      CHECK(g[1] == doctest::Approx(-sign / (1 + std::exp(logit))).epsilon(1e-5));
+    }
 }
 
 TEST_CASE("losses made of ops: errors") {
@@ -209,5 +216,17 @@ TEST_CASE("losses made of ops: errors") {
         "binary_cross_entropy: the shapes of logits and target are (3, 1) and (3), but must be the same");
   CHECK(error_of([&] { binary_cross_entropy({}, t); }) == "binary_cross_entropy: logits is missing");
   CHECK(error_of([&] { mean_squared_error(t, {}); }) == "mean_squared_error: target is missing");
-  CHECK(error_of([&] { mean_squared_error(t, to(t, DType::f32)); }) == "sub: b is f32, but a is f64");
+  CHECK(error_of([&] { mean_squared_error(t, to(t, DType::f32)); }) ==
+        "mean_squared_error: prediction is f64 and target f32, but both must be f32, or both f64; "
+        "to(tensor, DType::f32) makes them so");
+  CHECK(error_of([&] { binary_cross_entropy(t, greater(t, 0)); }) ==
+        "binary_cross_entropy: logits is f64 and target u8, but both must be f32, or both f64; "
+        "to(tensor, DType::f32) makes them so");
+  for (const double wrong : {-1.0, 1.5, double(NAN)}) {
+    const Tensor target = tensor<double>({0, 1, wrong}, {3});
+    CHECK(error_of([&] { binary_cross_entropy(t, target); }).starts_with("binary_cross_entropy: target holds "));
+  }
+  CHECK(error_of([&] {
+          binary_cross_entropy(t, tensor<double>({0, 1, -1}, {3}));
+        }) == "binary_cross_entropy: target holds -1 at index 2, but must be from 0 to 1");
 }

@@ -246,7 +246,7 @@ TEST_CASE("adam: the learning rate can be set") {
 }
 
 TEST_CASE("adam: marks its parameters, and does not step under a tape") {
-  const NamedTensor p{"w", full({2}, 3), false};
+  const NamedTensor p{"w", full({2}, 3), true};
   CHECK(!p.tensor.is_parameter());
   Adam adam({p}, {.learning_rate = 0.5});
   CHECK(p.tensor.is_parameter());
@@ -388,6 +388,8 @@ TEST_CASE("adam: what cannot be optimized") {
   };
   CHECK(error({}) == "Adam: there are no parameters");
   CHECK(error({{"a", {}, true}}) == "Adam: parameter a is empty");
+  CHECK(error({{"a", t, true}, {"beta", zeros({2}), false}}) ==
+        "Adam: beta is a tensor that is not trained; parameters(model) has those that are");
   CHECK(error({{"a", zeros({2}, DType::i64), true}}) == "Adam: parameter a is i64, but f32 or f64 is needed");
   CHECK(error({{"a", t, true}, {"b", zeros({2}, DType::f64), true}}) == "Adam: parameter b is f64, but a is f32");
   CHECK(error({{"a", t, true}, {"b", t, true}}) ==

@@ -95,7 +95,9 @@ TEST_CASE("comparisons: of numbers, and of NaN and infinities") {
     for (DType dtype : {DType::f64, DType::f32, DType::bf16}) {
       const Tensor a = to(to(tensor<double>({nan, nan, 1, -inf, inf, -0.0}, {6}), dtype), device);
       const Tensor b = to(to(tensor<double>({nan, 1, nan, inf, inf, 0}, {6}), dtype), device);
-      const auto is = [](const Tensor& mask, std::vector<double> expected) { CHECK(values(mask) == expected); };
+      const auto is = [](const Tensor& t, const std::vector<double>& expected) {
+        CHECK(max_abs_diff(to(to(t, Device::cpu), DType::f64), tensor(expected, t.shape())) == 0);
+      };
       is(equal(a, b), {0, 0, 0, 0, 1, 1});
       is(not_equal(a, b), {1, 1, 1, 1, 0, 0});
       is(less(a, b), {0, 0, 0, 1, 0, 0});
@@ -105,6 +107,14 @@ TEST_CASE("comparisons: of numbers, and of NaN and infinities") {
       is(equal(a, 0), {0, 0, 0, 0, 0, 1});
       is(less(a, 1), {0, 0, 0, 1, 0, 1});
       is(greater(a, 0), {0, 0, 1, 0, 1, 0});
+      is(not_equal(a, 0), {1, 1, 1, 1, 1, 0});
+      is(less_equal(a, 1), {0, 0, 1, 1, 0, 1});
+      is(greater_equal(a, 1), {0, 0, 1, 0, 1, 0});
+      is(less(to(arange(4), device), 1.5), {1, 1, 0, 0});  // numbers that the dtype does not have
+      is(less(to(arange(4, DType::u8), device), 300), {1, 1, 1, 1});
+      is(equal(to(arange(3), device), 0.5), {0, 0, 0});
+      is(where(to(tensor<uint8_t>({1, 0, 0, 1, 1, 0}, {6}), device), 2, b), {2, 1, nan, 2, 2, 0});
+      is(where(to(tensor<uint8_t>({0, 0, 0, 1, 1, 1}, {6}), device), b, -inf), {-inf, -inf, -inf, inf, inf, 0});
       const Tensor big = to(tensor<int64_t>({(int64_t{1} << 53) + 1, -1}, {2}), device);  // no double is the first
       is(equal(big, to(tensor<int64_t>({int64_t{1} << 53, -1}, {2}), device)), {0, 1});
     }
@@ -143,6 +153,10 @@ TEST_CASE("where: what is not chosen is not looked at; one input; masks of masks
   const Gradients grads = tape.backward(sum(where(mask, y, x)));
   CHECK(values(narrow(grads[x], 0, 0, 1)) == std::vector<double>{2});
   CHECK(values(narrow(grads[x], 0, 2, 1)) == std::vector<double>{6});
+  Tape careful({.check_finite = true});  // what is masked on purpose is no mistake
+  const Tensor masked = where(mask, parameter(randn({3})), -INFINITY);
+  CHECK(error_of([&] { softmax(masked); }) == "(no error)");
+  CHECK(error_of([&] { masked * 2; }).starts_with("scale: the result of shape (3) is not finite"));
   const Tensor m = tensor<uint8_t>({0, 0, 1, 1}, {4}), n = tensor<uint8_t>({0, 1, 0, 1}, {4});
   CHECK(values(where(m, n, m)) == std::vector<double>{0, 0, 0, 1});
   CHECK(values(where(m, m, n)) == std::vector<double>{0, 1, 1, 1});
@@ -154,7 +168,11 @@ TEST_CASE("comparisons and where: errors") {
   CHECK(error_of([&] { equal(x, arange(3)); }) == "equal: b is i64, but a is f64");
   CHECK(error_of([&] { less_equal(x, {}); }) == "less_equal: b is missing");
   CHECK(error_of([&] { not_equal({}, x); }) == "not_equal: a is missing");
-  CHECK(error_of([&] { equal(arange(3), 0.5); }) == "full: 0.5 is no number of i64");
+  CHECK(error_of([&] { greater(x, {}); }) == "greater: b is missing");
+  CHECK(error_of([&] { greater_equal(x, to(x, DType::f32)); }) == "greater_equal: b is f32, but a is f64");
+  CHECK(error_of([&] { greater(x, y); }) ==
+        "greater: a has shape (2, 3), but b has shape (2), and these do not broadcast");
+  CHECK(error_of([&] { equal(Tensor(), 1); }) == "equal: a is missing");
   CHECK(error_of([&] { where(x, x, x); }) ==
         "where: mask is f64, but masks are u8, as comparisons make them (equal, less, ...)");
   CHECK(error_of([&] { where({}, x, x); }) == "where: mask is missing");

@@ -1,4 +1,6 @@
 // Ops that only move elements, against the indices they promise.
+#include <limits>
+
 #include "tests/runs.h"
 
 using namespace rondo;
@@ -98,9 +100,18 @@ TEST_CASE("reshape: -1 is what is left") {
   CHECK(error_of([&] {
           reshape(x, {5, -1});
         }) == "reshape: x has shape (2, 3, 4) with 24 elements, but shape is {5, -1}, and 5 does not divide that");
+  CHECK(error_of([&] { reshape(x, {0, -1}); }) == "reshape: shape is {0, -1}, but -1 could be anything beside a 0");
+  const int64_t half = int64_t(1) << 32, most = std::numeric_limits<int64_t>::max();
   CHECK(error_of([&] {
-          reshape(x, {0, -1});
-        }) == "reshape: x has shape (2, 3, 4) with 24 elements, but shape is {0, -1}, and 0 does not divide that");
+          reshape(counted({0}), {half, half});
+        }) == "reshape: a tensor of shape {4294967296, 4294967296} is larger than any memory");
+  CHECK(error_of([&] { reshape(counted({3}), {most, most, -1}); }).ends_with("is larger than any memory"));
+  CHECK(error_of([&] {
+          reshape(counted({0}), Shape{half, half});
+        }) == "reshape: a tensor of shape (4294967296, 4294967296) is larger than any memory");
+  CHECK(error_of([&] {
+          zeros({0}).view({half, half});
+        }) == "view: a tensor of shape (4294967296, 4294967296) is larger than any memory");
   CHECK(error_of([&] {
           reshape(x, {-1, 2, -1});
         }) == "reshape: shape is {-1, 2, -1}, but dimensions are 0 or more, and one may be -1");

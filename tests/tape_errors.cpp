@@ -20,7 +20,8 @@ TEST_CASE("tape: errors") {
   Tape tape;
   CHECK(error_of([&] { tape.backward(a * a); }) == "backward: the loss must be one number, but has shape (3)");
   CHECK(error_of([&] { tape.backward(full({}, 1)); }) ==
-        "backward: the loss does not depend on any parameter recorded on this tape");
+        "backward: the loss does not depend on any parameter recorded on this tape (masks, indices and "
+        "detach() have no gradient)");
   CHECK(error_of([&] { parameter(Tensor({2}, DType::i64)); }) == "parameter: a tensor of i64 cannot have a gradient");
   const Tensor twice = scale(a, 2);
   CHECK(

@@ -2,6 +2,7 @@
 #include "tensor/tensor.h"
 
 #include <cmath>
+#include <limits>
 #include <sstream>
 #include <thread>
 
@@ -113,6 +114,8 @@ TEST_CASE("tensor: elements, views, copies, conversions") {
   CHECK(arange(256, DType::u8).to_vector<uint8_t>()[255] == 255);
   CHECK(arange(0, DType::i8).shape() == Shape{0});
   CHECK(error_of([] { arange(-1); }) == "arange: n is -1, but must be at least 0");
+  CHECK(error_of([] { arange(std::numeric_limits<int64_t>::max()); }) ==
+        "a tensor of shape (9223372036854775807) is larger than any memory");
   CHECK(error_of([] { arange(257, DType::u8); }) == "arange: 256 is no number of u8");
   CHECK(Tensor().operator bool() == false);
   CHECK(uintptr_t(t.bytes()) % 64 == 0);
