@@ -29,6 +29,13 @@ void products(int64_t batch, int64_t m, int64_t n, int64_t k, const Tensor& a, b
   dispatch(c.device(), [&](auto device) { gemm(device, how, a, b, c); });
 }
 
+// Without the last two dimensions, and with two behind them.
+Shape leading(const Tensor& t) { return t.shape().without(-1).without(-1); }
+Shape matrices(Shape leading, int64_t m, int64_t n) {
+  leading.push_back(m), leading.push_back(n);
+  return leading;
+}
+
 void check_weight(const Tensor& x, const Tensor& weight, const Tensor& scale) {
   check(bool(weight), "linear: weight is missing");
   if (weight.dtype() != DType::bf16 && weight.dtype() != DType::i8) {
@@ -124,19 +131,21 @@ Tensor record_linear(const Tensor& x, const Tensor& weight, const Tensor& w, con
 Tensor matmul(const Tensor& a, const Tensor& b) {
   check_alike("matmul", "a", a, "b", b);
   check_activation("matmul", "a", a);
+  check(a.rank() >= 2 && b.rank() >= 2, "matmul: a has shape ", a.shape(), " and b has shape ", b.shape(),
+        ", but both need two dimensions or more");
+  const int64_t rows = a.dim(-2), k = a.dim(-1), n = b.dim(-1);
+  check(b.dim(-2) == k, "matmul: b has shape ", b.shape(), ", but a of shape ", a.shape(), " asks for ",
+        b.shape().with(-2, k));
   const bool one_a = a.rank() == 2 && b.rank() > 2, one_b = b.rank() == 2 && a.rank() > 2;
-  check(a.rank() >= 2 && b.rank() >= 2 && (a.rank() == b.rank() || one_a || one_b), "matmul: a has shape ", a.shape(),
-        " and b has shape ", b.shape(),
-        ", but both need the same number of dimensions, two or more, or one of them two");
-  const int64_t k = a.dim(-1), n = b.dim(-1);
-  const Shape fitting = one_b ? Shape{k, n} : (one_a ? b : a).shape().with(-2, k).with(-1, n);
-  check(b.shape() == fitting, "matmul: b has shape ", b.shape(), ", but a of shape ", a.shape(), " asks for ", fitting);
-  const Tensor y((one_a ? b : a).shape().with(-2, a.dim(-2)).with(-1, n), a.dtype(), a.device());
+  const Shape of_a = leading(a), of_b = leading(b), all = broadcast_shape(of_a, of_b);
+  if (!one_a && !one_b && of_a != of_b) {
+    check(broadcasts(of_a, all) && broadcasts(of_b, all), "matmul: a has shape ", a.shape(), ", but b has shape ",
+          b.shape(), ", whose leading dimensions do not broadcast");
+    return matmul(broadcast_to(a, matrices(all, rows, k)), broadcast_to(b, matrices(all, k, n)));
+  }
   // One b for all is one product, of all rows of a.
-  Shape leading = y.shape();
-  leading.pop_back();
-  if (!one_b) leading.pop_back();
-  const int64_t m = one_b ? leading.numel() : a.dim(-2), batch = one_b ? 1 : leading.numel();
+  const int64_t batch = one_b ? 1 : all.numel(), m = one_b ? all.numel() * rows : rows;
+  const Tensor y(matrices(all, rows, n), a.dtype(), a.device());
   products(batch, m, n, k, a, false, b, false, y, one_a);
   return record("matmul", {a, b}, y, [=](const Tensor& dy) -> Grads {
     const Tensor da({batch, m, k}, a.dtype(), a.device()), db = empty_like(b);

@@ -39,6 +39,8 @@ Tensor div(const Tensor& a, const Tensor& b);
 // NaN where one is NaN. The gradient goes to the one that was taken; where both are equal, each has half of it.
 Tensor maximum(const Tensor& a, const Tensor& b);
 Tensor minimum(const Tensor& a, const Tensor& b);
+inline Tensor maximum(const Tensor& a, Number b) { return maximum(a, full({}, b.value, a.dtype(), a.device())); }
+inline Tensor minimum(const Tensor& a, Number b) { return minimum(a, full({}, b.value, a.dtype(), a.device())); }
 Tensor scale(const Tensor& x, double factor);  // factor * x
 Tensor cast(const Tensor& x, DType dtype);     // the same numbers as f32, f64 or bf16; the gradient is cast back
 Tensor exp(const Tensor& x);
@@ -134,8 +136,8 @@ Tensors split(const Tensor& x, int64_t n, int axis);
 Tensor broadcast_to(const Tensor& x, const Shape& shape);
 
 // ---- products (autograd/linear.cpp) --------------------------------------------------------------------------------
-// [..., m, k] x [..., k, n] -> [..., m, n]. The leading dimensions are equal, or one of a and b has none: it is then
-// the same for all.
+// [..., m, k] x [..., k, n] -> [..., m, n]; the leading dimensions broadcast. (A matrix without any is read where it
+// is; another one that is repeated is copied.)
 Tensor matmul(const Tensor& a, const Tensor& b);
 // x W^T + bias + residual: x [..., in], weight [out, in], bias [out] or {}, residual [..., out] or {}. Of a bf16 x the
 // result is bf16, or f32 where a bias or residual is added; the weight is f32, rounded as it is read. For inference

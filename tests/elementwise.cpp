@@ -120,6 +120,13 @@ TEST_CASE("binary ops: an input used twice, and one that is a constant") {
   }
 }
 
+TEST_CASE("maximum and minimum: with a number") {
+  const Tensor x = points({3, 5}, 9);
+  CHECK(same_bits(maximum(x, 0), relu(x)));
+  CHECK(same_bits(minimum(x, 0.25), clamp(x, -100, 0.25)));
+  gradcheck([](const std::vector<Tensor>& in) { return maximum(in[0], 0.1) + minimum(in[0], -1); }, {x});
+}
+
 TEST_CASE("binary ops: more than one tile, the same bits on any number of threads") {
   const std::pair<Shape, Shape> pairs[] = {
       {{50001}, {50001}}, {{40000}, {}}, {{300, 201}, {201}}, {{300, 201}, {300, 1}}, {{2, 40000}, {2, 1}}};
