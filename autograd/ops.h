@@ -121,6 +121,7 @@ Tensor min(const Tensor& x, int axis);  // -max(-x)
 Tensor reshape(const Tensor& x, const Shape& shape);
 Tensor reshape(const Tensor& x, std::initializer_list<int64_t> shape);
 Tensor permute(const Tensor& x, const std::vector<int>& axes);            // dimension i of the result is axes[i] of x
+Tensor transpose(const Tensor& x, int a = -2, int b = -1);                // with two dimensions changed
 Tensor narrow(const Tensor& x, int axis, int64_t start, int64_t length);  // elements start..start+length-1 of an axis
 Tensor concat(std::span<const Tensor> parts, int axis);                   // one after the other along an axis
 inline Tensor concat(std::initializer_list<Tensor> parts, int axis) {

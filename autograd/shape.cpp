@@ -1,5 +1,6 @@
 // Ops that only move elements; they take any dtype.
 #include <array>
+#include <numeric>
 #include <string>
 
 #include "autograd/arguments.h"
@@ -136,6 +137,14 @@ Tensor permute(const Tensor& x, const std::vector<int>& axes) {
   }
   return record("permute", {x}, permuted(x, forward),
                 [back](const Tensor& dy) -> Grads { return {permuted(dy, back)}; });
+}
+
+Tensor transpose(const Tensor& x, int a, int b) {
+  check(bool(x), "transpose: x is missing");
+  std::vector<int> axes(size_t(x.rank()));
+  std::iota(axes.begin(), axes.end(), 0);
+  std::swap(axes[size_t(axis_of("transpose", "a", a, "x", x))], axes[size_t(axis_of("transpose", "b", b, "x", x))]);
+  return permute(x, axes);
 }
 
 Tensor narrow(const Tensor& x, int axis, int64_t start, int64_t length) {

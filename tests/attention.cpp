@@ -152,7 +152,7 @@ TEST_CASE("window_attention: a causal mask of comparisons and a softmax of what 
   const auto composed = [&](const std::vector<Tensor>& in) {
     const Tensor &q = in[0], k = narrow(in[1], 2, 0, d), v = narrow(in[1], 2, d, d), at = arange(n);
     const Tensor seen = to(less_equal(reshape(at, {1, n}), reshape(at, {n, 1})), q.device());
-    const Tensor scores = matmul(q, permute(k, {0, 2, 1})) / std::sqrt(double(d));
+    const Tensor scores = matmul(q, transpose(k)) / std::sqrt(double(d));
     return matmul(softmax(where(seen, scores, -INFINITY)), v);
   };
   const std::vector<Tensor> in = {randn({3, n, d}), randn({3, n, 2 * d}, DType::f64, 2)};

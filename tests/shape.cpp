@@ -80,6 +80,18 @@ TEST_CASE("permute: back again, and the same bits on any number of threads") {
   }
 }
 
+TEST_CASE("transpose: two dimensions change places") {
+  const Tensor x = counted({2, 3, 4, 5});
+  CHECK(same_bits(transpose(x), permute(x, {0, 1, 3, 2})));
+  CHECK(same_bits(transpose(x, 1, -2), permute(x, {0, 2, 1, 3})));
+  CHECK(same_bits(transpose(x, 3, 0), permute(x, {3, 1, 2, 0})));
+  CHECK(same_bits(transpose(x, 1, 1), x));
+  gradcheck([](const std::vector<Tensor>& in) { return transpose(in[0], 0); }, {randn({3, 2, 4})});
+  CHECK(error_of([&] { transpose(counted({3})); }) == "transpose: a is -2, but x has shape (3)");
+  CHECK(error_of([&] { transpose(x, 0, 4); }) == "transpose: b is 4, but x has shape (2, 3, 4, 5)");
+  CHECK(error_of([] { transpose({}); }) == "transpose: x is missing");
+}
+
 TEST_CASE("permute and reshape: gradients") {
   for (const Permutation& p : kPermutations) gradcheck(permuted(p.axes), {randn(p.shape)});
   gradcheck([](const std::vector<Tensor>& in) { return reshape(in[0], {5, 1, 3}); }, {randn({3, 5})});

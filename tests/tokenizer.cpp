@@ -212,12 +212,4 @@ TEST_CASE("pieces come out as whole characters, and end before a stop text that 
   CHECK(stream.push(399 + 1) == "\uFFFD");  // a token of the model that is no piece
 }
 
-TEST_CASE("a build without SentencePiece says so") {
-  if (have_sentencepiece()) return skip("this build has SentencePiece");
-  const std::string why =
-      "this rondo was built without SentencePiece; build it again with libsentencepiece-dev installed";
-  CHECK(error_of([] { Tokenizer(400, "x", "some.model"); }) == why);
-  CHECK(error_of([] { learn_pieces("a few words", 300); }) == why);
-}
-
 }  // namespace rondo::testing

@@ -221,4 +221,24 @@ TEST_CASE("what can be wrong with a vocabulary") {
   CHECK(complaint({"vocabulary", "--data", work.text, "--size", "5", "--out", other}).starts_with("2 rondo: --size: "));
 }
 
+TEST_CASE("a program built without SentencePiece says so, and trains on bytes") {
+  const std::string why =
+      "1 rondo: this rondo was built without SentencePiece; build it again with libsentencepiece-dev installed\n";
+  Setting in_bytes;
+  in_bytes.program = RONDO_PROGRAM_IN_BYTES;
+  Workplace work;
+  write_file(work.text, words(60000));
+  CHECK(run_program({"--version"}, in_bytes).out.find("\nSentencePiece: none (built without)\n") != std::string::npos);
+  CHECK(complaint({"vocabulary", "--data", work.text, "--size", "400", "--out", work / "a.model"}, in_bytes) == why);
+  REQUIRE(run_program(work.train("bytes", 1), in_bytes).code == 0);
+  CHECK(run_program({"eval", work / "bytes", "--bytes", "100"}, in_bytes).code == 0);
+  if (without_pieces()) return;
+  const PiecesWorkplace pieces;
+  CHECK(complaint(pieces.train_pieces("run", 1), in_bytes) == why);
+  CHECK(!std::filesystem::exists(pieces / "run"));
+  REQUIRE(run_program(pieces.train_pieces("run", 1)).code == 0);
+  for (const char* command : {"eval", "generate", "chat"}) CHECK(complaint({command, pieces / "run"}, in_bytes) == why);
+  CHECK(complaint(pieces.resume("run", 2), in_bytes) == why);
+}
+
 }  // namespace rondo::testing
