@@ -92,6 +92,15 @@ Tensor div(const Tensor& a, const Tensor& b) {
 Tensor maximum(const Tensor& a, const Tensor& b) { return extreme("maximum", Binary::larger, a, b); }
 Tensor minimum(const Tensor& a, const Tensor& b) { return extreme("minimum", Binary::smaller, a, b); }
 
+Tensor maximum(const Tensor& a, Number b) {
+  check_float("maximum", "a", a);
+  return maximum(a, full({}, b.value, a.dtype(), a.device()));
+}
+Tensor minimum(const Tensor& a, Number b) {
+  check_float("minimum", "a", a);
+  return minimum(a, full({}, b.value, a.dtype(), a.device()));
+}
+
 Tensor scale(const Tensor& x, double factor) {
   check_float("scale", "x", x);
   return record("scale", {x}, mapped(Scale{factor}, x),

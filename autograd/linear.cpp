@@ -141,7 +141,10 @@ Tensor matmul(const Tensor& a, const Tensor& b) {
   if (!one_a && !one_b && of_a != of_b) {
     check(broadcasts(of_a, all) && broadcasts(of_b, all), "matmul: a has shape ", a.shape(), ", but b has shape ",
           b.shape(), ", whose leading dimensions do not broadcast");
-    return matmul(broadcast_to(a, matrices(all, rows, k)), broadcast_to(b, matrices(all, k, n)));
+    const auto repeated = [](const Tensor& t, const Shape& shape) {
+      return t.shape() == shape ? t : broadcast_to(t, shape);
+    };
+    return matmul(repeated(a, matrices(all, rows, k)), repeated(b, matrices(all, k, n)));
   }
   // One b for all is one product, of all rows of a.
   const int64_t batch = one_b ? 1 : all.numel(), m = one_b ? all.numel() * rows : rows;

@@ -22,7 +22,8 @@
 
 namespace rondo {
 
-// Where an op takes a number in place of a tensor. Not {}, which is an empty Tensor.
+// Where an op takes a number in place of a tensor: it is rounded to what the other tensor's dtype has. Not {}, which is
+// an empty Tensor.
 struct Number {
   double value;
   template <class T>
@@ -39,8 +40,8 @@ Tensor div(const Tensor& a, const Tensor& b);
 // NaN where one is NaN. The gradient goes to the one that was taken; where both are equal, each has half of it.
 Tensor maximum(const Tensor& a, const Tensor& b);
 Tensor minimum(const Tensor& a, const Tensor& b);
-inline Tensor maximum(const Tensor& a, Number b) { return maximum(a, full({}, b.value, a.dtype(), a.device())); }
-inline Tensor minimum(const Tensor& a, Number b) { return minimum(a, full({}, b.value, a.dtype(), a.device())); }
+Tensor maximum(const Tensor& a, Number b);
+Tensor minimum(const Tensor& a, Number b);
 Tensor scale(const Tensor& x, double factor);  // factor * x
 Tensor cast(const Tensor& x, DType dtype);     // the same numbers as f32, f64 or bf16; the gradient is cast back
 Tensor exp(const Tensor& x);
@@ -50,7 +51,7 @@ Tensor sigmoid(const Tensor& x);   // 1 / (1 + exp(-x))
 Tensor relu(const Tensor& x);      // max(x, 0); slope 0 at 0
 Tensor gelu(const Tensor& x);      // x * Phi(x), the exact form (Hendrycks & Gimpel 2016)
 Tensor silu(const Tensor& x);      // x * sigmoid(x) (Elfwing et al. 2018)
-Tensor softplus(const Tensor& x);  // log(1 + exp(x)), as exact where that is tiny or exp(x) is not a number any more
+Tensor softplus(const Tensor& x);  // log(1 + exp(x)), as exact where that is tiny or exp(x) overflows
 Tensor sqrt(const Tensor& x);
 Tensor abs(const Tensor& x);  // slope 0 at 0
 // min(max(x, low), high), with slope 1 from low to high, both included. Throws where low is above high.
@@ -83,8 +84,8 @@ Tensor sum_to(const Tensor& x, const Shape& shape);
 
 // ---- choosing (autograd/select.cpp) --------------------------------------------------------------------------------
 // Masks: u8, 1 where it holds and 0 where not, of two tensors on one device, of one dtype, any, which broadcast; or of
-// a tensor and a number. NaN equals nothing. Masks have no gradient; to(mask, DType::f32) makes numbers of them, whose
-// mean is a share. `if (mask)` asks whether there is a tensor, mask.item() for what is in it.
+// a tensor and a number, integers then as f64. NaN equals nothing. Masks have no gradient; to(mask, DType::f32) makes
+// numbers of them, whose mean is a share. `if (mask)` asks whether there is a tensor, mask.item() for what is in it.
 Tensor equal(const Tensor& a, const Tensor& b);
 Tensor equal(const Tensor& a, Number b);
 Tensor not_equal(const Tensor& a, const Tensor& b);
@@ -101,12 +102,8 @@ Tensor greater_equal(const Tensor& a, Number b);
 // was made of may still multiply by an infinite slope: choose what goes into a sqrt or log rather than what comes out.
 // Of masks: where(m, n, m) is both, where(m, m, n) either.
 Tensor where(const Tensor& mask, const Tensor& a, const Tensor& b);
-inline Tensor where(const Tensor& mask, const Tensor& a, Number b) {
-  return where(mask, a, full({}, b.value, a.dtype(), a.device()));
-}
-inline Tensor where(const Tensor& mask, Number a, const Tensor& b) {
-  return where(mask, full({}, a.value, b.dtype(), b.device()), b);
-}
+Tensor where(const Tensor& mask, const Tensor& a, Number b);
+Tensor where(const Tensor& mask, Number a, const Tensor& b);
 
 // Of each line along an axis, which disappears: the index (i64) of the largest element, of the first where several are
 // equal; NaN counts as larger than all. It has no gradient.

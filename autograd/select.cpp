@@ -76,6 +76,15 @@ Tensor where(const Tensor& mask, const Tensor& a, const Tensor& b) {
                 });
 }
 
+Tensor where(const Tensor& mask, const Tensor& a, Number b) {
+  check(bool(a), "where: a is missing");
+  return where(mask, a, full({}, b.value, a.dtype(), a.device()));
+}
+Tensor where(const Tensor& mask, Number a, const Tensor& b) {
+  check(bool(b), "where: b is missing");
+  return where(mask, full({}, a.value, b.dtype(), b.device()), b);
+}
+
 Tensor argmax(const Tensor& x, int axis) {
   const int a = line_axis("argmax", x, axis);
   const Tensor index(x.shape().without(a), DType::i64, x.device());

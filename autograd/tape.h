@@ -105,8 +105,8 @@ class SoFar {
 };
 
 struct TapeOptions {
-  // Look at every result and every gradient, and throw at the first NaN or infinity, naming the op. Slow: for
-  // debugging.
+  // Look at every result and every gradient, and throw at the first NaN or infinity, naming the op; where and ops that
+  // only move elements may have infinities, which somebody chose. Slow: for debugging.
   bool check_finite = false;
 };
 

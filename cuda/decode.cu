@@ -117,8 +117,9 @@ __device__ void keep(const Attentions<T>& all, const CachePlace& p, int j, const
     all.of[0].keys[(p.sequence * d + i) * rows + row] = key[i];
     all.of[0].values[(p.sequence * rows + row) * d + i] = pair[d + i];
   }
+  if (!all.raw) return;
   T* const kept = all.raw + (p.sequence * all.raw_rows + row % all.raw_rows) * 2 * d;
-  for (int64_t i = threadIdx.x; all.raw && i < 2 * d; i += kThreads) kept[i] = pair[i];
+  for (int64_t i = threadIdx.x; i < 2 * d; i += kThreads) kept[i] = pair[i];
 }
 
 // Block (place, head, chunk) -> the chunk's part.

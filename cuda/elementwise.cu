@@ -23,7 +23,8 @@ struct MapBackward {
   T* dx;
   __device__ void operator()(int64_t i) const { dx[i] = chained(f, dy[i], x[i], y[i]); }
 };
-// What it is the kernel alone is told: memory takes longer than the choice, and a kernel for each would be much code.
+// Which function it is, is an argument of the kernel: choosing takes less time than reading, and a kernel for each
+// would be much code.
 template <class T>
 __device__ T combined(Binary how, T u, T v) {
   switch (how) {

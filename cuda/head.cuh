@@ -66,7 +66,8 @@ __device__ void store_pairs(const Pairs<T, L::kN>& p, int d, int i, E* y) {
   store_numbers(p.low, y + i);
   if (L::kN > 1 || half + i < d) store_numbers(p.high, y + half + i);
 }
-// Turned by the angles (scale * cos, then scale * sin, of the pairs), or back by the same.
+// Turned by the angles (scale * cos, then scale * sin, of the pairs), or back by the same. Multiply-adds are named as
+// such, here and in Head, since a compiler makes them in one kernel and not in the next, and a key's bits shall be one.
 template <class L, class T>
 __device__ void turn(const T* angles, int d, int i, T direction, Pairs<T, L::kN>& p) {
   if (!angles) return;
@@ -76,8 +77,8 @@ __device__ void turn(const T* angles, int d, int i, T direction, Pairs<T, L::kN>
 #pragma unroll
   for (int e = 0; e < L::kN; ++e) {
     const T a = p.low[e], b = p.high[e], sine = s[e] * direction;
-    p.low[e] = a * c[e] - b * sine;
-    p.high[e] = b * c[e] + a * sine;
+    p.low[e] = std::fma(a, c[e], -b * sine);
+    p.high[e] = std::fma(b, c[e], a * sine);
   }
 }
 
@@ -111,7 +112,7 @@ struct Head {
     L::over(half(), [&](int i) {
       const Run r = load_pairs<L>(x, this->d, i);
 #pragma unroll
-      for (int e = 0; e < L::kN; ++e) sum += r.low[e] * r.low[e] + r.high[e] * r.high[e];
+      for (int e = 0; e < L::kN; ++e) sum = std::fma(r.high[e], r.high[e], std::fma(r.low[e], r.low[e], sum));
     });
     norm = std::sqrt(L::sum(sum));
     factor = T(1) / Max{}(norm, T(kMinHeadNorm));
@@ -177,10 +178,10 @@ __global__ void for_each_head_kernel(int64_t n, F f) {
   }
 }
 template <class E, class F>
-void for_each_head(int64_t n, int64_t d, const F& f, bool early = false) {
+void for_each_head(int64_t n, int64_t d, const F& f) {
   if (n == 0) return;
   dispatch_lanes<E>(d, [&]<class L>() {
-    launch({blocks_for(n, kThreads / L::kCount), kThreads, 0, stream(), early}, for_each_head_kernel<L, F>, n, f);
+    launch({blocks_for(n, kThreads / L::kCount), kThreads, 0, stream()}, for_each_head_kernel<L, F>, n, f);
   });
 }
 

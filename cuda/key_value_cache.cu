@@ -8,7 +8,8 @@ namespace {
 using namespace cuda;
 
 // Keys [batch, D, rows]: threads side by side read keys side by side; values [batch, rows, D]; pairs as they came
-// [batch, raw_rows, 2D], or null.
+// [batch, raw_rows, 2D], or null. Keys are made by whole warps, as attention makes those that tokens bring (decode.cu):
+// their bits are the same.
 template <class T>
 struct CacheKeys {
   const CachePlace* places;
@@ -53,11 +54,20 @@ void cache_keys(Cuda, const Tensor& places, const Tensor& kv, const Tensor& k_sc
   const int64_t d = cache.keys.dim(1), rows = cache.keys.dim(2);
   dispatch_float(kv.dtype(), [&]<class T>() {
     const T* angles = table ? data<T>(table) + table.dim(1) * d : nullptr;
-    for_each_head<T>(
-        places.dim(0), d,
-        CacheKeys<T>{places_of(places), d, rows, data<T>(kv), data_or_null<T>(k_scale), angles, data<T>(cache.keys),
-                     data<T>(cache.values), data_or_null<T>(raw), raw ? raw.dim(1) : 1},
-        true);
+    const CacheKeys<T> f = {places_of(places),
+                            d,
+                            rows,
+                            data<T>(kv),
+                            data_or_null<T>(k_scale),
+                            angles,
+                            data<T>(cache.keys),
+                            data<T>(cache.values),
+                            data_or_null<T>(raw),
+                            raw ? raw.dim(1) : 1};
+    const int64_t n = places.dim(0);
+    if (n > 0)
+      launch({blocks_for(n, kThreads / WarpLanes::kCount), kThreads, 0, stream(), true},
+             for_each_head_kernel<WarpLanes, CacheKeys<T>>, n, f);
   });
 }
 

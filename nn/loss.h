@@ -36,10 +36,10 @@ inline Tensor binary_cross_entropy(const Tensor& logits, const Tensor& target) {
   check_targets("binary_cross_entropy", "logits", logits, target);
   if (target.device() == Device::cpu)
     dispatch_float(target.dtype(), [&]<class T>() {
-      for (int64_t i = 0; i < target.numel(); ++i) {
-        const T t = target.data<T>()[i];
-        check(t >= 0 && t <= 1, "binary_cross_entropy: target holds ", t, " at index ", i, ", but must be from 0 to 1");
-      }
+      const T* const t = target.data<T>();
+      for (int64_t i = 0; i < target.numel(); ++i)
+        check(t[i] >= 0 && t[i] <= 1, "binary_cross_entropy: target holds ", t[i], " at index ", i,
+              ", but must be from 0 to 1");
     });
   return mean(target * softplus(-logits) + (1 - target) * softplus(logits));
 }

@@ -28,6 +28,21 @@ void check_share(const char* optimizer, const char* name, double value) {
   check(value >= 0 && value < 1, optimizer, ": ", name, " is ", value, ", but must be in [0, 1)");
 }
 
+// Before anything is done to the parameters.
+const OptimizerConfig& checked(const OptimizerConfig& c) {
+  check_share("Adam", "beta1", c.beta1);
+  check_share("Adam", "beta2", c.beta2);
+  check_at_least_0("Adam", "eps", c.eps);
+  check_at_least_0("Adam", "weight_decay", c.weight_decay);
+  return c;
+}
+const SGDConfig& checked(const SGDConfig& c) {
+  check_share("SGD", "momentum", c.momentum);
+  check_at_least_0("SGD", "weight_decay", c.weight_decay);
+  check(!c.nesterov || c.momentum > 0, "SGD: nesterov asks for a momentum above 0");
+  return c;
+}
+
 void check_parameters(const char* optimizer, const std::vector<NamedTensor>& parameters) {
   check(!parameters.empty(), optimizer, ": there are no parameters");
   std::unordered_map<uint64_t, const std::string*> tensors;
@@ -98,11 +113,7 @@ void Optimizer::clip(const Gradients& grads, F&& f) {
 }
 
 Adam::Adam(std::vector<NamedTensor> parameters, OptimizerConfig config)
-    : Optimizer("Adam", std::move(parameters), config.learning_rate, config.clip_grad_norm), config_(config) {
-  check_share("Adam", "beta1", config_.beta1);
-  check_share("Adam", "beta2", config_.beta2);
-  check_at_least_0("Adam", "eps", config_.eps);
-  check_at_least_0("Adam", "weight_decay", config_.weight_decay);
+    : Optimizer("Adam", std::move(parameters), checked(config).learning_rate, config.clip_grad_norm), config_(config) {
   m_ = zeros_beside(parameters_), v_ = zeros_beside(parameters_);
   for (const NamedTensor& p : parameters_) decay_.push_back(decays(p, config_) ? config_.weight_decay : 0);
   steps_ = zeros({int64_t(parameters_.size())}, DType::i64, norm_.device());
@@ -121,10 +132,7 @@ Tensor Adam::step(const Gradients& grads) {
 }
 
 SGD::SGD(std::vector<NamedTensor> parameters, SGDConfig config)
-    : Optimizer("SGD", std::move(parameters), config.learning_rate, config.clip_grad_norm), config_(config) {
-  check_share("SGD", "momentum", config_.momentum);
-  check_at_least_0("SGD", "weight_decay", config_.weight_decay);
-  check(!config_.nesterov || config_.momentum > 0, "SGD: nesterov asks for a momentum above 0");
+    : Optimizer("SGD", std::move(parameters), checked(config).learning_rate, config.clip_grad_norm), config_(config) {
   if (config_.momentum > 0) v_ = zeros_beside(parameters_);
 }
 

@@ -128,7 +128,7 @@ void cache_keys(Backend, const Tensor& places, const Tensor& kv, const Tensor& k
 void attention_decode(Backend, const Tensor& places, int64_t heads, const Attended& seen, const Tensor& y,
                       int64_t column);
 // The product applied to one or two such attentions, one beside the other in a row. What the tokens bring is first
-// stored in the cache of seen[0], turned by its table; a place is then no other token's.
+// stored in the cache of seen[0], which does not say all, turned by its table; a place is then no other token's.
 void attention_gemv(Backend, const Tensor& places, int64_t heads, std::span<const Attended> seen,
                     const Brought& brought, const Product& product);
 

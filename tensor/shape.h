@@ -32,11 +32,11 @@ class Shape {
     return n;
   }
 
-  // Whether there can be so many elements: their number does not overflow.
+  // Whether nothing overflows that is counted in elements, strides beside a 0 included.
   bool is_countable() const {
     int64_t n = 1;
     for (int64_t d : *this)
-      if (__builtin_mul_overflow(n, d, &n)) return false;
+      if (d > 0 && __builtin_mul_overflow(n, d, &n)) return false;
     return true;
   }
 

@@ -123,6 +123,8 @@ TEST_CASE("binary ops: an input used twice, and one that is a constant") {
 TEST_CASE("maximum and minimum: with a number") {
   const Tensor x = points({3, 5}, 9);
   CHECK(same_bits(maximum(x, 0), relu(x)));
+  CHECK(error_of([] { maximum({}, 0); }) == "maximum: a is missing");
+  CHECK(error_of([] { minimum(arange(3), 1.5); }) == "minimum: a is i64, but the op computes in f32 or f64");
   CHECK(same_bits(minimum(x, 0.25), clamp(x, -100, 0.25)));
   gradcheck([](const std::vector<Tensor>& in) { return maximum(in[0], 0.1) + minimum(in[0], -1); }, {x});
 }

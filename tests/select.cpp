@@ -155,7 +155,10 @@ TEST_CASE("where: what is not chosen is not looked at; one input; masks of masks
   CHECK(values(narrow(grads[x], 0, 2, 1)) == std::vector<double>{6});
   Tape careful({.check_finite = true});  // what is masked on purpose is no mistake
   const Tensor masked = where(mask, parameter(randn({3})), -INFINITY);
-  CHECK(error_of([&] { softmax(masked); }) == "(no error)");
+  CHECK(error_of([&] { softmax(reshape(masked, {1, -1})); }) == "(no error)");
+  CHECK(error_of([&] {
+          where(mask, parameter(randn({3})), NAN);
+        }).starts_with("where: the result of shape (3) is not finite"));
   CHECK(error_of([&] { masked * 2; }).starts_with("scale: the result of shape (3) is not finite"));
   const Tensor m = tensor<uint8_t>({0, 0, 1, 1}, {4}), n = tensor<uint8_t>({0, 1, 0, 1}, {4});
   CHECK(values(where(m, n, m)) == std::vector<double>{0, 0, 0, 1});
@@ -176,6 +179,8 @@ TEST_CASE("comparisons and where: errors") {
   CHECK(error_of([&] { where(x, x, x); }) ==
         "where: mask is f64, but masks are u8, as comparisons make them (equal, less, ...)");
   CHECK(error_of([&] { where({}, x, x); }) == "where: mask is missing");
+  CHECK(error_of([&] { where(mask, 2, {}); }) == "where: b is missing");
+  CHECK(error_of([&] { where(mask, {}, 2); }) == "where: a is missing");
   CHECK(error_of([&] { where(mask, x, {}); }) == "where: b is missing");
   CHECK(error_of([&] { where(mask, x, to(x, DType::f32)); }) == "where: b is f32, but a is f64");
   CHECK(error_of([&] { where(mask, x, y); }) ==

@@ -133,7 +133,8 @@ bool TrainingStep::sound(const Tensor& tokens, const Tensor& labels) const {
   const auto holds = [&](const Tensor& t, int64_t also) {
     return t.device() != Device::cpu || first_token_outside(t, c.num_tokens, also) < 0;
   };
-  return holds(tokens, 0) && holds(labels, micro_batch_size_ > 0 ? 0 : c.ignore_index);
+  const bool in_parts = micro_batch_size_ > 0 && micro_batch_size_ < tokens.dim(0);  // where all labels must count
+  return holds(tokens, 0) && holds(labels, in_parts ? 0 : c.ignore_index);
 }
 
 }  // namespace rondo

@@ -19,7 +19,8 @@ class TrainingStep {
  public:
   // The model, the optimizer and the ranks must outlive it, and stay where they are. With `graphs` false nothing is
   // captured. Ranks that begin with the same weights keep them the same, bit for bit. With a micro_batch_size so many
-  // rows go through at a time, and a step needs memory for those alone (Shards).
+  // rows go through at a time, and a step needs memory for those alone (Shards); all at once where a label is ignored,
+  // which those on a GPU must not be, as nobody looks at them there.
   TrainingStep(const RecurrentTrainer& trainer, Adam& adam, bool graphs = true, Communicator* ranks = nullptr,
                int64_t micro_batch_size = 0);
   ~TrainingStep();
