@@ -30,11 +30,11 @@ struct Share {
   __device__ static int column() { return int(threadIdx.x) % kChunk; }
   __device__ static int index() { return int(threadIdx.x) / kChunk; }
 
-  __device__ Share(const T* from, int64_t ld, int64_t rows, int64_t columns) {
-    from += index() * ld + column();
-    const int n = column() < columns ? int(min(rows, int64_t(kChunk))) - index() : 0;
+  // number(row) of the thread's rows of its column.
+  template <class F>
+  __device__ explicit Share(const F& number) {
 #pragma unroll
-    for (int e = 0; e < kChunk / kShares; ++e, from += kShares * ld) numbers[e] = e * kShares < n ? *from : T(0);
+    for (int e = 0; e < kChunk / kShares; ++e) numbers[e] = number(e * kShares + index());
   }
   // Instead of a column of memory one of `rows` numbers side by side.
   __device__ void take(const T* from, int64_t rows) {
@@ -91,20 +91,32 @@ struct Attentions {
   }
 };
 
-// The keys that the tokens of this launch bring to a chunk that a query sees are made by each block that needs them, a
-// warp a key, since no block waits for another: key j of d numbers, at keys + j d. Calls found(column, j).
-template <class T, class F>
-__device__ void make_brought_keys(const Attentions<T>& all, const CachePlace& query, int64_t first, int64_t n, T* keys,
-                                  const F& found) {
-  constexpr int kWarps = kThreads / 32;
-  for (int j = (int(threadIdx.x) / 32 + 1) % kWarps; j < int(gridDim.x); j += kWarps) {  // warp 0 has a query to make
+// bringer[c] = the token of this launch that brings the key at row first + c of a query's sequence, or -1, for c < n.
+// What it brings is not read from the cache, where another block may be storing it. By all threads, with barriers.
+template <class T>
+__device__ void find_bringers(const Attentions<T>& all, const CachePlace& query, int64_t first, int64_t n,
+                              int (&bringer)[kChunk]) {
+  if (threadIdx.x < kChunk) bringer[threadIdx.x] = -1;
+  __syncthreads();
+  for (int j = int(threadIdx.x); j < int(gridDim.x); j += kThreads) {
     const CachePlace& p = all.of[0].seen.places[j];
-    const int64_t row = p.last - 1, column = row - first;
-    if (p.sequence != query.sequence || uint64_t(column) >= uint64_t(n)) continue;  // before the chunk or behind it
+    const int64_t c = p.last - 1 - first;
+    if (p.sequence == query.sequence && uint64_t(c) < uint64_t(n)) bringer[c] = j;  // not before the chunk, nor behind
+  }
+  __syncthreads();
+}
+
+// The keys of those tokens, a warp a key: token j's d numbers, at keys + j d. Each block makes those that it needs,
+// since no block waits for another.
+template <class T>
+__device__ void make_brought_keys(const Attentions<T>& all, int64_t first, int64_t n, const int (&bringer)[kChunk],
+                                  T* keys) {
+  for (int c = int(threadIdx.x) / 32; c < n; c += int(kThreads) / 32) {
+    const int j = bringer[c];
+    if (j < 0) continue;
     const Head<T, WarpLanes> key(all.kv + j * 2 * all.d, all.k_scale,
-                                 all.key_angles ? all.key_angles + row * all.d : nullptr, all.d);
+                                 all.key_angles ? all.key_angles + (first + c) * all.d : nullptr, all.d);
     WarpLanes::over(key.half(), [&](int i) { store_pairs<WarpLanes>(key.at(i), key.d, i, keys + j * all.d); });
-    if (threadIdx.x % 32 == 0) found(int(column), j);
   }
 }
 
@@ -137,14 +149,22 @@ __global__ void __launch_bounds__(kThreads, 2) attend_kernel(Attentions<T> all, 
   const int64_t ld = a.seen.rows;
   const T* const key = a.keys + p.sequence * d * ld + first;
   const T* const value = a.values + (p.sequence * ld + first) * d;
-  Share<T> first_keys(key, ld, d, n), first_values(value, d, n, d);  // read while the query is made
   const bool brings = which == 0 && all.kv;
+  if (brings) find_bringers(all, p, first, n, s.bringer);
+  const int column = Share<T>::column(), index = Share<T>::index(), j = brings ? s.bringer[column] : -1;
+  const auto keys_from = [&](int i) {  // of the numbers i.. of the column's key; of a brought one zeros
+    return Share<T>([&](int r) { return r < d - i && column < n && j < 0 ? key[(i + r) * ld + column] : T(0); });
+  };
+  const auto values_from = [&](int i) {
+    return Share<T>([&](int r) {
+      if (r >= n || i + column >= d) return T(0);
+      const int from = brings ? s.bringer[r] : -1;
+      return from < 0 ? value[r * d + i + column] : all.kv[(2 * from + 1) * d + i + column];
+    });
+  };
+  const Share<T> first_keys = keys_from(0), first_values = values_from(0);  // read while the query is made
   T* const brought = query + padded(d);
-  if (brings) {
-    if (threadIdx.x < kChunk) s.bringer[threadIdx.x] = -1;
-    __syncthreads();
-    make_brought_keys(all, p, first, n, brought, [&](int column, int j) { s.bringer[column] = j; });
-  }
+  if (brings) make_brought_keys(all, first, n, s.bringer, brought);
   if (threadIdx.x < 32) {
     const T* q = a.q + (int64_t(blockIdx.x) * all.heads + int(blockIdx.y) % all.heads) * d;
     const Head<T, WarpLanes> head(q, a.scale, a.angles ? a.angles + (p.last - 1) * d : nullptr, d);
@@ -156,14 +176,12 @@ __global__ void __launch_bounds__(kThreads, 2) attend_kernel(Attentions<T> all, 
     for (int i = d + int(threadIdx.x); i < padded(d); i += 32) query[i] = 0;
   }
   __syncthreads();
-  const int column = Share<T>::column(), index = Share<T>::index();
-  const int j = brings ? s.bringer[column] : -1;
   const auto score_of = [&](Share<T> keys, int i) {
     if (j >= 0) keys.take(brought + j * d + i, d - i);
     return keys.times(query + i);
   };
   T score = score_of(first_keys, 0);
-  for (int i = kChunk; i < d; i += kChunk) score += score_of(Share<T>(key + i * ld, ld, d - i, n), i);
+  for (int i = kChunk; i < d; i += kChunk) score += score_of(keys_from(i), i);
   if (brings && int(blockIdx.y) == 0 && p.last - 1 - first < n)
     keep(all, p, int(blockIdx.x), brought + int64_t(blockIdx.x) * d);
   s.sums[index][column] = score;
@@ -178,13 +196,7 @@ __global__ void __launch_bounds__(kThreads, 2) attend_kernel(Attentions<T> all, 
   }
   __syncthreads();
   for (int i = 0; i < d; i += kChunk) {
-    Share<T> values = i == 0 ? first_values : Share<T>(value + i, d, n, d - i);
-    if (brings && i + column < d)
-#pragma unroll
-      for (int e = 0; e < kChunk / kShares; ++e)
-        if (const int from = s.bringer[e * kShares + index]; from >= 0)
-          values.numbers[e] = all.kv[from * 2 * d + d + i + column];
-    s.sums[index][column] = values.times(s.weights);
+    s.sums[index][column] = (i == 0 ? first_values : values_from(i)).times(s.weights);
     __syncthreads();
     if (index == 0 && i + column < d) part[i + column] = whole(s.sums, column);
     __syncthreads();

@@ -91,7 +91,8 @@ mma.cuh s/= row < n \&\& column < d/= row < n/
 decode.cu s/all ? CachePlace{p.sequence, 0, rows} : p/p/
 key_value_cache.cu s/row % raw_rows/(row + 1) % raw_rows/
 key_value_cache.cu s/if (key.half() + at + e < d) column/column/
-decode.cu s/= e \* kShares < n ? \*from/= true ? *from/
+decode.cu s/if (r >= n || i + column >= d)/if (i + column >= d)/
+decode.cu s/r < d - i \&\& column < n/column < n/
 decode.cu s/i < padded(d); i += 32/false; i += 32/
 decode.cu s/b = high < n ? whole/b = true ? whole/
 decode.cu s/if (index == 0 \&\& i + column < d)/if (index == 0)/
@@ -149,10 +150,9 @@ strided.cuh s/inner == 0 \&\& sizes\[rank - 1\] % n == 0/inner == 0/
 decode.cu s/first + c < n;/true;/
 decode.cu s/sum \*= shrink, weighted \*= shrink;//
 decode.cu s/all.of\[head \/ all.heads\]/all.of[0]/
-decode.cu s/p.sequence != query.sequence || //
-decode.cu s/ || uint64_t(column) >= uint64_t(n))/)/
+decode.cu s/p.sequence == query.sequence \&\& //
 decode.cu s/if (j >= 0) keys.take/if (false) keys.take/
-decode.cu s/; from >= 0)/; false)/
+decode.cu s/from < 0 ? value/true ? value/
 decode.cu s/ \&\& p.last - 1 - first < n)/)/
 decode.cu s/row % all.raw_rows/row/
 gemv.cuh s/for (int r = 0; r < kRows; ++r) {/for (int r = 1; r < kRows; ++r) {/
