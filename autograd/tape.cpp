@@ -169,7 +169,7 @@ int32_t Tape::slot_of(const Tensor& t) {
 }
 
 Tape::Entry* Tape::append(const char* op, const Inputs& inputs, const Tensor& output) {
-  if (options_.check_finite && !(only_moves(op) && !has_nan(output))) check_finite(op, "the result", output);
+  if (options_.check_finite && (!only_moves(op) || has_nan(output))) check_finite(op, "the result", output);
   check(!tracks(output), op, ": the op returns a tensor that the tape follows already; return detach() of it");
   Entry e;
   bool tracked = false;

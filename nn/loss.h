@@ -1,5 +1,6 @@
-// Losses made of ops, each the mean over all elements. Prediction and target have one shape: nothing is repeated, which
-// here is a mistake as a rule. For classes: cross_entropy (autograd/ops.h).
+// Losses made of ops: each is the mean over all elements, one number of shape (). Prediction and target, f32 or f64,
+// have one shape, any: nothing is repeated, which here is a mistake as a rule, and they throw. For classes:
+// cross_entropy (autograd/ops.h).
 #pragma once
 #include "../autograd/ops.h"
 

@@ -28,7 +28,8 @@ class Optimizer {
  protected:
   // Marks the parameters, so that tapes keep their gradients.
   Optimizer(const char* name, std::vector<NamedTensor> parameters, double learning_rate, double clip_grad_norm);
-  // f(i, gradient) for each parameter that a gradient reached; then norm_ and factor_ are theirs.
+  // f(i, gradient) for each parameter that a gradient reached; then norm_ and factor_ are theirs. (In optimizer.cpp,
+  // for those below alone.)
   template <class F>
   void clip(const Gradients& grads, F&& f);
 

@@ -71,8 +71,8 @@ RONDO_ANYWHERE auto zero_below(const Y& y, const X& x, scalar_t<X> low) {
     return y.min((x - low) * std::numeric_limits<scalar_t<X>>::max()).max(scalar_t<X>(0));
 }
 
-// exp(x). Eigen 3 gives a denormal number even for -infinity; here what is that small is 0: from about the logarithm of
-// the smallest normal number on.
+// exp(x). Eigen 3 gives a denormal number even for -infinity; here it is 0 from about the logarithm of the smallest
+// normal number down.
 template <class X>
 RONDO_ANYWHERE auto exponential(const X& x) {
   using std::exp;

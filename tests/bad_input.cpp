@@ -113,6 +113,8 @@ TEST_CASE("configurations that are wrong") {
   CHECK(with("[model]\nmax_seq_len = 100\n") ==
         "2 rondo: max_seq_len = 100, but it must be a multiple of block_width = 128\n");
   CHECK(with("[train]\nbatch_size = 0\n") == "2 rondo: train.batch_size must be 1 or more, not 0\n");
+  CHECK(with("[runtime]\nmicro_batch_size = -1\n") ==
+        "2 rondo: runtime.micro_batch_size must be 0 (as is fastest) or more, not -1\n");
   CHECK(with("", {"--set", "runtime.device=gpu"}) ==
         "2 rondo: runtime.device must be \"cpu\" or \"cuda\", not \"gpu\"\n");
   CHECK(complaint({"train", work / "none.toml", "--data", work.text, "--out", work / "run"}) ==

@@ -32,6 +32,7 @@ TEST_CASE("dropout: errors") {
   Generator g;
   for (const double p : {-0.1, 1.0, double(NAN)})
     CHECK(error_of([&] { dropout(zeros({2}), p, g); }).ends_with("but must be at least 0 and below 1"));
+  CHECK(error_of([&] { dropout({}, 0.5, g); }) == "dropout: x is missing");
   CHECK(error_of([&] { dropout(zeros({2}, DType::i64), 0.5, g); }) ==
         "dropout: x is i64, but the op computes in f32 or f64");
   CHECK(g.position == 0);

@@ -35,6 +35,17 @@ struct Chunks {
   }
 };
 
+// f(slot, begin, length) for the chunks of all weights.
+template <class Slot, class F>
+void over_chunks(std::span<const Slot> slots, F&& f) {
+  cpu::Scratch scratch;
+  const auto numel = [&](int64_t i) { return slots[size_t(i)].weight.numel(); };
+  const Chunks chunks(int64_t(slots.size()), numel, scratch);
+  parallel_for(chunks.count(), [&](int64_t c) {
+    chunks.at(c, numel, [&](int64_t i, int64_t begin, int64_t n) { f(slots[size_t(i)], begin, n); });
+  });
+}
+
 // In f64, so that squares of large f32 do not overflow; eight sums side by side fill a vector register.
 template <class T>
 double sum_of_squares(const T* x, int64_t n) {
@@ -114,25 +125,19 @@ void adam_step(Cpu, std::span<const AdamSlot> slots, const AdamOptions& how, con
   if (std::isnan(scale)) return;
   int64_t* const step = steps.data<int64_t>();
   for (const AdamSlot& s : slots) ++step[s.index];
-  cpu::Scratch scratch;
-  const auto numel = [&](int64_t i) { return slots[size_t(i)].weight.numel(); };
-  const Chunks chunks(int64_t(slots.size()), numel, scratch);
-  parallel_for(chunks.count(), [&](int64_t c) {
-    chunks.at(c, numel, [&](int64_t i, int64_t begin, int64_t n) {
-      const AdamSlot& s = slots[size_t(i)];
-      const double t = double(step[s.index]);
-      dispatch_float(s.weight.dtype(), [&]<class T>() {
-        const AdamNumbers<T> numbers{T(scale),
-                                     T(1 - how.beta1),
-                                     T(how.beta2),
-                                     T(1 - how.beta2),
-                                     T(1 - rate * s.weight_decay),
-                                     T(rate / (1 - std::pow(how.beta1, t))),
-                                     T(1 / std::sqrt(1 - std::pow(how.beta2, t))),
-                                     T(how.eps)};
-        adam_chunk(numbers, s.weight.data<T>() + begin, s.grad.data<T>() + begin, s.m.data<T>() + begin,
-                   s.v.data<T>() + begin, n);
-      });
+  over_chunks(slots, [&](const AdamSlot& s, int64_t begin, int64_t n) {
+    const double t = double(step[s.index]);
+    dispatch_float(s.weight.dtype(), [&]<class T>() {
+      const AdamNumbers<T> numbers{T(scale),
+                                   T(1 - how.beta1),
+                                   T(how.beta2),
+                                   T(1 - how.beta2),
+                                   T(1 - rate * s.weight_decay),
+                                   T(rate / (1 - std::pow(how.beta1, t))),
+                                   T(1 / std::sqrt(1 - std::pow(how.beta2, t))),
+                                   T(how.eps)};
+      adam_chunk(numbers, s.weight.data<T>() + begin, s.grad.data<T>() + begin, s.m.data<T>() + begin,
+                 s.v.data<T>() + begin, n);
     });
   });
 }
@@ -141,17 +146,11 @@ void sgd_step(Cpu, std::span<const SGDSlot> slots, const SGDOptions& how, const 
               const Tensor& factor) {
   const double rate = learning_rate.item(), scale = factor.item();
   if (std::isnan(scale)) return;
-  cpu::Scratch scratch;
-  const auto numel = [&](int64_t i) { return slots[size_t(i)].weight.numel(); };
-  const Chunks chunks(int64_t(slots.size()), numel, scratch);
-  parallel_for(chunks.count(), [&](int64_t c) {
-    chunks.at(c, numel, [&](int64_t i, int64_t begin, int64_t n) {
-      const SGDSlot& s = slots[size_t(i)];
-      dispatch_float(s.weight.dtype(), [&]<class T>() {
-        const SGDNumbers<T> numbers{T(scale), T(how.weight_decay), T(how.momentum), T(rate), how.nesterov};
-        sgd_chunk(numbers, s.weight.data<T>() + begin, s.grad.data<T>() + begin, s.v ? s.v.data<T>() + begin : nullptr,
-                  n);
-      });
+  over_chunks(slots, [&](const SGDSlot& s, int64_t begin, int64_t n) {
+    dispatch_float(s.weight.dtype(), [&]<class T>() {
+      const SGDNumbers<T> numbers{T(scale), T(how.weight_decay), T(how.momentum), T(rate), how.nesterov};
+      sgd_chunk(numbers, s.weight.data<T>() + begin, s.grad.data<T>() + begin, s.v ? s.v.data<T>() + begin : nullptr,
+                n);
     });
   });
 }
