@@ -209,7 +209,7 @@ void forward(const Geometry<E>& g, const Tensor& y, const Tensor& lse) {
       const int64_t j = j0 + r / heads, from = g.first_seen(block, j) - t.base, to = g.last_seen(j) - t.base;
       const T* row = scores + r * t.ld;
       E* weight = weights + r * t.ld;
-      const T highest = Eigen::Map<const Eigen::Array<T, Eigen::Dynamic, 1>>(row + from, to - from).maxCoeff();
+      const T highest = cpu::lane_max(to - from, row + from);
       cpu::lane_map(
           to - from, weight + from, [&](const auto& x) { return cpu::exp_lanes(x - highest); }, row + from);
       sums[r] = cpu::lane_sum<T>(to - from, cpu::kSelf, weight + from);

@@ -93,7 +93,7 @@ void attend(int64_t heads, int64_t d, double factor, int64_t first, int64_t last
     products(heads, kChunk<T>, d, queries, d, keys + j * d, kChunk<T>, scores + j - base, ld);
   for (int64_t h = 0; h < heads; ++h) {
     T* row = scores + h * ld + first - base;
-    const T highest = cpu::flat(row, last - first).maxCoeff();
+    const T highest = cpu::lane_max(last - first, row);
     cpu::lane_map(
         last - first, row, [&](const auto& x) { return cpu::exp_lanes(x - highest); }, row);
     part.highest[h * part.apart] = highest;
@@ -106,7 +106,7 @@ void attend(int64_t heads, int64_t d, double factor, int64_t first, int64_t last
 // Flash-Decoding). The parts' `out` lie `apart` numbers from each other; `highest` becomes their weights.
 template <class T>
 void merge(int64_t n_parts, int64_t d, const T* out, int64_t apart, T* highest, const T* sum, T* y) {
-  const T highest_of_all = cpu::flat(highest, n_parts).maxCoeff();
+  const T highest_of_all = cpu::lane_max(n_parts, highest);
   T total = 0;
   for (int64_t i = 0; i < n_parts; ++i) {
     highest[i] = std::exp(highest[i] - highest_of_all);

@@ -11,39 +11,13 @@ namespace {
 
 using namespace cpu;
 
-// Makes a function of two numbers one of two arrays, or of an array and a number, which Eigen has no operator for.
-template <class F>
-struct ByNumber {
-  F f;
-  template <class A, class B>
-  auto operator()(const A& a, const B& b) const {
-    if constexpr (is_number<A> && is_number<B>)
-      return f(a, b);
-    else if constexpr (is_number<A>)
-      return b.unaryExpr([f = f, a](A v) { return f(a, v); });
-    else if constexpr (is_number<B>)
-      return a.unaryExpr([f = f, b](B v) { return f(v, b); });
-    else
-      return a.binaryExpr(b, f);
-  }
-};
-
-template <class F>
-ByNumber<F> by_number(const F& f) {
-  return {f};
-}
-
 template <class F, class T>
-void binary_piece(const F& f, const T* a, bool a_walks, const T* b, bool b_walks, T* y, int64_t n) {
-  auto to = flat(y, n);
-  if (a_walks && b_walks)
-    to = f(flat(a, n), flat(b, n));
-  else if (a_walks)
-    to = f(flat(a, n), *b);
-  else if (b_walks)
-    to = f(*a, flat(b, n));
-  else
-    to.setConstant(f(*a, *b));
+void binary_piece(const F& f, const T* a, int64_t a_step, const T* b, int64_t b_step, T* __restrict y, int64_t n) {
+  with_step(a_step, [&](auto of_a) {
+    with_step(b_step, [&](auto of_b) {
+      for (int64_t i = 0; i < n; ++i) y[i] = f(a[i * of_a], b[i * of_b]);
+    });
+  });
 }
 
 // Calls g(f) with what an enumerator stands for.
@@ -59,13 +33,13 @@ void with_binary(Binary how, G&& g) {
     case Binary::div:
       return g(std::divides<>());
     case Binary::larger:
-      return g(by_number([](auto u, auto v) { return larger(u, v); }));
+      return g([](auto u, auto v) { return larger(u, v); });
     case Binary::smaller:
-      return g(by_number([](auto u, auto v) { return smaller(u, v); }));
+      return g([](auto u, auto v) { return smaller(u, v); });
     case Binary::above:
-      return g(by_number([](auto u, auto v) { return above(u, v); }));
+      return g([](auto u, auto v) { return above(u, v); });
     case Binary::passed:
-      return g(by_number([](auto u, auto v) { return passed(u, v); }));
+      return g([](auto u, auto v) { return passed(u, v); });
   }
 }
 
@@ -108,7 +82,7 @@ void binary(Cpu, Binary how, const Tensor& a, const Tensor& b, const Tensor& y) 
     const Walk<2> walk(y.shape(), {broadcast_strides(a.shape(), y.shape()), broadcast_strides(b.shape(), y.shape())});
     walk.for_pieces([&](std::array<int64_t, 2> at, int64_t y_at, int64_t n) {
       with_binary(how, [&](const auto& f) {
-        binary_piece(f, as + at[0], walk.inner()[0] != 0, bs + at[1], walk.inner()[1] != 0, ys + y_at, n);
+        binary_piece(f, as + at[0], walk.inner()[0], bs + at[1], walk.inner()[1], ys + y_at, n);
       });
     });
   });

@@ -5,6 +5,10 @@
 #include <algorithm>
 #include <cstdint>
 
+#if defined(__AVX2__)
+#include <immintrin.h>
+#endif
+
 #include "tensor/cpu/round.h"
 #include "tensor/dtype.h"
 #include "tensor/functors.h"
@@ -40,7 +44,7 @@ void put_lanes(bf16* y, const X& x) {
   round_row(N, lanes.data(), y);
 }
 
-// The first n < kShort numbers at p, the rest zeros.
+// The first n < kShort numbers at p, the rest zeros; the first lanes stored; and the others made zeros.
 template <class E, class T = computed_t<E>>
 LanesOf<T, kShort<T>> some_lanes(const E* p, int64_t n) {
   LanesOf<T, kShort<T>> lanes = LanesOf<T, kShort<T>>::Zero();
@@ -52,19 +56,78 @@ void put_some_lanes(E* y, const X& x, int64_t n) {
   const LanesOf<computed_t<E>, kShort<computed_t<E>>> lanes = x;
   for (int64_t j = 0; j < n; ++j) y[j] = E(lanes[j]);
 }
+template <class T, int N>
+Eigen::Array<T, N, 1> only_some(Eigen::Array<T, N, 1> lanes, int64_t n) {
+  for (int64_t j = n; j < N; ++j) lanes[j] = T(0);
+  return lanes;
+}
+#if defined(__AVX2__)
+// In f32 by masks: a register that is read soon after its numbers were stored one by one waits for them.
+inline __m256i first_lanes(int64_t n) {
+  return _mm256_cmpgt_epi32(_mm256_set1_epi32(int(n)), _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7));
+}
+inline LanesOf<float, 8> some_lanes(const float* p, int64_t n) {
+  LanesOf<float, 8> lanes;
+  _mm256_storeu_ps(lanes.data(), _mm256_maskload_ps(p, first_lanes(n)));
+  return lanes;
+}
+template <class X>
+void put_some_lanes(float* y, const X& x, int64_t n) {
+  const LanesOf<float, 8> lanes = x;
+  _mm256_maskstore_ps(y, first_lanes(n), _mm256_loadu_ps(lanes.data()));
+}
+inline LanesOf<float, 8> only_some(LanesOf<float, 8> lanes, int64_t n) {
+  const __m256 first = _mm256_castsi256_ps(first_lanes(n));
+  _mm256_storeu_ps(lanes.data(), _mm256_and_ps(_mm256_loadu_ps(lanes.data()), first));
+  return lanes;
+}
+#endif
+
+inline constexpr auto kSelf = [](const auto& x) { return x; };
+inline constexpr auto kSum = [](const auto&... x) { return (x + ...); };
+inline constexpr auto kProduct = [](const auto&... x) { return (x * ...); };
+
+// All lanes in one, by halves: join(first half, second half) again and again, down to N lanes.
+template <int64_t N, class X, class F>
+auto fold_lanes(const X& lanes, const F& join) {
+  constexpr int64_t half = X::SizeAtCompileTime / 2;
+  if constexpr (half < N)
+    return lanes;
+  else
+    return fold_lanes<N>(LanesOf<scalar_t<X>, half>(join(lanes.template head<half>(), lanes.template tail<half>())),
+                         join);
+}
 
 // f(p[0]...) + ... + f(p[n-1]...), where f takes lanes and gives lanes or an expression of its arguments.
 template <class T, class F, class... P>
 T lane_sum(int64_t n, const F& f, const P*... p) {
-  LanesOf<T, kLanes<T>> sums = LanesOf<T, kLanes<T>>::Zero();
+  LanesOf<T, kShort<T>> sums = LanesOf<T, kShort<T>>::Zero();
   int64_t i = 0;
-  for (; i + kLanes<T> <= n; i += kLanes<T>) sums += f(lanes_at<kLanes<T>>(p + i)...);
-  for (; i + kShort<T> <= n; i += kShort<T>) sums.template head<kShort<T>>() += f(lanes_at<kShort<T>>(p + i)...);
+  if (n >= kLanes<T>) {
+    LanesOf<T, kLanes<T>> wide = f(lanes_at<kLanes<T>>(p)...);
+    for (i = kLanes<T>; i + kLanes<T> <= n; i += kLanes<T>) wide += f(lanes_at<kLanes<T>>(p + i)...);
+    sums = fold_lanes<kShort<T>>(wide, kSum);
+  }
+  for (; i + kShort<T> <= n; i += kShort<T>) sums += f(lanes_at<kShort<T>>(p + i)...);
   if (i < n) {
     const LanesOf<T, kShort<T>> last = f(some_lanes(p + i, n - i)...);
-    for (int64_t j = 0; j < n - i; ++j) sums[j] += last[j];
+    sums += only_some(last, n - i);
   }
   return sums.sum();
+}
+
+// The largest of n > 0 numbers; any where one is NaN.
+template <class T>
+T lane_max(int64_t n, const T* p) {
+  T top = p[0];
+  int64_t i = 0;
+  if (n >= kLanes<T>) {
+    LanesOf<T, kLanes<T>> tops = lanes_at<kLanes<T>>(p);
+    for (i = kLanes<T>; i + kLanes<T> <= n; i += kLanes<T>) tops = tops.max(lanes_at<kLanes<T>>(p + i));
+    top = fold_lanes<1>(tops, [](const auto& a, const auto& b) { return a.max(b); })[0];
+  }
+  for (; i < n; ++i) top = at_least(top, p[i]);
+  return top;
 }
 
 // y[i] = f(p[i]...); y may be one of the p.
@@ -76,10 +139,6 @@ void lane_map(int64_t n, E* y, const F& f, const P*... p) {
   for (; i + kShort<T> <= n; i += kShort<T>) put_lanes<kShort<T>>(y + i, f(lanes_at<kShort<T>>(p + i)...));
   if (i < n) put_some_lanes(y + i, f(some_lanes(p + i, n - i)...), n - i);
 }
-
-inline constexpr auto kSelf = [](const auto& x) { return x; };
-inline constexpr auto kSum = [](const auto&... x) { return (x + ...); };
-inline constexpr auto kProduct = [](const auto&... x) { return (x * ...); };
 
 // exp of an expression, worked out: the result can be part of a further one.
 template <class X>

@@ -3,7 +3,6 @@
 #include "tensor/cpu/reduce.h"
 
 #include <algorithm>
-#include <numeric>
 
 #include "tensor/cpu/lanes.h"
 #include "tensor/cpu/rows.h"
@@ -19,7 +18,6 @@ constexpr int64_t kColumns = 512;  // of one unit of work
 // The sum of n neighbours, by halves down to a few lanes.
 template <class T>
 T sum_run(const T* x, int64_t n) {
-  if (n < kLanes<T>) return std::accumulate(x, x + n, T(0));
   if (n <= 8 * kLanes<T>) return lane_sum<T>(n, kSelf, x);
   const int64_t half = n / 2 / kLanes<T> * kLanes<T>;
   return sum_run(x, half) + sum_run(x + half, n - half);

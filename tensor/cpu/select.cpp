@@ -11,15 +11,24 @@ namespace {
 
 using namespace cpu;
 
-// f(step), where the compiler knows an operand's step along a row: 0 where it is repeated, else 1.
+// f(how), which the compiler then knows.
 template <class F>
-void with_step(int64_t step, F&& f) {
-  if (step == 0) return f(std::integral_constant<int64_t, 0>());
-  f(std::integral_constant<int64_t, 1>());
+void with_relation(Relation how, F&& f) {
+  switch (how) {
+    case Relation::equal:
+      return f(std::integral_constant<Relation, Relation::equal>());
+    case Relation::not_equal:
+      return f(std::integral_constant<Relation, Relation::not_equal>());
+    case Relation::less:
+      return f(std::integral_constant<Relation, Relation::less>());
+    case Relation::less_equal:
+      return f(std::integral_constant<Relation, Relation::less_equal>());
+  }
 }
 
-template <class T>
-void compare_piece(Relation how, const T* a, int64_t a_step, const T* b, int64_t b_step, uint8_t* mask, int64_t n) {
+template <class How, class T>
+void compare_piece(How how, const T* a, int64_t a_step, const T* b, int64_t b_step, uint8_t* __restrict mask,
+                   int64_t n) {
   with_step(a_step, [&](auto of_a) {
     with_step(b_step, [&](auto of_b) {
       for (int64_t i = 0; i < n; ++i) mask[i] = holds(how, computed_t<T>(a[i * of_a]), computed_t<T>(b[i * of_b]));
@@ -28,12 +37,15 @@ void compare_piece(Relation how, const T* a, int64_t a_step, const T* b, int64_t
 }
 
 template <class U>
-void where_piece(const uint8_t* mask, int64_t mask_step, const U* a, int64_t a_step, const U* b, int64_t b_step, U* y,
-                 int64_t n) {
+void where_piece(const uint8_t* mask, int64_t mask_step, const U* a, int64_t a_step, const U* b, int64_t b_step,
+                 U* __restrict y, int64_t n) {
   with_step(mask_step, [&](auto of_mask) {
     with_step(a_step, [&](auto of_a) {
       with_step(b_step, [&](auto of_b) {
-        for (int64_t i = 0; i < n; ++i) y[i] = mask[i * of_mask] ? a[i * of_a] : b[i * of_b];
+        for (int64_t i = 0; i < n; ++i) {
+          const U u = a[i * of_a], v = b[i * of_b];  // both, or a choice becomes a jump
+          y[i] = mask[i * of_mask] ? u : v;
+        }
       });
     });
   });
@@ -90,7 +102,9 @@ void compare(Cpu, Relation how, const Tensor& a, const Tensor& b, const Tensor& 
   dispatch_any(a.dtype(), [&]<class T>() {
     const T *as = a.data<T>(), *bs = b.data<T>();
     walk.for_pieces([&](std::array<int64_t, 2> at, int64_t first, int64_t n) {
-      compare_piece(how, as + at[0], step[0], bs + at[1], step[1], to + first, n);
+      with_relation(how, [&](auto relation) {
+        compare_piece(relation, as + at[0], step[0], bs + at[1], step[1], to + first, n);
+      });
     });
   });
 }

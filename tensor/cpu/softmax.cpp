@@ -38,7 +38,7 @@ void for_rows(const Tensor& dy, const Tensor& y, const Tensor& dx, const F& f) {
 void softmax_forward(Cpu, const Tensor& x, const Tensor& y) {
   dispatch_float(x.dtype(), [&]<class T>() {
     for_rows<T>(x, y, [](const T* row, int64_t n, T* out) {
-      const T top = flat(row, n).maxCoeff();
+      const T top = lane_max(n, row);
       const auto value = [=](const auto& v) { return exp_lanes(v - top); };
       lane_map(n, out, value, row);
       const T factor = T(1) / lane_sum<T>(n, kSelf, out);

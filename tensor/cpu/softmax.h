@@ -14,7 +14,7 @@ struct LogSumExp {
 
 template <class T>
 LogSumExp<T> log_sum_exp(const T* x, int64_t n) {
-  const T top = flat(x, n).maxCoeff();
+  const T top = lane_max(n, x);
   const auto value = [=](const auto& v) { return exp_lanes(v - top); };
   return {top, std::log(lane_sum<T>(n, value, x))};
 }

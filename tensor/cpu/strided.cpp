@@ -1,6 +1,7 @@
 // Copies of strided views: permutations and broadcasts.
 #include "tensor/cpu/strided.h"
 
+#include "tensor/cpu/vector.h"
 #include "tensor/kernels.h"
 
 namespace rondo {
@@ -25,14 +26,27 @@ void copy_pieces(const Walk<1>& walk, const U* x, U* y) {
 
 constexpr int64_t kSide = 16;
 
-// to[i * down + j] = from[i + j * stride], i < n_down, j < n. By way of a square in the cache, so that both sides are
-// touched a whole line at a time: lines whose addresses differ by a power of two push each other out.
+// to[i * down + j] = from[i + j * stride], i < n_down, j < n. By way of a square in registers or in the cache, so that
+// both sides are touched a whole line at a time: lines whose addresses differ by a power of two push each other out.
 template <class U>
-void transpose_square(const U* from, int64_t stride, U* to, int64_t down, int64_t n_down, int64_t n) {
+void copy_square(const U* from, int64_t stride, U* to, int64_t down, int64_t n_down, int64_t n) {
   U square[kSide][kSide];
   for (int64_t j = 0; j < n; ++j) std::copy(from + j * stride, from + j * stride + n_down, square[j]);
   for (int64_t i = 0; i < n_down; ++i)
     for (int64_t j = 0; j < n; ++j) to[i * down + j] = square[j][i];
+}
+template <class U>
+void copy_whole_square(const U* from, int64_t stride, U* to, int64_t down) {
+  using R = Register<U>;
+  for (int64_t i = 0; i < kSide; i += R::length)
+    for (int64_t j = 0; j < kSide; j += R::length) {
+      typename R::type rows[R::length];
+      for (int64_t k = 0; k < R::length; ++k)
+        rows[k] = *reinterpret_cast<const typename R::unaligned*>(from + i + (j + k) * stride);
+      transpose_square<U>(rows);
+      for (int64_t k = 0; k < R::length; ++k)
+        *reinterpret_cast<typename R::unaligned*>(to + (i + k) * down + j) = rows[k];
+    }
 }
 
 // Where x runs along dimension k of y, one row of y alone would read a cache line for every element: go by squares.
@@ -47,10 +61,17 @@ void copy_squares(const Walk<1>& walk, int k, const U* x, U* y) {
     for (int64_t unit = begin; unit < end; ++unit) {
       const int64_t plane = unit / bands, first = unit % bands * kSide;
       const int64_t row = (plane / rows_below * n_down + first) * rows_below + plane % rows_below;
-      const U* from = x + walk.begin_of(row)[0];
-      for (int64_t j = 0; j < n; j += kSide)
-        transpose_square(from + j * stride, stride, y + row * n + j, down, std::min(kSide, n_down - first),
-                         std::min(kSide, n - j));
+      const U* from = x + walk.row(row).at[0];
+      const int64_t height = std::min(kSide, n_down - first);
+      for (int64_t j = 0; j < n; j += kSide) {
+        const int64_t width = std::min(kSide, n - j);
+        if constexpr (sizeof(U) >= 4)
+          if (height == kSide && width == kSide) {
+            copy_whole_square(from + j * stride, stride, y + row * n + j, down);
+            continue;
+          }
+        copy_square(from + j * stride, stride, y + row * n + j, down, height, width);
+      }
     }
   });
 }

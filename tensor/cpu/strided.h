@@ -1,6 +1,7 @@
 // Walking over a result whose operands are strided views of their buffers: broadcast, permuted, or both.
 #pragma once
 #include <array>
+#include <type_traits>
 
 #include "tensor/broadcast.h"
 #include "tensor/cpu/rows.h"
@@ -34,14 +35,27 @@ struct Walk {
   int64_t width() const { return sizes[rank - 1]; }
   const std::array<int64_t, N>& inner() const { return strides[rank - 1]; }
 
-  // Where the operands begin in a row of the result; rows run along the innermost dimension.
-  std::array<int64_t, N> begin_of(int64_t row) const {
+  // A row of the result, which runs along the innermost dimension, and where the operands begin in it.
+  struct Row {
     std::array<int64_t, N> at = {};
-    for (int i = rank - 2; i >= 0; --i, row /= sizes[i + 1]) {
-      const int64_t index = row % sizes[i];
-      for (size_t k = 0; k < N; ++k) at[k] += index * strides[i][k];
+    int64_t index[Shape::kMaxRank] = {};
+  };
+  Row row(int64_t number) const {
+    Row to;
+    for (int i = rank - 2; i >= 0; number /= sizes[i--]) {
+      to.index[i] = number % sizes[i];
+      for (size_t k = 0; k < N; ++k) to.at[k] += to.index[i] * strides[i][k];
     }
-    return at;
+    return to;
+  }
+  // To the next row, without a division: rows may be short.
+  void advance(Row& row) const {
+    for (int i = rank - 2; i >= 0; --i) {
+      const bool over = ++row.index[i] == sizes[i];
+      for (size_t k = 0; k < N; ++k) row.at[k] += (over ? 1 - sizes[i] : 1) * strides[i][k];
+      if (!over) return;
+      row.index[i] = 0;
+    }
   }
 
   // Calls f(at, y_at, n) for pieces of rows, of at most kTile elements, that cover the result: n elements from y_at on,
@@ -52,14 +66,25 @@ struct Walk {
     for (int i = 0; i < rank - 1; ++i) n_rows *= sizes[i];
     const int64_t n = width(), pieces = (n + kTile - 1) / kTile;
     parallel_chunks(n_rows * pieces, rows_per_tile(n), [&](int64_t begin, int64_t end) {
+      Row row = this->row(begin / pieces);
+      int64_t y_at = begin / pieces * n, first = begin % pieces * kTile;
       for (int64_t i = begin; i < end; ++i) {
-        const int64_t row = i / pieces, first = i % pieces * kTile;
-        std::array<int64_t, N> at = begin_of(row);
+        std::array<int64_t, N> at = row.at;
         for (size_t k = 0; k < N; ++k) at[k] += first * inner()[k];
-        f(at, row * n + first, std::min(kTile, n - first));
+        f(at, y_at + first, std::min(kTile, n - first));
+        first += kTile;
+        if (first < n) continue;
+        advance(row), first = 0, y_at += n;
       }
     });
   }
 };
+
+// f(step), where the compiler knows an operand's step along a row: 0 where it is repeated, else 1.
+template <class F>
+void with_step(int64_t step, F&& f) {
+  if (step == 0) return f(std::integral_constant<int64_t, 0>());
+  f(std::integral_constant<int64_t, 1>());
+}
 
 }  // namespace rondo::cpu
