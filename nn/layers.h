@@ -7,3 +7,4 @@
 #include "linear.h"
 #include "loss.h"
 #include "norm.h"
+#include "self_attention.h"

@@ -51,6 +51,12 @@ TEST_CASE("examples: a model of one's own") {
   CHECK_MESSAGE(out.ends_with("exit 0"), out);
 }
 
+TEST_CASE("examples: an ordinary transformer") {
+  const std::string out = run("06_gpt");
+  CHECK(out.find("of 1000 new rows") != std::string::npos);
+  CHECK_MESSAGE(out.ends_with("exit 0"), out);
+}
+
 TEST_CASE("examples: key recall, which only the recurrent states can solve") {
   if (!mallocs_are_counted()) return skip("minutes of training under a sanitizer; the plain build runs it");
   const std::string out = run("04_block_recurrent 0");

@@ -1,0 +1,123 @@
+// The layer of self-attention against its heads one by one, with a mask and a softmax.
+#include "nn/self_attention.h"
+
+#include <sstream>
+
+#include "nn/module.h"
+#include "tests/gradcheck.h"
+
+namespace rondo::testing {
+namespace {
+
+constexpr int64_t kDim = 12, kTokens = 7;
+using Options = SelfAttention::Options;
+
+// 0 where query i sees key j, else what makes its weight nothing.
+Tensor mask(const Options& how, int64_t n) {
+  Tensor hidden = zeros({n, n}, DType::f64);
+  for (int64_t i = 0; i < n; ++i)
+    for (int64_t j = 0; j < n; ++j)
+      if (how.causal && (j > i || (how.window > 0 && i - j >= how.window))) hidden.data<double>()[i * n + j] = -1e300;
+  return hidden;
+}
+
+Tensor head_by_head(const SelfAttention& layer, const Options& how, const Tensor& x) {
+  const int64_t kv_heads = how.kv_heads == 0 ? how.heads : how.kv_heads, width = kDim / how.heads;
+  const Tensor q = layer.to_q(x), kv = layer.to_kv(x);
+  Tensors heads;
+  for (int64_t h = 0; h < how.heads; ++h) {
+    const int64_t served_by = h / (how.heads / kv_heads);
+    const Tensor k = narrow(kv, 2, served_by * 2 * width, width), v = narrow(kv, 2, (served_by * 2 + 1) * width, width);
+    const Tensor scores = matmul(narrow(q, 2, h * width, width), transpose(k)) / std::sqrt(double(width));
+    heads.push_back(matmul(softmax(scores + mask(how, x.dim(1))), v));
+  }
+  return layer.to_out(concat(heads, 2));
+}
+
+const Options kWays[] = {{.heads = 1},
+                         {.heads = 3},
+                         {.heads = 4, .kv_heads = 2},
+                         {.heads = 6, .kv_heads = 1},
+                         {.heads = 2, .kv_heads = 2, .window = 3},
+                         {.heads = 3, .window = 1},
+                         {.heads = 2, .window = 100},
+                         {.heads = 4, .causal = false},
+                         {.heads = 4, .kv_heads = 1, .causal = false}};
+
+// With the layer's own weights and the input as the op's arguments.
+std::vector<Tensor> inputs_of(SelfAttention& layer, const Tensor& x) {
+  std::vector<Tensor> all{x};
+  for (const NamedTensor& t : named_tensors(layer)) all.push_back(t.tensor);
+  return all;
+}
+SelfAttention with_weights(SelfAttention layer, const std::vector<Tensor>& in) {
+  layer.to_q.weight = in[1], layer.to_kv.weight = in[2], layer.to_out.weight = in[3];
+  return layer;
+}
+
+TEST_CASE("SelfAttention: head by head, forward and backward") {
+  for (const Options& how : kWays) {
+    CAPTURE(how.heads);
+    CAPTURE(how.kv_heads);
+    CAPTURE(how.window);
+    CAPTURE(how.causal);
+    Generator g{.seed = 5};
+    SelfAttention layer(kDim, how, g, DType::f64);
+    const std::vector<Tensor> in = inputs_of(layer, randn({2, kTokens, kDim}, DType::f64, 3));
+    const auto fused = run([&](const auto& t) { return with_weights(layer, t)(t[0]); }, in);
+    const auto apart = run([&](const auto& t) { return head_by_head(with_weights(layer, t), how, t[0]); }, in);
+    check_close(fused, apart, 1e-13, Device::cpu);
+    gradcheck([&](const auto& t) { return with_weights(layer, t)(t[0]); }, in);
+  }
+}
+
+TEST_CASE("SelfAttention: the residual is added, and nothing comes of nothing") {
+  Generator g{.seed = 5};
+  for (const bool causal : {true, false}) {
+    const SelfAttention layer(kDim, {.heads = 2, .causal = causal}, g);
+    const Tensor x = randn({1, 4, kDim}, DType::f32), residual = randn({1, 4, kDim}, DType::f32, 2);
+    CHECK(max_abs_diff(layer(x, residual), layer(x) + residual) < 1e-6);
+    CHECK(layer(zeros({3, 0, kDim})).shape() == Shape{3, 0, kDim});
+    CHECK(layer(zeros({0, 4, kDim})).shape() == Shape{0, 4, kDim});
+  }
+}
+
+TEST_CASE("SelfAttention: a causal one does not see what comes later") {
+  Generator g{.seed = 5};
+  const SelfAttention layer(kDim, {.heads = 3}, g);
+  const Tensor x = randn({1, kTokens, kDim}, DType::f32);
+  CHECK(max_abs_diff(narrow(layer(x), 1, 0, 3), layer(narrow(x, 1, 0, 3))) < 1e-6);
+}
+
+TEST_CASE("SelfAttention: names, and one key and value for the heads that share them") {
+  Generator g{.seed = 5};
+  const SelfAttention layer(kDim, {.heads = 6, .kv_heads = 2}, g);
+  std::string all;
+  for (const NamedTensor& t : parameters(layer)) {
+    std::ostringstream line;
+    line << t.name << " " << t.tensor.shape() << "; ";
+    all += line.str();
+  }
+  CHECK(all == "to_q.weight (12, 12); to_kv.weight (8, 12); to_out.weight (12, 12); ");
+}
+
+TEST_CASE("SelfAttention: errors") {
+  Generator g;
+  const auto made = [&](Options how) { return error_of([&] { SelfAttention(kDim, how, g); }); };
+  CHECK(made({.heads = 5}) == "SelfAttention: dim is 12, which is not a multiple of 5 heads");
+  CHECK(made({.heads = 0}) == "SelfAttention: dim is 12, which is not a multiple of 0 heads");
+  CHECK(made({.heads = 4, .kv_heads = 3}) ==
+        "SelfAttention: 4 heads cannot share 3 key/value heads: give a divisor of 4");
+  CHECK(made({.heads = 4, .kv_heads = -1}) ==
+        "SelfAttention: 4 heads cannot share -1 key/value heads: give a divisor of 4");
+  CHECK(made({.window = -1}) == "SelfAttention: the window is -1, but must be at least 1, or 0 for all");
+  CHECK(made({.causal = false, .window = 3}) == "SelfAttention: a window of 3 is causal, but causal is false");
+  CHECK(g.position == 0);
+  const SelfAttention layer(kDim, {.heads = 2}, g);
+  CHECK(error_of([&] { layer(zeros({4, kDim})); }) == "SelfAttention: x has shape (4, 12), but must be [batch, n, 12]");
+  CHECK(error_of([&] { layer(Tensor()); }) == "SelfAttention: x is missing");
+  CHECK(error_of([&] { layer(zeros({1, 4, 8})); }).starts_with("linear: "));
+}
+
+}  // namespace
+}  // namespace rondo::testing
