@@ -72,6 +72,8 @@ void add_elementwise_rows(const Shape& x) {
                                 {"minimum", minimum}})
     add_op(name, {x, x}, binary(f));
   add_op("add", {x, {x.back()}}, binary(add));
+  add_op("mul", {x, {x[0], 1}}, binary(mul));
+  add_op("where less", {x, x}, [](const auto& in) { return where(less(in[0], in[1]), in[0], in[1]); });
   add_op("scale", {x}, [](const auto& in) { return scale(in[0], 2); });
   for (const auto& [name, f] : {std::pair<const char*, Unary>{"exp", exp},
                                 {"log", log},
@@ -98,6 +100,7 @@ void add_shape_rows(const Shape& x, int64_t heads) {
   add_op("max axis 1", {x}, [](const auto& in) { return max(in[0], 1); });
   add_op("reshape", {x}, [=](const auto& in) { return reshape(in[0], {n, heads, d / heads}); });
   add_op("permute", {{n, heads, d / heads}}, [](const auto& in) { return permute(in[0], {1, 0, 2}); });
+  add_op("transpose", {x}, [](const auto& in) { return transpose(in[0]); });
   add_op("narrow", {x}, [=](const auto& in) { return narrow(in[0], 0, n / 2, n / 2); });
   add_op("concat", {x, x}, [](const auto& in) { return concat(in, -1); });
   add_op("stack", {x, x}, [](const auto& in) { return stack(in, 1); });
@@ -118,6 +121,25 @@ void add_row_wise_rows(const Shape& x, int64_t head_width, int64_t num_tokens) {
   add_op("embedding", {{num_tokens, d}}, [=](const auto& in) { return embedding(in[0], tokens); });
 }
 
+// Many rows of few numbers.
+void add_narrow_rows(int64_t numel) {
+  Generator g;
+  for (const int64_t width : {10, 32}) {
+    const Shape x = {numel / width, width};
+    const Tensor labels = random_tokens({x[0]}, width, g);
+    add_op("softmax", {x}, unary(softmax));
+    add_op("log_softmax", {x}, unary(log_softmax));
+    add_op("cross_entropy", {x}, [=](const auto& in) { return cross_entropy(in[0], labels); });
+    add_op("layer_norm", {x, {width}}, [](const auto& in) { return layer_norm(in[0], in[1]); });
+    add_op("sum axis 0", {x}, [](const auto& in) { return sum(in[0], 0); });
+    add_op("sum axis 1", {x}, [](const auto& in) { return sum(in[0], 1); });
+    add_op("max axis 1", {x}, [](const auto& in) { return max(in[0], 1); });
+    add_op("add", {x, {width}}, binary(add));
+    add_op("mul", {x, {x[0], 1}}, binary(mul));
+    add_op("transpose", {x}, [](const auto& in) { return transpose(in[0]); });
+  }
+}
+
 void add_op_rows() {
   const BlockRecurrentConfig c = named_size("readme").model;
   const int64_t n = c.max_seq_len, d = c.dim, F = c.dim * c.ff_mult * 2 / 3, W = c.block_width, D = c.dim_head,
@@ -126,6 +148,7 @@ void add_op_rows() {
   add_op("geglu", {{n, 2 * F}}, unary(geglu));
   add_shape_rows({n, d}, H);
   add_row_wise_rows({n, d}, D, c.num_tokens);
+  add_narrow_rows(n * d);
   add_op("matmul", {{H, W, D}, {H, D, W}}, binary(matmul), 2.0 * double(H * W * D * W));
   add_op(
       "linear", {{n, d}, {2 * F, d}}, [](const auto& in) { return linear(in[0], in[1]); }, 2.0 * double(n * d * 2 * F));
@@ -153,6 +176,7 @@ void add_op_rows() {
 
 void add_rows() {
   add_op_rows();
+  add_model_rows();
   add_product_rows();
   add_runtime_rows();
   add_ladder_rows();

@@ -45,6 +45,7 @@ std::string row_name(const std::string& op, const std::vector<Shape>& shapes);
 
 void add_rows();  // all rows of the program
 void add_product_rows();
+void add_model_rows();    // whole steps of small models
 void add_runtime_rows();  // tape, allocator, thread pool
 void add_ladder_rows();   // from the obvious way to the one that is used
 void add_gpu_rows();      // none where there is no GPU

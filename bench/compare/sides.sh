@@ -76,8 +76,10 @@ run() {
   done
 }
 
-# Single ops, by name in $work/ops.SIDE: one "NAME<tab>MICROSECONDS" a line. PyTorch's are LibTorch's.
-ops='^(add 1024x512 1024x512|mul|gelu|geglu|sum 1024x512|layer_norm|softmax|cross_entropy|embedding|matmul|linear 1024x512 2730x512) '
+# Single ops, and steps of small models, by name in $work/ops.SIDE: one "NAME<tab>MICROSECONDS" a line. PyTorch's ops
+# are LibTorch's. (A gradient that LibTorch gives as a view of other memory is not compared.)
+ops='^(add|mul|gelu|geglu|layer_norm|log_softmax|softmax|cross_entropy|embedding|matmul|linear) [0-9]'
+ops="$ops|^(where less|sum|sum axis 1|max axis 1|permute|transpose) [0-9].*forward|^step "
 run_ops() {
   for row in $rows; do
     case $row in */libtorch/*) side=libtorch ;; *) side=rondo ;; esac

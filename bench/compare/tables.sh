@@ -59,13 +59,21 @@ tables() {
   busy_shares | cells "\`tiny\` training beside a program that keeps one core busy, share of the quiet speed" %.2f more
   if [ -s "$work/ops.rondo" ]; then
     all_sides=$sides sides=$(echo $sides | sed 's/ pytorch//')
-    header "single ops at the shapes of \`readme\`, f32: microseconds"
-    awk -F '\t' '!seen[$1]++ { print $1 }' "$work/ops.rondo" | while read -r name; do
-      for side in $sides; do op_median "$name" "$side"; done | cells "${name}" %.0f less
-    done
+    header "a training step of a model of one's own, f32: microseconds"
+    op_rows -e '^step' | sed 's/^| step /| /'
+    header "single ops, f32: microseconds"
+    op_rows -v -e '^step'
     sides=$all_sides
   fi
   notes
+}
+
+# The rows that grep finds and that every side has.
+op_rows() {
+  awk -F '\t' '!seen[$1]++ { print $1 }' "$work/ops.rondo" | grep "$@" | while read -r name; do
+    times=$(for side in $sides; do op_median "$name" "$side"; done)
+    case $times in *-*) ;; *) echo "$times" | cells "$name" %.0f less ;; esac
+  done
 }
 
 # Rondo, PyTorch and PyTorch compiled.
