@@ -10,6 +10,7 @@
 #include "models/block_recurrent/sampling.h"
 #include "models/block_recurrent/trainer.h"
 #include "models/block_recurrent/training_step.h"
+#include "nn/data_parallel.h"
 #include "nn/init.h"
 #include "nn/layers.h"
 #include "nn/optimizer.h"

@@ -63,8 +63,10 @@ struct Gpt {
   }
 };
 
-// Rows of digits and the same sorted: what is read [B, 2n - 1], and the token after each, where it can be known.
-std::pair<Tensor, Tensor> exercises(int64_t batch, Generator& g) {
+struct Batch {
+  Tensor read, next;  // [B, 2n - 1]: digits and the same sorted; and the token after each, where it can be known
+};
+Batch exercises(int64_t batch, Generator& g) {
   std::vector<int64_t> read, next;
   for (int64_t row = 0; row < batch; ++row) {
     std::vector<int64_t> digits(kDigits);
@@ -93,14 +95,20 @@ int main() {
   Generator g{.seed = 1};
   const Gpt gpt(g);
   Adam adam(parameters(gpt), {.clip_grad_norm = 1});
+  DataParallel halves;
   const Schedule schedule{.shape = "cosine", .warmup_steps = 20, .decay_steps = 400};
   for (int step = 1; step <= 400; ++step) {
     adam.set_learning_rate(3e-3 * schedule.share(step));
-    const auto [read, next] = exercises(kBatch, g);
-    Tape tape;
-    const Tensor loss = cross_entropy(gpt(read), next);
-    adam.step(tape.backward(loss));
-    if (step % 100 == 0) std::printf("step %d  loss %.4f\n", step, loss.item());
+    const Batch batch = exercises(kBatch, g);
+    // One tape would do. As the ops are small, the halves of the batch go through it at once, each on a thread of its
+    // own.
+    const auto loss_of = [&](int64_t first, int64_t rows) {
+      return cross_entropy(gpt(narrow(batch.read, 0, first, rows)), narrow(batch.next, 0, first, rows));
+    };
+    Gradients grads;
+    const double loss = halves.backward(adam.parameters(), kBatch, 2, loss_of, grads);
+    adam.step(grads);
+    if (step % 100 == 0) std::printf("step %d  loss %.4f\n", step, loss);
   }
 
   const auto [read, next] = exercises(1000, g);

@@ -9,6 +9,7 @@
 #include "autograd/tape.h"
 #include "models/block_recurrent/continuation.h"
 #include "models/block_recurrent/trainer.h"
+#include "nn/data_parallel.h"
 #include "nn/file.h"
 #include "tests/decoding.h"
 #include "tests/temporary.h"
@@ -73,6 +74,15 @@ TEST_CASE("cuda training: the CPU's losses, norms and weights; the same bits aga
   const std::vector<double> there = trained(Device::cuda);
   CHECK(largest_difference(there, trained(Device::cpu)) < 1e-9);  // Adam divides small differences by small gradients
   CHECK(there == trained(Device::cuda));
+}
+
+TEST_CASE("cuda parameters are none of DataParallel's") {
+  const NamedTensor weight = {"w", parameter(zeros({2}, DType::f32, Device::cuda)), true};
+  Gradients grads;
+  const auto loss = [&](int64_t, int64_t) { return sum(weight.tensor); };
+  CHECK(error_of([&] {
+          DataParallel().backward({&weight, 1}, 2, 2, loss, grads);
+        }) == "DataParallel: w is on cuda, but threads share out the work of a CPU; record on one tape there");
 }
 
 TEST_CASE("cuda random numbers are the CPU's") {

@@ -5,7 +5,6 @@
 #include "models/block_recurrent/precision.h"
 #include "tensor/dispatch.h"
 #include "tensor/kernels.h"
-#include "tensor/parallel.h"
 
 namespace rondo {
 namespace {
@@ -67,11 +66,11 @@ RecurrentTrainer::Result Shards::run(const Cut& cut, const RecurrentTrainer& tra
   const int64_t batch = tokens.dim(0), n = cut.shards;
   check(n >= 1 && n <= batch, "shards: a batch of ", batch, " rows cannot be cut into ", n);
   check_carried(trainer.model.config, batch, carried);
-  while (int64_t(shards_.size()) < n) shards_.push_back(std::make_unique<Shard>());
+  if (int64_t(results_.size()) < n) results_.resize(size_t(n));
   const Device device = trainer.model.device();
   const auto run_one = [&](int64_t i, Gradients& into, const Tape::Ready& last = {}) {
-    RecurrentTrainer::Result& result = shards_[size_t(i)]->result;
-    result = {};
+    RecurrentTrainer::Result& result = results_[size_t(i)];
+    result = {};  // by the thread that made it, as a rule
     const int64_t first = batch * i / n, rows = batch * (i + 1) / n - first;
     const double weight = double(rows) / double(batch);
     const auto share = [&](const Tensor& t) { return narrow(t, 0, first, rows); };
@@ -81,30 +80,18 @@ RecurrentTrainer::Result Shards::run(const Cut& cut, const RecurrentTrainer& tra
   if (cut.in_turn) {
     for (int64_t i = 0; i < n; ++i) run_one(i, grads, i == n - 1 ? ready : Tape::Ready());
   } else {
-    parallel_for(n, [&](int64_t i) {
-      Shard& shard = *shards_[size_t(i)];
-      const MemoryPool::Use use(shard.pool);
-      shard.grads.clear();  // by the thread that made them, as a rule: their memory is its own
-      run_one(i, shard.grads);
-    });
-    parallel_for(int64_t(parameters.size()), [&](int64_t p) {
-      const Tensor& parameter = parameters[size_t(p)].tensor;
-      const Tensor sum = shards_[0]->grads.own(parameter);
-      for (int64_t i = 1; sum && i < n; ++i) add_into(Cpu{}, shards_[size_t(i)]->grads[parameter], sum);
-    });
-    for (const NamedTensor& p : parameters)
-      if (Tensor sum = shards_[0]->grads.take(p.tensor)) grads.add(p.tensor, std::move(sum));
+    parallel_.run(
+        parameters, n, [&](int64_t i, Gradients& into) { run_one(i, into); }, grads);
   }
 
-  const auto result_of = [&](int64_t i) -> RecurrentTrainer::Result& { return shards_[size_t(i)]->result; };
-  RecurrentTrainer::Result result = {zeros_like(result_of(0).losses), {}};
+  RecurrentTrainer::Result result = {zeros_like(results_[0].losses), {}};
   dispatch(device, [&](auto d) {
-    for (int64_t i = 0; i < n; ++i) add_into(d, result_of(i).losses, result.losses);
+    for (int64_t i = 0; i < n; ++i) add_into(d, results_[size_t(i)].losses, result.losses);
   });
-  result.carried.memories = joined(n, [&](int64_t i) -> const Tensors& { return result_of(i).carried.memories; });
-  result.carried.states = joined(n, [&](int64_t i) -> const Tensors& { return result_of(i).carried.states; });
-  if (cut.in_turn)
-    for (int64_t i = 0; i < n; ++i) result_of(i) = {};
+  result.carried.memories =
+      joined(n, [&](int64_t i) -> const Tensors& { return results_[size_t(i)].carried.memories; });
+  result.carried.states = joined(n, [&](int64_t i) -> const Tensors& { return results_[size_t(i)].carried.states; });
+  if (cut.in_turn) results_.clear();
   return result;
 }
 

@@ -3,10 +3,9 @@
 // the gradients are added up. Of a large batch, in turn: activations are there for one shard at a time, so they need no
 // more memory in a larger batch.
 #pragma once
-#include <memory>
 #include <vector>
 
-#include "../../nn/module.h"
+#include "../../nn/data_parallel.h"
 #include "trainer.h"
 
 namespace rondo {
@@ -35,14 +34,10 @@ class Shards {
                                const Tape::Ready& ready = {});
 
  private:
-  struct Shard {
-    MemoryPool pool{Device::cpu};  // at once: what a thread frees it takes again, not another one from far away
-    Gradients grads;
-    RecurrentTrainer::Result result;
-  };
   static Cut worthwhile(const BlockRecurrentTransformer& model, const Tensor& tokens);
 
-  std::vector<std::unique_ptr<Shard>> shards_;  // kept from step to step
+  DataParallel parallel_;  // at once
+  std::vector<RecurrentTrainer::Result> results_;
 };
 
 }  // namespace rondo
