@@ -2,6 +2,7 @@
 // too.
 #include <memory>
 
+#include "apps/bench.h"
 #include "bench/rows.h"
 #include "nn/data_parallel.h"
 #include "nn/layers.h"
@@ -10,12 +11,6 @@
 namespace rondo::bench {
 namespace {
 
-Tensor random_below(const Shape& shape, int64_t n, Generator& g) {
-  std::vector<int64_t> numbers(size_t(shape.numel()));
-  for (int64_t& number : numbers) number = g.below(n);
-  return tensor(numbers, shape);
-}
-
 template <class Model>
 struct Training {
   Model model;
@@ -23,14 +18,14 @@ struct Training {
   Adam adam;
   DataParallel parallel;
   Training(Model made, Tensor input, Tensor wanted)
-      : model(made), x(input), labels(wanted), adam(parameters(model), {}) {}
+      : model(made), x(input), labels(wanted), adam(parameters(model), {}), parallel(parameters(model)) {}
 
   void step(int64_t parts) {
     const auto loss = [&](int64_t first, int64_t rows) {
       return cross_entropy(model(narrow(x, 0, first, rows)), narrow(labels, 0, first, rows));
     };
     Gradients grads;
-    parallel.backward(adam.parameters(), x.dim(0), parts, loss, grads);
+    parallel.backward(x.dim(0), parts, loss, grads);
     adam.step(grads);
   }
 };
@@ -42,7 +37,7 @@ void add_model(const std::string& name, int64_t parts, std::function<Model(Gener
   add_row("step " + name, [=]() -> Work {
     Generator g{.seed = 1};
     Model model = make(g);
-    const Tensor x = input(g), y = random_below(labels, classes, g);
+    const Tensor x = input(g), y = random_tokens(labels, classes, g);
     const auto training = std::make_shared<Training<Model>>(model, x, y);
     return {[=] { return seconds_of([&] { training->step(parts); }); }, {}};
   });
@@ -133,7 +128,7 @@ void add_model_rows() {
   const auto images = [](Generator& g) { return normal_init({64, 784}, 0, 1, g); };
   const auto mlp = [](Generator& g) { return Mlp(g); };
   add_model<Mlp>("MLP 784-256-128-10, batch 64", 1, mlp, images, {64}, 10);
-  const auto tokens = [](const Shape& shape) { return [=](Generator& g) { return random_below(shape, 256, g); }; };
+  const auto tokens = [](const Shape& shape) { return [=](Generator& g) { return random_tokens(shape, 256, g); }; };
   const auto gru = [](Generator& g) { return Gru(g); };
   add_model<Gru>("GRU 96, batch 16, 64 tokens", 2, gru, tokens({16, 64}), {16, 64}, 256);
   const auto gpt = [](Generator& g) { return Gpt(64, 2, 4, 64, g); };

@@ -1,4 +1,5 @@
-// A forward and a backward row for nearly every op of autograd/ops.h, at the shapes of the `readme` model.
+// A forward and a backward row for nearly every op of autograd/ops.h: at the shapes of the `readme` model, and some on
+// many short rows.
 #include "autograd/ops.h"
 #include "apps/bench.h"
 #include "apps/config.h"

@@ -95,18 +95,18 @@ int main() {
   Generator g{.seed = 1};
   const Gpt gpt(g);
   Adam adam(parameters(gpt), {.clip_grad_norm = 1});
-  DataParallel halves;
+  DataParallel halves(parameters(gpt));
   const Schedule schedule{.shape = "cosine", .warmup_steps = 20, .decay_steps = 400};
   for (int step = 1; step <= 400; ++step) {
     adam.set_learning_rate(3e-3 * schedule.share(step));
     const Batch batch = exercises(kBatch, g);
-    // One tape would do. As the ops are small, the halves of the batch go through it at once, each on a thread of its
-    // own.
+    // One tape would do. As the ops are small, the halves of the batch go through the model at once, each on a thread
+    // and a tape of its own. (They weigh the same: each row has as many labels that count.)
     const auto loss_of = [&](int64_t first, int64_t rows) {
       return cross_entropy(gpt(narrow(batch.read, 0, first, rows)), narrow(batch.next, 0, first, rows));
     };
     Gradients grads;
-    const double loss = halves.backward(adam.parameters(), kBatch, 2, loss_of, grads);
+    const double loss = halves.backward(kBatch, 2, loss_of, grads);
     adam.step(grads);
     if (step % 100 == 0) std::printf("step %d  loss %.4f\n", step, loss);
   }

@@ -1,3 +1,4 @@
+// Parts of a batch on threads of their own, and the sums of their gradients.
 #include "nn/data_parallel.h"
 
 #include "tensor/check.h"
@@ -6,27 +7,34 @@
 
 namespace rondo {
 
-double DataParallel::backward(std::span<const NamedTensor> parameters, int64_t batch, int64_t n,
-                              const std::function<Tensor(int64_t first, int64_t rows)>& loss, Gradients& grads) {
-  check(n >= 1 && n <= batch, "DataParallel: a batch of ", batch, " rows cannot be cut into ", n, " parts");
-  std::vector<double> losses(static_cast<size_t>(n));
+DataParallel::DataParallel(std::vector<NamedTensor> parameters) : parameters_(std::move(parameters)) {
+  IdMap<const std::string*> names;
+  for (const NamedTensor& p : parameters_) {
+    const std::string*& name = names[p.tensor.id()];
+    check(!name, "DataParallel: ", name ? *name : "", " and ", p.name, " are the same tensor; list it once");
+    name = &p.name;
+  }
+}
+
+double DataParallel::backward(int64_t batch, int64_t n, const std::function<Tensor(int64_t first, int64_t rows)>& loss,
+                              Gradients& grads) {
+  check(n >= 1 && n <= batch, "DataParallel: a batch of ", batch, " rows cannot be cut into parts, ", n, " of them");
   const auto part = [&](int64_t i, Gradients& into) {
     const int64_t first = batch * i / n, rows = batch * (i + 1) / n - first;
     const double weight = double(rows) / double(batch);
     Tape tape;
     const Tensor mean = loss(first, rows);
     tape.backward(mean, weight, into);
-    losses[size_t(i)] = weight * mean.item();
+    parts_[size_t(i)]->loss = weight * mean.item();
   };
-  run(parameters, n, std::ref(part), grads);
+  run(n, std::ref(part), grads);
   double sum = 0;
-  for (const double part_of_loss : losses) sum += part_of_loss;
+  for (int64_t i = 0; i < n; ++i) sum += parts_[size_t(i)]->loss;
   return sum;
 }
 
-void DataParallel::run(std::span<const NamedTensor> parameters, int64_t n,
-                       const std::function<void(int64_t i, Gradients& into)>& part, Gradients& grads) {
-  for (const NamedTensor& p : parameters)
+void DataParallel::run(int64_t n, const std::function<void(int64_t i, Gradients& into)>& part, Gradients& grads) {
+  for (const NamedTensor& p : parameters_)
     check(p.tensor.device() == Device::cpu, "DataParallel: ", p.name, " is on ", p.tensor.device(),
           ", but threads share out the work of a CPU; record on one tape there");
   while (int64_t(parts_.size()) < n) parts_.push_back(std::make_unique<Part>());
@@ -37,8 +45,8 @@ void DataParallel::run(std::span<const NamedTensor> parameters, int64_t n,
     part(i, own.grads);
   });
   // Into the first part that has one.
-  parallel_for(int64_t(parameters.size()), [&](int64_t p) {
-    const Tensor& parameter = parameters[size_t(p)].tensor;
+  parallel_for(int64_t(parameters_.size()), [&](int64_t p) {
+    const Tensor& parameter = parameters_[size_t(p)].tensor;
     Tensor sum;
     for (int64_t i = 0; i < n; ++i) {
       Gradients& from = parts_[size_t(i)]->grads;
@@ -48,7 +56,7 @@ void DataParallel::run(std::span<const NamedTensor> parameters, int64_t n,
         add_into(Cpu{}, more, sum);
     }
   });
-  for (const NamedTensor& p : parameters) {
+  for (const NamedTensor& p : parameters_) {
     Tensor sum;
     for (int64_t i = 0; !sum && i < n; ++i) sum = parts_[size_t(i)]->grads.take(p.tensor);
     if (sum) grads.add(p.tensor, std::move(sum));

@@ -80,9 +80,8 @@ TEST_CASE("cuda parameters are none of DataParallel's") {
   const NamedTensor weight = {"w", parameter(zeros({2}, DType::f32, Device::cuda)), true};
   Gradients grads;
   const auto loss = [&](int64_t, int64_t) { return sum(weight.tensor); };
-  CHECK(error_of([&] {
-          DataParallel().backward({&weight, 1}, 2, 2, loss, grads);
-        }) == "DataParallel: w is on cuda, but threads share out the work of a CPU; record on one tape there");
+  CHECK(error_of([&] { DataParallel({weight}).backward(2, 2, loss, grads); }) ==
+        "DataParallel: w is on cuda, but threads share out the work of a CPU; record on one tape there");
 }
 
 TEST_CASE("cuda random numbers are the CPU's") {

@@ -107,11 +107,13 @@ TEST_CASE("l2_normalize: each head for itself") {
 
 TEST_CASE("norms: f32") {
   // Sums of n products in lanes: some 20 roundings of 6e-8 each, in the norm and again in its gradient.
-  for (const Shape& shape : {Shape{5, 33}, Shape{70, 1000}, Shape{512, 64}}) {
+  const auto check_shape = [](const Shape& shape) {
     check_f32_against_f64(kLayerNorm, rows_and_gamma(shape, 8), 2e-6);
     check_f32_against_f64(kRmsNorm, rows_and_gamma(shape, 8), 2e-6);
     check_f32_against_f64(kL2Normalize, rows_and_gamma(shape, 8), 2e-6);
-  }
+  };
+  for (const int64_t n : {3, 5, 6, 7, 8, 9, 10, 12, 15, 23, 29, 31, 32, 33, 38, 41}) check_shape({5, n});
+  check_shape({70, 1000}), check_shape({512, 64});
 }
 
 TEST_CASE("norms: constant rows") {

@@ -4,6 +4,7 @@
 #include <sstream>
 
 #include "nn/module.h"
+#include "tensor/allocator.h"
 #include "tests/gradcheck.h"
 
 namespace rondo::testing {
@@ -71,15 +72,56 @@ TEST_CASE("SelfAttention: head by head, forward and backward") {
   }
 }
 
-TEST_CASE("SelfAttention: the residual is added, and nothing comes of nothing") {
+TEST_CASE("SelfAttention: the residual is added, and has the gradient of the result") {
   Generator g{.seed = 5};
   for (const bool causal : {true, false}) {
-    const SelfAttention layer(kDim, {.heads = 2, .causal = causal}, g);
-    const Tensor x = randn({1, 4, kDim}, DType::f32), residual = randn({1, 4, kDim}, DType::f32, 2);
-    CHECK(max_abs_diff(layer(x, residual), layer(x) + residual) < 1e-6);
-    CHECK(layer(zeros({3, 0, kDim})).shape() == Shape{3, 0, kDim});
-    CHECK(layer(zeros({0, 4, kDim})).shape() == Shape{0, 4, kDim});
+    SelfAttention layer(kDim, {.heads = 2, .causal = causal}, g, DType::f64);
+    std::vector<Tensor> in = inputs_of(layer, randn({1, 4, kDim}));
+    in.push_back(randn({1, 4, kDim}, DType::f64, 2));
+    const auto together = run([&](const auto& t) { return with_weights(layer, t)(t[0], t[4]); }, in);
+    const auto apart = run([&](const auto& t) { return with_weights(layer, t)(t[0]) + t[4]; }, in);
+    check_close(together, apart, 1e-14, Device::cpu);
   }
+}
+
+TEST_CASE("SelfAttention: nothing comes of nothing, and goes back to it") {
+  Generator g{.seed = 5};
+  for (const Options& how : kWays)
+    for (const Shape& shape : {Shape{3, 0, kDim}, Shape{0, 4, kDim}}) {
+      SelfAttention layer(kDim, how, g, DType::f64);
+      const auto results =
+          run([&](const auto& t) { return with_weights(layer, t)(t[0]); }, inputs_of(layer, zeros(shape, DType::f64)));
+      CHECK(results[0].shape() == shape);
+      for (size_t i = 2; i < results.size(); ++i)
+        CHECK(max_abs_diff(results[i], zeros(results[i].shape(), DType::f64)) == 0);
+    }
+}
+
+TEST_CASE("SelfAttention: in bf16") {
+  Generator g{.seed = 5};
+  for (const Options& how : kWays) {
+    const SelfAttention layer(kDim, how, g);
+    const Tensor x = randn({2, kTokens, kDim}, DType::bf16, 3), wide = to(x, DType::f32);
+    CHECK(layer(x).dtype() == DType::bf16);
+    CHECK(max_abs_diff(layer(x), layer(wide)) < 0.02);
+    CHECK(layer(x, wide).dtype() == DType::f32);
+    CHECK(max_abs_diff(layer(x, wide), layer(wide, wide)) < 0.02);
+  }
+}
+
+TEST_CASE("SelfAttention: memory grows with the tokens, not with their square") {
+  Generator g{.seed = 5};
+  const SelfAttention layer(16, {.heads = 2}, g);
+  const auto needed = [&](int64_t n) {
+    const Tensor x = parameter(randn({8, n, 16}, DType::f32));
+    Tape tape;
+    const Tensor loss = sum(layer(x));
+    const int64_t before = memory_stats().current_bytes;
+    reset_peak_memory();
+    tape.backward(loss);
+    return double(memory_stats().peak_bytes - before);
+  };
+  CHECK(needed(1024) < 4.5 * needed(256));
 }
 
 TEST_CASE("SelfAttention: a causal one does not see what comes later") {
@@ -111,12 +153,18 @@ TEST_CASE("SelfAttention: errors") {
   CHECK(made({.heads = 4, .kv_heads = -1}) ==
         "SelfAttention: 4 heads cannot share -1 key/value heads: give a divisor of 4");
   CHECK(made({.window = -1}) == "SelfAttention: the window is -1, but must be at least 1, or 0 for all");
-  CHECK(made({.causal = false, .window = 3}) == "SelfAttention: a window of 3 is causal, but causal is false");
+  CHECK(made({.causal = false, .window = 3}) ==
+        "SelfAttention: the window is 3, which asks for causal, but causal is false");
   CHECK(g.position == 0);
   const SelfAttention layer(kDim, {.heads = 2}, g);
   CHECK(error_of([&] { layer(zeros({4, kDim})); }) == "SelfAttention: x has shape (4, 12), but must be [batch, n, 12]");
   CHECK(error_of([&] { layer(Tensor()); }) == "SelfAttention: x is missing");
-  CHECK(error_of([&] { layer(zeros({1, 4, 8})); }).starts_with("linear: "));
+  CHECK(error_of([&] {
+          layer(zeros({1, 4, 8}));
+        }) == "SelfAttention: x has shape (1, 4, 8), but must be [batch, n, 12]");
+  CHECK(error_of([&] {
+          layer(zeros({1, 4, kDim}), zeros({4, kDim}));
+        }) == "SelfAttention: the residual has shape (4, 12), but x (1, 4, 12)");
 }
 
 }  // namespace

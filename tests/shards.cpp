@@ -30,7 +30,7 @@ TEST_CASE("shards: losses, gradients and what is carried are those of the whole 
   const RecurrentTrainer trainer{model};
   const std::vector<NamedTensor> trained = parameters(model);
   for (const NamedTensor& p : trained) parameter(p.tensor);
-  Shards shards;
+  Shards shards(trained);
   Carried carried;
   struct Case {
     Shards::Cut cut;
@@ -47,7 +47,7 @@ TEST_CASE("shards: losses, gradients and what is carried are those of the whole 
     if (drops.size() == 3) drops[1] = {true, false}, drops[2] = {false, true};
     Gradients grads, whole_grads;
     const auto whole = trainer.run(tokens, labels, carried, drops, whole_grads);
-    const auto parts = shards.run(c.cut, trainer, tokens, labels, carried, drops, trained, grads);
+    const auto parts = shards.run(c.cut, trainer, tokens, labels, carried, drops, grads);
     CHECK(max_abs_diff(parts.losses, whole.losses) < 1e-14);
     CHECK(grads.size() == whole_grads.size());
     for (const NamedTensor& p : trained) {
@@ -75,7 +75,7 @@ TEST_CASE("shards: in turn, a batch has the activations of one shard at a time")
     Gradients grads;
     const int64_t before = memory_stats().current_bytes;
     reset_peak_memory();
-    Shards().run(cut, {model}, x, y, {}, {{}, {}}, trained, grads);
+    Shards(trained).run(cut, {model}, x, y, {}, {{}, {}}, grads);
     return double(memory_stats().peak_bytes - before);
   };
   CHECK(needed({4, true}) < 0.4 * needed({1, true}));
@@ -189,7 +189,7 @@ TEST_CASE("shards: errors speak of the whole batch, and the next step is as if n
   CHECK(values(model.head.weight) == before);
   CHECK(error_of([&] {
           Gradients grads;
-          Shards().run({9}, {model}, tokens, labels, {}, {{}}, parameters(model), grads);
+          Shards(parameters(model)).run({9}, {model}, tokens, labels, {}, {{}}, grads);
         }) == "shards: a batch of 8 rows cannot be cut into 9");
   const double loss = step(tokens, labels, {}, g).loss();
   CHECK(loss > 0);

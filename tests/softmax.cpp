@@ -1,4 +1,5 @@
 // Softmax and its logarithm, against exp over its sum, differences and closed forms.
+#include <algorithm>
 #include <utility>
 
 #include "tests/runs.h"
@@ -41,10 +42,12 @@ TEST_CASE("softmax: the same as exp over its sum") {
 
 TEST_CASE("softmax: f32") {
   // exp is good to 1e-7 of itself, so sums and quotients are to a few of these; logarithms of 1e-5 are as large as 12.
-  for (const Shape& shape : {Shape{5, 33}, Shape{70, 1000}}) {
+  const auto check_shape = [](const Shape& shape) {
     check_f32_against_f64(kSoftmax, {randn(shape)}, 1e-6);
     check_f32_against_f64(kLogSoftmax, {randn(shape)}, 2e-6);
-  }
+  };
+  for (int64_t n = 1; n <= 41; ++n) check_shape({3, n});
+  check_shape({70, 1000});
 }
 
 TEST_CASE_TEMPLATE("softmax: huge logits and equal logits", T, float, double) {
@@ -66,18 +69,37 @@ TEST_CASE_TEMPLATE("softmax: huge logits and equal logits", T, float, double) {
   CHECK((dx[1] == w[1] && dx[2] == w[2]));
 }
 
+TEST_CASE_TEMPLATE("softmax: one huge logit, at every place of rows of every width", T, float, double) {
+  for (int64_t n : {1, 2, 3, 7, 8, 9, 15, 31, 32, 33, 40, 63, 95, 130}) {
+    Tensor x = zeros({n, n}, dtype_of<T>), one_hot = zeros_like(x), logs = full({n, n}, -1e4, dtype_of<T>);
+    for (int64_t i = 0; i < n; ++i) {
+      x.data<T>()[i * n + i] = T(1e4), one_hot.data<T>()[i * n + i] = 1, logs.data<T>()[i * n + i] = 0;
+    }
+    CHECK(same_bits(softmax(x), one_hot));
+    CHECK(max_abs_diff(log_softmax(x), logs) == 0);
+    // From the other end of what there is: all that is left is what lies highest.
+    CHECK(max_abs_diff(softmax(scale(x, -1)), n == 1 ? one_hot : (1 - one_hot) / double(n - 1)) < 1e-7);
+  }
+}
+
 TEST_CASE("softmax: long rows of equal logits") {
   for (int64_t n : {1, 31, 32, 33, 1000, 20000})
     CHECK(max_abs_diff(softmax(full({2, n}, -777)), full({2, n}, 1.0 / double(n))) < 1e-7 / double(n));
 }
 
-TEST_CASE("softmax: NaN is not lost") {
-  Tensor x = randn({2, 40});
-  x.data<double>()[45] = NAN;
-  for (const Op& op : {kSoftmax, kLogSoftmax}) {
-    const std::vector<double> y = values(op({x}));
-    for (int i = 0; i < 80; ++i) CHECK(std::isnan(y[i]) == (i >= 40));
-  }
+TEST_CASE_TEMPLATE("softmax: NaN is not lost, wherever it is", T, float, double) {
+  for (const int64_t n : {1, 2, 5, 8, 13, 32, 40, 71})
+    for (int64_t place = 0; place < n; ++place) {
+      Tensor x = randn({3, n}, dtype_of<T>);
+      x.data<T>()[n + place] = T(NAN);
+      for (const Op& op : {kSoftmax, kLogSoftmax}) {
+        const std::vector<double> y = values(op({x}));
+        const auto nans = [&](int64_t row) {
+          return std::count_if(&y[size_t(row * n)], &y[size_t(row * n)] + n, [](double v) { return std::isnan(v); });
+        };
+        CHECK((nans(0) == 0 && nans(1) == n && nans(2) == 0));
+      }
+    }
 }
 
 TEST_CASE("softmax: empty tensors") {

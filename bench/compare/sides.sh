@@ -78,8 +78,8 @@ run() {
 
 # Single ops, and steps of small models, by name in $work/ops.SIDE: one "NAME<tab>MICROSECONDS" a line. PyTorch's ops
 # are LibTorch's. (A gradient that LibTorch gives as a view of other memory is not compared.)
-ops='^(add|mul|gelu|geglu|layer_norm|log_softmax|softmax|cross_entropy|embedding|matmul|linear) [0-9]'
-ops="$ops|^(where less|sum|sum axis 1|max axis 1|permute|transpose) [0-9].*forward|^step "
+ops='^(mul|gelu|geglu|layer_norm|log_softmax|softmax|cross_entropy|embedding|matmul|linear|where less|max axis 1) [0-9]'
+ops="$ops|^add .* (32|10|512) f32|^(add|sum|sum axis 1|permute|transpose) [0-9].*forward|^step "
 run_ops() {
   for row in $rows; do
     case $row in */libtorch/*) side=libtorch ;; *) side=rondo ;; esac

@@ -120,6 +120,7 @@ notes() {
   # shellcheck disable=SC2016  # the backquotes are the table's
   printf '\n- %s, %s threads; rounds: %s, of which the medians; the programs in turns: `%s`\n' \
       "$(sed -n 's/^model name[^:]*: //p' /proc/cpuinfo | head -n 1) ($(vectors))" "$threads" "$rounds" "$command"
+  [ ! -s "$work/ops.rondo" ] || echo "- steps of models of one's own (\`bench/models.cpp\`): on Rondo's side the batch goes through in one part or two at once (\`nn/data_parallel.h\`)"
   echo "- Rondo: $($dir/rondo --version | sed -n 's/^compiler: //p')"
   case $sides in *libtorch*)
     echo "- LibTorch: attention $(text_field attention "$work/train-tiny.libtorch")"

@@ -1,4 +1,5 @@
 // The models of bench/models.cpp as LibTorch's users write them: its own layers, its fused attention and recurrence.
+// (Its norms train a beta, which Rondo's do not have.)
 #include <torch/torch.h>
 
 #include "bench/rows.h"

@@ -61,8 +61,7 @@ Shards::Cut Shards::worthwhile(const BlockRecurrentTransformer& model, const Ten
 
 RecurrentTrainer::Result Shards::run(const Cut& cut, const RecurrentTrainer& trainer, const Tensor& tokens,
                                      const Tensor& labels, const Carried& carried, const RecurrentTrainer::Drops& drops,
-                                     const std::vector<NamedTensor>& parameters, Gradients& grads,
-                                     const Tape::Ready& ready) {
+                                     Gradients& grads, const Tape::Ready& ready) {
   const int64_t batch = tokens.dim(0), n = cut.shards;
   check(n >= 1 && n <= batch, "shards: a batch of ", batch, " rows cannot be cut into ", n);
   check_carried(trainer.model.config, batch, carried);
@@ -81,7 +80,7 @@ RecurrentTrainer::Result Shards::run(const Cut& cut, const RecurrentTrainer& tra
     for (int64_t i = 0; i < n; ++i) run_one(i, grads, i == n - 1 ? ready : Tape::Ready());
   } else {
     parallel_.run(
-        parameters, n, [&](int64_t i, Gradients& into) { run_one(i, into); }, grads);
+        n, [&](int64_t i, Gradients& into) { run_one(i, into); }, grads);
   }
 
   RecurrentTrainer::Result result = {zeros_like(results_[0].losses), {}};

@@ -12,6 +12,9 @@ namespace rondo {
 
 class Shards {
  public:
+  // The model's parameters.
+  explicit Shards(std::vector<NamedTensor> parameters) : parallel_(std::move(parameters)) {}
+
   struct Cut {
     int64_t shards = 1;
     bool in_turn = false;
@@ -26,12 +29,11 @@ class Shards {
                  int64_t micro_batch_size = 0);
 
   // RecurrentTrainer::run in shards, the same but for the order of sums; every label must count. grads gets the
-  // gradients of `parameters`, the model's; `ready` is called in the last of the shards that go in turn. Throws where
+  // gradients of the parameters; `ready` is called in the last of the shards that go in turn. Throws where
   // there are fewer rows than shards, and what the trainer throws; grads may hold parts of them then.
   RecurrentTrainer::Result run(const Cut& cut, const RecurrentTrainer& trainer, const Tensor& tokens,
                                const Tensor& labels, const Carried& carried, const RecurrentTrainer::Drops& drops,
-                               const std::vector<NamedTensor>& parameters, Gradients& grads,
-                               const Tape::Ready& ready = {});
+                               Gradients& grads, const Tape::Ready& ready = {});
 
  private:
   static Cut worthwhile(const BlockRecurrentTransformer& model, const Tensor& tokens);

@@ -48,7 +48,8 @@ TrainingStep::TrainingStep(const RecurrentTrainer& trainer, Adam& adam, bool gra
       adam_(adam),
       graphs_(graphs && trainer.model.device() == Device::cuda),
       ranks_(ranks),
-      micro_batch_size_(micro_batch_size) {
+      micro_batch_size_(micro_batch_size),
+      shards_(adam.parameters()) {
   check(micro_batch_size >= 0, "training step: micro_batch_size is ", micro_batch_size, ", but must be at least 0");
   check(!ranks || trainer.model.device() == Device::cuda, "training step: several ranks need the device cuda, not ",
         trainer.model.device());
@@ -106,9 +107,8 @@ TrainingStep::Result TrainingStep::run(const Tensor& tokens, const Tensor& label
   }
   const Shards::Cut cut = Shards::cut(trainer_, tokens, labels, micro_batch_size_);
   std::optional<WeightCopies::Use> copies(std::in_place, copies_);  // until the optimizer changes the weights
-  Result result{cut.shards == 1
-                    ? trainer_.run(tokens, labels, carried, drops, grads_, ready)
-                    : shards_.run(cut, trainer_, tokens, labels, carried, drops, adam_.parameters(), grads_, ready),
+  Result result{cut.shards == 1 ? trainer_.run(tokens, labels, carried, drops, grads_, ready)
+                                : shards_.run(cut, trainer_, tokens, labels, carried, drops, grads_, ready),
                 {}};
   copies.reset();
   if (mean) mean->finish(adam_.parameters(), result.losses);

@@ -16,14 +16,14 @@ namespace {
 using cpu::View;
 
 // Where everything is. A block is `width` queries of one sequence; its panel holds the keys and values it can see, as
-// rows 0..P-1: with a window, what came before at 0..W-1 and its own at W..2W-1, else the S keys of its group.
+// rows 0..P-1: with a window, what came before and from `lead` on its own, else the S keys of its group.
 template <class E>
 struct Geometry {
   using T = computed_t<E>;
   AttentionShape s;
   const E *q, *kv, *memory;
   const T *q_scale, *k_scale, *table;
-  int64_t blocks, panel;
+  int64_t blocks, lead, panel;
 
   Geometry(const AttentionShape& shape, const AttentionInputs& in) : s(shape) {
     const auto numbers = [](const Tensor& t) -> const E* { return t ? t.data<E>() : nullptr; };
@@ -31,7 +31,8 @@ struct Geometry {
     q = numbers(in.q), kv = numbers(in.kv), memory = numbers(in.memory);
     q_scale = constants(in.q_scale), k_scale = constants(in.k_scale), table = constants(in.table);
     blocks = (s.n + s.width - 1) / s.width;
-    panel = s.window ? 2 * s.width : s.keys;
+    lead = blocks > 1 ? s.width : s.memory;
+    panel = s.window ? lead + s.width : s.keys;
   }
 
   int64_t queries(int64_t block) const { return std::min(s.width, s.n - block * s.width); }
@@ -39,31 +40,40 @@ struct Geometry {
     return (batch * s.n + block * s.width + j) * s.heads;
   }
   // Rows of the panel that hold keys.
-  int64_t first_key(int64_t block) const { return s.window && block == 0 ? s.width - s.memory : 0; }
-  int64_t last_key(int64_t block) const { return s.window ? s.width + queries(block) : s.keys; }
+  int64_t first_key(int64_t block) const { return s.window && block == 0 ? lead - s.memory : 0; }
+  int64_t last_key(int64_t block) const { return s.window ? lead + queries(block) : s.keys; }
   // The keys that query j of a block sees: exactly W of them, itself included, once there are that many.
-  int64_t first_seen(int64_t block, int64_t j) const { return s.window ? std::max(first_key(block), j + 1) : 0; }
-  int64_t last_seen(int64_t j) const { return s.window ? s.width + j + 1 : s.keys; }
+  int64_t first_seen(int64_t block, int64_t j) const {
+    return s.window ? std::max(first_key(block), lead + j + 1 - s.width) : 0;
+  }
+  int64_t last_seen(int64_t j) const { return s.window ? lead + j + 1 : s.keys; }
   // (key, value) of a row of the panel, in kv or memory.
   int64_t kv_row(int64_t batch, int64_t block, int64_t row) const {
-    return s.window ? batch * s.n + (block - 1) * s.width + row : (batch * blocks + block) * s.keys + row;
+    return s.window ? batch * s.n + block * s.width + row - lead : (batch * blocks + block) * s.keys + row;
   }
-  bool in_memory(int64_t block, int64_t row) const { return s.window && block == 0 && row < s.width; }
-  int64_t memory_row(int64_t batch, int64_t row) const { return batch * s.memory + row - (s.width - s.memory); }
+  bool in_memory(int64_t block, int64_t row) const { return s.window && block == 0 && row < lead; }
+  int64_t memory_row(int64_t batch, int64_t row) const { return batch * s.memory + row - (lead - s.memory); }
   const E* key(int64_t batch, int64_t block, int64_t row) const {
     const int64_t d2 = 2 * s.head_width;
     return in_memory(block, row) ? memory + memory_row(batch, row) * d2 : kv + kv_row(batch, block, row) * d2;
   }
   const T* query_angles(int64_t j) const { return table ? table + (s.width + j) * s.head_width : nullptr; }
-  const T* key_angles(int64_t row) const { return table ? table + (2 * s.width + row) * s.head_width : nullptr; }
+  // The own keys of a block have positions W..2W-1.
+  const T* key_angles(int64_t row) const { return table ? table + (3 * s.width + row - lead) * s.head_width : nullptr; }
 
   // Queries of a tile: few, since all of them are multiplied with every key that one of them sees, but enough rows for
-  // the products. They fill whole columns of a packed panel. A part is the queries that add up their key gradients.
+  // the products. They fill whole columns of a packed panel.
   int64_t tile() const {
     const int64_t columns = cpu::column_step<E>(), rows = columns * s.heads;
     return std::min(s.width, columns * ((48 + rows - 1) / rows));
   }
-  int64_t part() const { return std::min<int64_t>(s.width, (128 + tile() - 1) / tile() * tile()); }
+  // The queries that add up their key gradients, in a panel of their own: some 128, or more where there are 32 parts
+  // without, so that panels do not grow with the square of the tokens.
+  int64_t part() const {
+    const int64_t panels = s.batch * blocks, parts = (32 + panels - 1) / panels;
+    const int64_t queries = std::max<int64_t>(128, (s.width + parts - 1) / parts);
+    return std::min(s.width, (queries + tile() - 1) / tile() * tile());
+  }
 };
 
 // The prepared keys or the values of all blocks, packed as right-hand sides of products: [P, D] as they are, or
@@ -311,7 +321,7 @@ void add_role(const Geometry<E>& g, const Parts<E>& parts, int64_t block, int64_
 template <class E>
 void collect(const Geometry<E>& g, const Parts<E>& parts, const AttentionGradients& out) {
   using T = computed_t<E>;
-  const int64_t d = g.s.head_width, w = g.s.width;
+  const int64_t d = g.s.head_width, own = g.s.window ? g.lead : 0;
   parallel_for(g.s.batch * g.blocks, [&](int64_t i) {
     const int64_t batch = i / g.blocks, block = i % g.blocks;
     cpu::Scratch scratch;
@@ -319,14 +329,14 @@ void collect(const Geometry<E>& g, const Parts<E>& parts, const AttentionGradien
     const auto one = [&](int64_t row, E* dkv) {
       std::fill(pair, pair + 2 * d, T(0));
       add_role(g, parts, i, row, sum, pair);
-      if (g.s.window && row >= w && block + 1 < g.blocks) add_role(g, parts, i + 1, row - w, sum, pair);
+      if (g.s.window && row >= own && block + 1 < g.blocks) add_role(g, parts, i + 1, row - own, sum, pair);
       if (g.k_scale) cpu::l2_normalize_head_backward(pair, g.key(batch, block, row), g.k_scale, d, pair, dk_scale);
       cpu::lane_map(2 * d, dkv, cpu::kSelf, pair);
     };
-    for (int64_t row = g.s.window ? w : 0; row < g.last_key(block); ++row)
+    for (int64_t row = own; row < g.last_key(block); ++row)
       one(row, out.dkv.data<E>() + g.kv_row(batch, block, row) * 2 * d);
     if (g.s.window && block == 0)
-      for (int64_t row = w - g.s.memory; row < w; ++row)
+      for (int64_t row = own - g.s.memory; row < own; ++row)
         one(row, out.dmemory.data<E>() + g.memory_row(batch, row) * 2 * d);
   });
 }

@@ -1,5 +1,5 @@
 // Elementwise kernels. Curves go by lanes of a fixed width, so that a number's bits do not depend on its neighbours or
-// on its address; sums and products are exact operations and leave the loop to Eigen.
+// on its address; sums and products are rounded once however they are vectorised, and their loops are plain ones.
 #include <functional>
 
 #include "tensor/cpu/lanes.h"

@@ -44,18 +44,20 @@ void put_lanes(bf16* y, const X& x) {
   round_row(N, lanes.data(), y);
 }
 
-// The first n < kShort numbers at p, the rest zeros; the first lanes stored; and the others made zeros.
+// The first n < kShort numbers at p, the rest zeros.
 template <class E, class T = computed_t<E>>
 LanesOf<T, kShort<T>> some_lanes(const E* p, int64_t n) {
   LanesOf<T, kShort<T>> lanes = LanesOf<T, kShort<T>>::Zero();
   for (int64_t j = 0; j < n; ++j) lanes[j] = T(p[j]);
   return lanes;
 }
+// y[0], ..., y[n-1] = the first lanes.
 template <class E, class X>
 void put_some_lanes(E* y, const X& x, int64_t n) {
   const LanesOf<computed_t<E>, kShort<computed_t<E>>> lanes = x;
   for (int64_t j = 0; j < n; ++j) y[j] = E(lanes[j]);
 }
+// The first n lanes as they are, the rest zeros, whatever they were.
 template <class T, int N>
 Eigen::Array<T, N, 1> only_some(Eigen::Array<T, N, 1> lanes, int64_t n) {
   for (int64_t j = n; j < N; ++j) lanes[j] = T(0);
@@ -87,7 +89,7 @@ inline constexpr auto kSelf = [](const auto& x) { return x; };
 inline constexpr auto kSum = [](const auto&... x) { return (x + ...); };
 inline constexpr auto kProduct = [](const auto&... x) { return (x * ...); };
 
-// All lanes in one, by halves: join(first half, second half) again and again, down to N lanes.
+// Folds lanes down to N of them: join(first half, second half), again and again.
 template <int64_t N, class X, class F>
 auto fold_lanes(const X& lanes, const F& join) {
   constexpr int64_t half = X::SizeAtCompileTime / 2;

@@ -3,7 +3,6 @@
 #include <cmath>
 
 #include "tensor/cpu/lanes.h"
-#include "tensor/cpu/rows.h"
 
 namespace rondo::cpu {
 
