@@ -8,12 +8,7 @@
 namespace rondo {
 
 DataParallel::DataParallel(std::vector<NamedTensor> parameters) : parameters_(std::move(parameters)) {
-  IdMap<const std::string*> names;
-  for (const NamedTensor& p : parameters_) {
-    const std::string*& name = names[p.tensor.id()];
-    check(!name, "DataParallel: ", name ? *name : "", " and ", p.name, " are the same tensor; list it once");
-    name = &p.name;
-  }
+  check_distinct("DataParallel", parameters_);
 }
 
 double DataParallel::backward(int64_t batch, int64_t n, const std::function<Tensor(int64_t first, int64_t rows)>& loss,

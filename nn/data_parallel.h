@@ -14,7 +14,7 @@ namespace rondo {
 
 class DataParallel {
  public:
-  // Of these parameters, each listed once; a gradient of any other is left out. They must be on the CPU.
+  // Of these parameters, each listed once; a gradient of any other is left out. They must be on the CPU when run.
   explicit DataParallel(std::vector<NamedTensor> parameters);
 
   // loss(first, rows) is the mean loss, one number, of so many rows of the batch from the first on. It is called for n

@@ -41,6 +41,9 @@ std::vector<NamedTensor> parameters(const Layer& layer) {
   return all;
 }
 
+// Throws, in the name of who asks for them, where a parameter is empty or two are the same tensor.
+void check_distinct(const char* who, const std::vector<NamedTensor>& parameters);
+
 // Puts made_of(t) in the place of every tensor t, as much a parameter as that was.
 template <class Layer, class F>
 void replace_each(Layer& layer, F&& made_of) {

@@ -4,7 +4,6 @@
 #include <limits>
 #include <set>
 #include <string_view>
-#include <unordered_map>
 
 #include "autograd/rounded.h"
 #include "tensor/dispatch.h"
@@ -45,11 +44,10 @@ const SGDConfig& checked(const SGDConfig& c) {
 
 void check_parameters(const char* optimizer, const std::vector<NamedTensor>& parameters) {
   check(!parameters.empty(), optimizer, ": there are no parameters");
-  std::unordered_map<uint64_t, const std::string*> tensors;
+  check_distinct(optimizer, parameters);
   std::set<std::string_view> names;
   const NamedTensor& first = parameters[0];
   for (const NamedTensor& p : parameters) {
-    check(bool(p.tensor), optimizer, ": parameter ", p.name, " is empty");
     check(p.is_parameter, optimizer, ": ", p.name,
           " is a tensor that is not trained; parameters(model) has those that are");
     check(p.tensor.dtype() == DType::f32 || p.tensor.dtype() == DType::f64, optimizer, ": parameter ", p.name, " is ",
@@ -58,9 +56,6 @@ void check_parameters(const char* optimizer, const std::vector<NamedTensor>& par
           ", but ", first.name, " is ", first.tensor.dtype());
     check(p.tensor.device() == first.tensor.device(), optimizer, ": parameter ", p.name, " is on ", p.tensor.device(),
           ", but ", first.name, " is on ", first.tensor.device());
-    const auto [place, is_new] = tensors.emplace(p.tensor.id(), &p.name);
-    check(is_new, optimizer, ": parameters ", *place->second, " and ", p.name,
-          " are the same tensor; a layer's each() visits a tensor that is used twice once");
     check(names.insert(p.name).second, optimizer, ": two parameters have the name ", p.name);
   }
 }

@@ -159,7 +159,12 @@ TEST_CASE("DataParallel: errors") {
   CHECK(error_of([&] { parallel.backward(kBatch, 1, logits, grads); }) ==
         "backward: the loss must be one number, but has shape (11, 4)");
   const NamedTensor a = {"a", task.model.in.weight, true}, b = {"b", task.model.in.weight, true};
-  CHECK(error_of([&] { DataParallel({a, b}); }) == "DataParallel: a and b are the same tensor; list it once");
+  CHECK(
+      error_of([&] {
+        DataParallel({a, b});
+      }) ==
+      "DataParallel: parameters a and b are the same tensor; a layer's each() visits a tensor that is used twice once");
+  CHECK(error_of([&] { DataParallel({{"c", {}, true}}); }) == "DataParallel: parameter c is empty");
 }
 
 }  // namespace

@@ -1,6 +1,7 @@
 // What tests of optimizers share: parameters and gradients for them.
 #pragma once
 #include "nn/optimizer.h"
+#include "tests/mallocs.h"
 #include "tests/testing.h"
 
 namespace rondo::testing {
@@ -52,6 +53,16 @@ inline Gradients many_gradients(const std::vector<NamedTensor>& parameters, int 
       grads.add(parameters[i].tensor,
                 randn(parameters[i].tensor.shape(), parameters[i].tensor.dtype(), i * 100 + uint64_t(step)));
   return grads;
+}
+
+// A step like the one before it asks for no memory.
+template <class Optimizer>
+void check_warm_step(Optimizer& optimizer) {
+  const Gradients grads = many_gradients(optimizer.parameters(), 0);
+  optimizer.step(grads);
+  const int64_t before = mallocs();
+  optimizer.step(grads);
+  CHECK(mallocs() - before == 0);
 }
 
 // The length of all gradients as one vector.

@@ -38,8 +38,8 @@ class Shards {
  private:
   static Cut worthwhile(const BlockRecurrentTransformer& model, const Tensor& tokens);
 
-  DataParallel parallel_;  // at once
-  std::vector<RecurrentTrainer::Result> results_;
+  DataParallel parallel_;                          // at once
+  std::vector<RecurrentTrainer::Result> results_;  // then kept to the next step: who made one gives it back
 };
 
 }  // namespace rondo

@@ -67,8 +67,8 @@ struct Geometry {
     const int64_t columns = cpu::column_step<E>(), rows = columns * s.heads;
     return std::min(s.width, columns * ((48 + rows - 1) / rows));
   }
-  // The queries that add up their key gradients, in a panel of their own: some 128, or more where there are 32 parts
-  // without, so that panels do not grow with the square of the tokens.
+  // The queries that add up their key gradients in one panel: 128 or more. There are about 32 parts, or one for each
+  // block where there are more blocks: with parts of 128 their panels would grow with the square of the window.
   int64_t part() const {
     const int64_t panels = s.batch * blocks, parts = (32 + panels - 1) / panels;
     const int64_t queries = std::max<int64_t>(128, (s.width + parts - 1) / parts);

@@ -26,15 +26,7 @@ void copy_pieces(const Walk<1>& walk, const U* x, U* y) {
 
 constexpr int64_t kSide = 16;
 
-// to[i * down + j] = from[i + j * stride], i < n_down, j < n. By way of a square in registers or in the cache, so that
-// both sides are touched a whole line at a time: lines whose addresses differ by a power of two push each other out.
-template <class U>
-void copy_square(const U* from, int64_t stride, U* to, int64_t down, int64_t n_down, int64_t n) {
-  U square[kSide][kSide];
-  for (int64_t j = 0; j < n; ++j) std::copy(from + j * stride, from + j * stride + n_down, square[j]);
-  for (int64_t i = 0; i < n_down; ++i)
-    for (int64_t j = 0; j < n; ++j) to[i * down + j] = square[j][i];
-}
+// to[i * down + j] = from[i + j * stride] for a square, in registers.
 template <class U>
 void copy_whole_square(const U* from, int64_t stride, U* to, int64_t down) {
   using R = Register<U>;
@@ -47,6 +39,18 @@ void copy_whole_square(const U* from, int64_t stride, U* to, int64_t down) {
       for (int64_t k = 0; k < R::length; ++k)
         *reinterpret_cast<typename R::unaligned*>(to + (i + k) * down + j) = rows[k];
     }
+}
+
+// The same for i < n_down, j < n, by way of a square in the cache where it is no whole one. Both sides are touched a
+// whole line at a time: lines whose addresses differ by a power of two push each other out.
+template <class U>
+void copy_square(const U* from, int64_t stride, U* to, int64_t down, int64_t n_down, int64_t n) {
+  if constexpr (sizeof(U) >= 4)
+    if (n_down == kSide && n == kSide) return copy_whole_square(from, stride, to, down);
+  U square[kSide][kSide];
+  for (int64_t j = 0; j < n; ++j) std::copy(from + j * stride, from + j * stride + n_down, square[j]);
+  for (int64_t i = 0; i < n_down; ++i)
+    for (int64_t j = 0; j < n; ++j) to[i * down + j] = square[j][i];
 }
 
 // Where x runs along dimension k of y, one row of y alone would read a cache line for every element: go by squares.
@@ -62,16 +66,9 @@ void copy_squares(const Walk<1>& walk, int k, const U* x, U* y) {
       const int64_t plane = unit / bands, first = unit % bands * kSide;
       const int64_t row = (plane / rows_below * n_down + first) * rows_below + plane % rows_below;
       const U* from = x + walk.row(row).at[0];
-      const int64_t height = std::min(kSide, n_down - first);
-      for (int64_t j = 0; j < n; j += kSide) {
-        const int64_t width = std::min(kSide, n - j);
-        if constexpr (sizeof(U) >= 4)
-          if (height == kSide && width == kSide) {
-            copy_whole_square(from + j * stride, stride, y + row * n + j, down);
-            continue;
-          }
-        copy_square(from + j * stride, stride, y + row * n + j, down, height, width);
-      }
+      for (int64_t j = 0; j < n; j += kSide)
+        copy_square(from + j * stride, stride, y + row * n + j, down, std::min(kSide, n_down - first),
+                    std::min(kSide, n - j));
     }
   });
 }
