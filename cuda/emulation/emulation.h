@@ -112,6 +112,8 @@ cudaError_t cudaGraphDestroy(cudaGraph_t graph);
 cudaError_t cudaGraphExecDestroy(cudaGraphExec_t graph);
 
 namespace emulation {
+inline int lane;  // of the thread that runs
+
 struct Where {  // std::source_location, which clang 14 lacks
   const char* file;
   int line;
@@ -130,7 +132,7 @@ void* shared_memory(size_t bytes, Where where);  // this block's; throws when th
 void wait_for_previous_grid();
 void sync_block(Where where);
 void sync_warp(unsigned mask, Where where);
-uint64_t shuffle(unsigned mask, uint64_t bits, int lane, Where where);
+uint64_t shuffle(unsigned mask, uint64_t bits, int from, Where where);
 unsigned ballot(unsigned mask, bool vote, Where where);
 void mma_16x8x16(float* d, const uint32_t* a, const uint32_t* b, Where where);
 void load_matrices(uint32_t* r, const uint32_t (&row)[4], bool transposed, Where where);
@@ -143,8 +145,7 @@ struct Copy {
 void copy_async(Copy copy);
 void copy_commit();
 bool copy_next(int pending, Copy& copy);  // the next one that copy_wait must carry out
-int lane();
-void limit_memory(size_t bytes);  // of all cudaMalloc together
+void limit_memory(size_t bytes);          // of all cudaMalloc together
 // Does the work, or writes it down where a graph is being captured. Whatever points to device memory in the bytes of
 // its arguments must still be there when the graph does it.
 void submit(Where where, std::span<const void* const> arguments, std::function<void()> work);
@@ -214,24 +215,24 @@ T __shfl_sync(unsigned mask, T x, int lane, int width = 32, emulation::Where w =
   static_assert(sizeof(T) <= 8);
   uint64_t bits = 0;
   std::memcpy(&bits, &x, sizeof x);
-  bits = emulation::shuffle(mask, bits, (emulation::lane() & ~(width - 1)) | (lane & (width - 1)), w);
+  bits = emulation::shuffle(mask, bits, (emulation::lane & ~(width - 1)) | (lane & (width - 1)), w);
   std::memcpy(&x, &bits, sizeof x);
   return x;
 }
 template <class T>
 T __shfl_xor_sync(unsigned mask, T x, int bits, int width = 32, emulation::Where w = emulation::Where::current()) {
-  int to = emulation::lane() ^ bits;
-  return __shfl_sync(mask, x, (to & -width) > (emulation::lane() & -width) ? emulation::lane() : to, 32, w);
+  int to = emulation::lane ^ bits;
+  return __shfl_sync(mask, x, (to & -width) > (emulation::lane & -width) ? emulation::lane : to, 32, w);
 }
 template <class T>
 T __shfl_down_sync(unsigned mask, T x, int by, int width = 32, emulation::Where w = emulation::Where::current()) {
-  int to = emulation::lane() + by;
-  return __shfl_sync(mask, x, (to & -width) != (emulation::lane() & -width) ? emulation::lane() : to, 32, w);
+  int to = emulation::lane + by;
+  return __shfl_sync(mask, x, (to & -width) != (emulation::lane & -width) ? emulation::lane : to, 32, w);
 }
 template <class T>
 T __shfl_up_sync(unsigned mask, T x, int by, int width = 32, emulation::Where w = emulation::Where::current()) {
-  int to = emulation::lane() - by;
-  return __shfl_sync(mask, x, (to & -width) != (emulation::lane() & -width) ? emulation::lane() : to, 32, w);
+  int to = emulation::lane - by;
+  return __shfl_sync(mask, x, (to & -width) != (emulation::lane & -width) ? emulation::lane : to, 32, w);
 }
 inline unsigned __ballot_sync(unsigned mask, bool vote, emulation::Where w = emulation::Where::current()) {
   return emulation::ballot(mask, vote, w);

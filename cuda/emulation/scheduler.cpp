@@ -1,5 +1,6 @@
 // The scheduler behind emulation.h; what warps do together is in warp.cpp, memory and graphs are in device.cpp.
-// Compiled without -fsanitize=thread (EMULATION_TSAN says that the rest has it): its own accesses are no races.
+// Compiled without a sanitizer (EMULATION_TSAN and EMULATION_ASAN say what the rest has): what it does itself is no
+// fault of a kernel.
 #include "cuda/emulation/scheduler.h"
 
 #include <sys/mman.h>
@@ -42,26 +43,26 @@ namespace {
 constexpr size_t kStack = 256 * 1024;
 constexpr int kMaxThreads = 1024;
 constexpr size_t kMaxShared = 163 * 1024;  // of a block on an A100, the least of those it is compiled for
+// Blocks that have fibers, and shared memory, of their own. The race detector must see no order between blocks: fibers
+// in turn, and memory made before the first block runs.
 #ifdef EMULATION_TSAN
-constexpr unsigned kSets = 2;  // of fibers, in turn: nothing orders a block after the one before
+constexpr unsigned kSets = 2, kMemories = ~0u;
 #else
-constexpr unsigned kSets = 1;
+constexpr unsigned kSets = 1, kMemories = 1;
 #endif
 
-enum State { kReady, kAtBarrier, kInWarp, kDone };
-
 struct Fiber {
-  char* stack;
+  char* stack = nullptr;
+  size_t stack_size = kStack;
   void* sp;
   void* fake_stack = nullptr;
   void* tsan = nullptr;
   unsigned thread = 0;
   uint3 index{};
-  State state = kDone;
   Where where{};
-  const char* what = "";     // the instruction it waits in
-  void* operands = nullptr;  // this lane's
-  int syncs[2] = {};         // __syncthreads, __syncwarp so far
+  const char* what = "";  // the instruction it waits in
+  bool done = false;
+  int syncs[2] = {};  // __syncthreads, __syncwarp so far
   std::vector<Copy> copies;
   size_t copied = 0;
   int group = 0;
@@ -78,12 +79,11 @@ struct {
   std::vector<std::unique_ptr<Fiber>> pool;
   std::vector<Fiber*> thread;  // of the running block, by thread number
   uint64_t ready[kMaxThreads / 64];
-  unsigned waiting, alive, early;
-  Fiber* self = nullptr;
-  void* main_sp;
-  void* main_tsan;
-  const void* main_bottom;
-  size_t main_size;
+  unsigned waiting, alive;
+  bool early;
+  char order;  // forward, reverse, or x: random
+  Fiber main;  // the scheduler itself, on the stack of whoever launched
+  Fiber* self = &main;
   char* shared;
   size_t shared_size;
   Tags* tags;
@@ -113,33 +113,41 @@ void release([[maybe_unused]] void* tag) {
 #endif
 }
 
-void resume(Fiber& f) {
-  g.self = &f;
-  threadIdx = f.index;
+// Returns when another switches back to this one.
+void switch_to(Fiber& to) {
+  if (&to == g.self) return;
+  Fiber& from = *std::exchange(g.self, &to);
+  threadIdx = to.index;
+  lane = int(to.thread % 32);
 #ifdef EMULATION_TSAN
-  __tsan_switch_to_fiber(f.tsan, __tsan_switch_to_fiber_no_sync);
+  __tsan_switch_to_fiber(to.tsan, __tsan_switch_to_fiber_no_sync);
 #endif
 #ifdef EMULATION_ASAN
-  void* fake;
-  __sanitizer_start_switch_fiber(&fake, f.stack, kStack);
+  __sanitizer_start_switch_fiber(from.done ? nullptr : &from.fake_stack, to.stack, to.stack_size);
 #endif
-  emulation_switch(&g.main_sp, f.sp);
+  emulation_switch(&from.sp, to.sp);
 #ifdef EMULATION_ASAN
-  __sanitizer_finish_switch_fiber(fake, nullptr, nullptr);
+  __sanitizer_finish_switch_fiber(from.fake_stack, nullptr, nullptr);
 #endif
 }
-void yield() {
-  Fiber& f = *g.self;
-#ifdef EMULATION_TSAN
-  __tsan_switch_to_fiber(g.main_tsan, __tsan_switch_to_fiber_no_sync);
-#endif
-#ifdef EMULATION_ASAN
-  __sanitizer_start_switch_fiber(f.state == kDone ? nullptr : &f.fake_stack, g.main_bottom, g.main_size);
-#endif
-  emulation_switch(&f.sp, g.main_sp);
-#ifdef EMULATION_ASAN
-  __sanitizer_finish_switch_fiber(f.fake_stack, nullptr, nullptr);
-#endif
+
+// The thread to go on: the first, the last or any that is ready; the scheduler where none is.
+Fiber& next() {
+  const int words = int(g.thread.size() + 63) / 64;
+  const auto take = [](int word, int bit) -> Fiber& {
+    g.ready[word] &= ~(uint64_t(1) << bit);
+    return *g.thread[unsigned(word * 64 + bit)];
+  };
+  if (g.order == 'r') {
+    for (int i = words; i-- > 0;)
+      if (g.ready[i]) return take(i, 63 - std::countl_zero(g.ready[i]));
+    return g.main;
+  }
+  const unsigned from = g.order == 'f' ? 0 : unsigned(g.random() % g.thread.size());
+  for (int i = 0, word = int(from / 64); i <= words; ++i, word = word + 1 < words ? word + 1 : 0)
+    if (const uint64_t bits = g.ready[word] & (i ? ~uint64_t(0) : ~uint64_t(0) << from % 64))
+      return take(word, std::countr_zero(bits));
+  return g.main;
 }
 }  // namespace
 
@@ -147,20 +155,24 @@ std::string text(Where w) { return std::string(w.file) + ":" + std::to_string(w.
 std::string this_thread() { return text(*g.self); }
 void fail(const std::string& message) {
   g.failure = message;
-  if (!g.self) throw Error(message);
+  if (g.self == &g.main) throw Error(message);
   release(&end_tag);
-  for (;;) yield();
+  for (;;) switch_to(g.main);
 }
 
 namespace {
-void set_ready(Fiber& f) {
-  f.state = kReady;
-  g.ready[f.thread / 64] |= uint64_t(1) << f.thread % 64;
+// Those threads of a warp whose bit is set.
+void set_ready(unsigned warp, unsigned lanes) { g.ready[warp / 2] |= uint64_t(lanes) << warp % 2 * 32; }
+void set_all_ready() {
+  for (unsigned warp = 0; warp < g.thread.size() / 32; ++warp) set_ready(warp, ~0u);
 }
 
 void enter() {
 #ifdef EMULATION_ASAN
-  __sanitizer_finish_switch_fiber(nullptr, &g.main_bottom, &g.main_size);
+  const void* bottom;
+  size_t size;
+  __sanitizer_finish_switch_fiber(nullptr, &bottom, &size);
+  if (!g.main.stack) g.main.stack = static_cast<char*>(const_cast<void*>(bottom)), g.main.stack_size = size;
 #endif
   Fiber& f = *g.self;
   acquire(&main_tag);
@@ -171,15 +183,17 @@ void enter() {
     g.exception = std::current_exception();
   }
   release(&end_tag);
-  f.state = kDone;
+  f.done = true;
   --g.alive;
-  yield();
+  switch_to(g.exception ? g.main : next());
   std::abort();
 }
 
 void prepare(Fiber& f, unsigned thread) {
-  ASAN_UNPOISON_MEMORY_REGION(f.stack + kStack - 4096, 4096);  // the frame of `enter`, which never returned
-  void** sp = reinterpret_cast<void**>(f.stack + kStack);
+  // Stacks that began at the same place of a page would share a few sets of the caches.
+  char* const top = f.stack + kStack - thread % 64 * 17 * 64;
+  ASAN_UNPOISON_MEMORY_REGION(top - 4096, 4096);  // the frame of `enter`, which never returned
+  void** sp = reinterpret_cast<void**>(top);
   *--sp = nullptr;
   *--sp = reinterpret_cast<void*>(&enter);
   for (int i = 0; i < 6; ++i) *--sp = nullptr;
@@ -188,26 +202,8 @@ void prepare(Fiber& f, unsigned thread) {
   f.index = {thread % blockDim.x, thread / blockDim.x % blockDim.y, thread / blockDim.x / blockDim.y};
   f.syncs[0] = f.syncs[1] = 0;
   f.copies.clear();
-  f.waited = false;
+  f.done = f.waited = false;
   f.copied = f.group = 0;
-  set_ready(f);
-}
-
-// The thread to go on: the first, the last or any that is ready.
-int pick(char order) {
-  int words = int(g.thread.size() + 63) / 64;
-  if (order == 'r') {
-    for (int i = words; i-- > 0;)
-      if (g.ready[i]) return i * 64 + 63 - std::countl_zero(g.ready[i]);
-    return -1;
-  }
-  unsigned from = order == 'f' ? 0 : unsigned(g.random() % g.thread.size());
-  for (int i = 0; i <= words; ++i) {
-    int word = (int(from / 64) + i) % words;
-    uint64_t bits = g.ready[word] & (i ? ~uint64_t(0) : ~uint64_t(0) << from % 64);
-    if (bits) return word * 64 + std::countr_zero(bits);
-  }
-  return -1;
 }
 
 void stuck() {
@@ -215,30 +211,24 @@ void stuck() {
   int shown = 0;
   for (Fiber* f : g.thread) {
     Fiber* last = shown ? g.thread[f->thread - 1] : nullptr;
-    if (last && last->state == f->state && (f->state == kDone || last->where.line == f->where.line)) continue;
+    if (last && last->done == f->done && (f->done || last->where.line == f->where.line)) continue;
     if (++shown > 6) break;
-    s += "\n  " + text(*f) +
-         (f->state == kDone ? " has ended" : std::string(" waits in ") + f->what + " at " + text(f->where)) +
+    s += "\n  " + text(*f) + (f->done ? " has ended" : std::string(" waits in ") + f->what + " at " + text(f->where)) +
          ", and those after it up to:";
   }
   fail(s + " the end");
 }
 
-void run_block(char order) {
+void run_block() {
   for (unsigned t = 0; t < g.thread.size(); ++t) prepare(*g.thread[t], t);
+  set_all_ready();
   g.alive = unsigned(g.thread.size());
   g.waiting = 0;
-  while (g.alive) {
-    int t = pick(order);
-    g.self = nullptr;
-    if (t < 0) stuck();
-    g.ready[t / 64] &= ~(uint64_t(1) << t % 64);
-    resume(*g.thread[unsigned(t)]);
-    g.self = nullptr;
-    if (g.exception || !g.failure.empty()) acquire(&end_tag);
-    if (g.exception) std::rethrow_exception(std::exchange(g.exception, nullptr));
-    if (!g.failure.empty()) throw Error(g.failure);
-  }
+  switch_to(next());  // which comes back when all have ended, none can go on, or one failed
+  if (g.exception || !g.failure.empty()) acquire(&end_tag);
+  if (g.exception) std::rethrow_exception(std::exchange(g.exception, nullptr));
+  if (!g.failure.empty()) throw Error(g.failure);
+  if (g.alive) stuck();
 }
 
 Fiber& fiber(unsigned i) {
@@ -260,6 +250,7 @@ struct Group {
   unsigned mask, arrived;
   const char* what;
   int line;
+  void* operands[32];  // of those lanes
 };
 std::vector<Group> groups[kMaxThreads / 32];  // of each warp, those some lane waits in
 }  // namespace
@@ -273,25 +264,24 @@ void run(dim3 grid, dim3 block, size_t shared, bool early, Where where, const st
   if (shared > kMaxShared) throw Error(text(where) + ": " + std::to_string(shared) + " bytes of shared memory");
   Devices open;
   std::string how = order();
-  char order = how[0] == 'f' ? 'f' : how.substr(0, 3) == "rev" ? 'r' : 'x';
+  g.order = how[0] == 'f' ? 'f' : how.substr(0, 3) == "rev" ? 'r' : 'x';
   if (size_t colon = how.find(':'); colon != how.npos) g.random.seed(unsigned(std::atoi(how.c_str() + colon + 1)));
   blockDim = block, gridDim = grid, g.body = &thread, g.early = early;
   for (auto& warp : groups) warp.clear();
   g.failure.clear();
   std::memset(g.ready, 0, sizeof g.ready);
-  // Every block's shared memory is its own, made before the first block runs: so the race detector sees no order
-  // between blocks.
   std::vector<std::unique_ptr<char, decltype(&std::free)>> memory;
-  for (unsigned b = 0; shared && b < blocks; ++b) {
+  for (unsigned i = 0; shared && i < std::min(blocks, kMemories); ++i) {
     void* p = nullptr;
     if (posix_memalign(&p, 128, shared)) throw std::bad_alloc();
     std::memset(p, 0xff, shared);
     memory.emplace_back(static_cast<char*>(p), &std::free);
   }
   std::vector<Tags> tags(blocks);
-  g.shared_size = shared;
+  g.shared = nullptr, g.shared_size = shared;
+  g.main.stack = nullptr;
 #ifdef EMULATION_TSAN
-  g.main_tsan = __tsan_get_current_fiber();
+  g.main.tsan = __tsan_get_current_fiber();
 #endif
   for (unsigned i = 0; i < threads * std::min(blocks, kSets); ++i) fiber(i);
   release(&main_tag);
@@ -299,22 +289,25 @@ void run(dim3 grid, dim3 block, size_t shared, bool early, Where where, const st
   try {
     std::vector<unsigned> sequence(blocks);
     std::iota(sequence.begin(), sequence.end(), 0u);
-    if (order == 'r') std::reverse(sequence.begin(), sequence.end());
-    if (order == 'x') std::shuffle(sequence.begin(), sequence.end(), g.random);
+    if (g.order == 'r') std::reverse(sequence.begin(), sequence.end());
+    if (g.order == 'x') std::shuffle(sequence.begin(), sequence.end(), g.random);
     for (unsigned i = 0; i < blocks; ++i) {
       unsigned b = sequence[i];
       blockIdx = {b % grid.x, b / grid.x % grid.y, b / grid.x / grid.y};
-      g.shared = shared ? memory[b].get() : nullptr;
+      if (shared) {
+        g.shared = memory[i % kMemories].get();
+        if (i >= kMemories) std::memset(g.shared, 0xff, shared);
+      }
       g.tags = &tags[b];
       for (unsigned t = 0; t < threads; ++t) g.thread[t] = &fiber(i % kSets * threads + t);
-      run_block(order);
+      run_block();
     }
   } catch (...) {
-    g.self = nullptr;
+    g.self = &g.main;
     for (auto& f : g.pool) {
 #ifdef EMULATION_TSAN
       __tsan_switch_to_fiber(f->tsan, 0);  // what it did comes before what follows here
-      __tsan_switch_to_fiber(g.main_tsan, 0);
+      __tsan_switch_to_fiber(g.main.tsan, 0);
       __tsan_destroy_fiber(f->tsan);
 #endif
       munmap(f->stack, kStack);
@@ -326,7 +319,6 @@ void run(dim3 grid, dim3 block, size_t shared, bool early, Where where, const st
 }
 
 void wait_for_previous_grid() { g.self->waited = true; }
-int lane() { return int(g.self->thread % 32); }
 
 void* shared_memory(size_t bytes, Where where) {
   if (bytes > g.shared_size)
@@ -337,7 +329,6 @@ void* shared_memory(size_t bytes, Where where) {
 
 void sync_block(Where where) {
   Fiber& f = *g.self;
-  f.state = kAtBarrier;
   f.what = "__syncthreads";
   f.where = where;
   int tag = f.syncs[0]++ & 1;
@@ -348,34 +339,33 @@ void sync_block(Where where) {
         fail(text(f) + " is at the __syncthreads of " + text(where) + ", thread " + std::to_string(o->thread) +
              " at the one of " + text(o->where));
     g.waiting = 0;
-    for (Fiber* o : g.thread) set_ready(*o);
+    set_all_ready();
   }
-  yield();
+  switch_to(next());
   acquire(&g.tags->block[tag]);
 }
 
 void together(const char* what, unsigned mask, void* mine, Where where, void (*carry_out)(void* const* all)) {
   Fiber& f = *g.self;
-  const unsigned first = f.thread & ~31u, me = 1u << f.thread % 32;
-  f.state = kInWarp, f.what = what, f.where = where, f.operands = mine;
+  const unsigned me = 1u << lane;
+  f.what = what, f.where = where;
   if (!(mask & me)) fail(text(where) + ": " + text(f) + " calls " + what + " with a mask without itself");
-  auto& warp = groups[first / 32];
-  Group* mine_too = nullptr;
+  auto& warp = groups[f.thread / 32];
+  Group* group = nullptr;
   for (Group& o : warp)
     if (o.mask == mask && o.what == what && o.line == where.line)
-      mine_too = &o;
+      group = &o;
     else if (o.mask & mask & (me | o.arrived))
       fail(text(where) + ": " + text(f) + " calls " + what + ", where other lanes of its warp wait in " + o.what +
            " at line " + std::to_string(o.line) + " with mask " + std::to_string(o.mask));
-  if (!mine_too) mine_too = &warp.emplace_back(Group{mask, 0, what, where.line});
-  if ((mine_too->arrived |= me) == mask) {
-    warp.erase(warp.begin() + (mine_too - warp.data()));
-    void* all[32] = {};
-    for (unsigned l = 0; l < 32; ++l)
-      if (mask >> l & 1) all[l] = g.thread[first + l]->operands, set_ready(*g.thread[first + l]);
-    carry_out(all);
+  if (!group) group = &warp.emplace_back(Group{mask, 0, what, where.line, {}});
+  group->operands[lane] = mine;
+  if ((group->arrived |= me) == mask) {
+    carry_out(group->operands);
+    set_ready(f.thread / 32, mask);
+    warp.erase(warp.begin() + (group - warp.data()));
   }
-  yield();
+  switch_to(next());
 }
 
 void sync_warp(unsigned mask, Where where) {

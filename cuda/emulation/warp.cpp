@@ -5,29 +5,32 @@
 namespace emulation {
 namespace {
 
+// What each lane passed, null for those outside the mask.
+template <class Operands>
+struct Lanes {
+  void* const* all;
+  Operands* operator[](int lane) const { return static_cast<Operands*>(all[lane]); }
+};
+
 // The last argument, which has no captures, is called with each lane's operands in their own type.
 template <class Operands, class Do>
 void together(const char* what, unsigned mask, Operands& mine, Where where, Do) {
-  emulation::together(what, mask, &mine, where, [](void* const* lanes) {
-    Operands* all[32];
-    for (int l = 0; l < 32; ++l) all[l] = static_cast<Operands*>(lanes[l]);
-    Do{}(all);
-  });
+  emulation::together(what, mask, &mine, where, [](void* const* all) { Do{}(Lanes<Operands>{all}); });
 }
 
 }  // namespace
 
-uint64_t shuffle(unsigned mask, uint64_t bits, int lane, Where where) {
+uint64_t shuffle(unsigned mask, uint64_t bits, int from, Where where) {
   struct {
     uint64_t in, out;
-    int lane;
-  } mine{bits, 0, lane};
-  if (!(mask >> lane & 1))
-    fail(text(where) + ": " + this_thread() + " shuffles from lane " + std::to_string(lane) +
+    int from;
+  } mine{bits, 0, from};
+  if (!(mask >> from & 1))
+    fail(text(where) + ": " + this_thread() + " shuffles from lane " + std::to_string(from) +
          ", which is not in the mask");
-  together("__shfl_sync", mask, mine, where, [](auto& all) {
-    for (auto* x : all)
-      if (x) x->out = all[x->lane]->in;
+  together("__shfl_sync", mask, mine, where, [](auto all) {
+    for (int l = 0; l < 32; ++l)
+      if (auto* x = all[l]) x->out = all[x->from]->in;
   });
   return mine.out;
 }
@@ -37,11 +40,11 @@ unsigned ballot(unsigned mask, bool vote, Where where) {
     bool vote;
     unsigned votes;
   } mine{vote, 0};
-  together("__ballot_sync", mask, mine, where, [](auto& all) {
+  together("__ballot_sync", mask, mine, where, [](auto all) {
     unsigned votes = 0;
-    for (unsigned l = 0; l < 32; ++l) votes |= unsigned(all[l] && all[l]->vote) << l;
-    for (auto* x : all)
-      if (x) x->votes = votes;
+    for (int l = 0; l < 32; ++l) votes |= unsigned(all[l] && all[l]->vote) << l;
+    for (int l = 0; l < 32; ++l)
+      if (all[l]) all[l]->votes = votes;
   });
   return mine.votes;
 }
@@ -52,7 +55,7 @@ void mma_16x8x16(float* d, const uint32_t* a, const uint32_t* b, Where where) {
     float* d;
     const uint32_t *a, *b;
   } mine{d, a, b};
-  together("mma_16x8x16", ~0u, mine, where, [](auto& all) {
+  together("mma_16x8x16", ~0u, mine, where, [](auto all) {
     auto low = [](uint32_t x) { return std::bit_cast<float>(x << 16); };
     auto high = [](uint32_t x) { return std::bit_cast<float>(x & 0xffff0000u); };
     float A[16][16], B[16][8], D[16][8];
@@ -81,7 +84,7 @@ void load_matrices(uint32_t* r, const uint32_t (&row)[4], bool transposed, Where
     uint32_t* r;
     bool transposed;
   } mine{row, r, transposed};
-  together("ldmatrix", ~0u, mine, where, [](auto& all) {
+  together("ldmatrix", ~0u, mine, where, [](auto all) {
     auto element = [&](int matrix, int i, int j) { return all[matrix * 8 + i]->row[j / 2] >> 16 * (j % 2) & 0xffff; };
     for (int l = 0; l < 32; ++l)
       for (int m = 0; m < 4; ++m) {
