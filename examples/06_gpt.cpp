@@ -21,8 +21,8 @@ struct Block {
         up(kWidth, 4 * kWidth, true, g),
         down(4 * kWidth, kWidth, true, g) {}
 
-  Tensor operator()(const Tensor& x) const {
-    const Tensor h = attention(before_attention(x), x);  // the residual is part of the layer's last product
+  Tensor operator()(const Tensor& x, SelfAttention::Past& past) const {
+    const Tensor h = attention(before_attention(x), past, x);  // the residual is part of the layer's last product
     return down(gelu(up(before_mlp(h))), h);
   }
 
@@ -46,10 +46,16 @@ struct Gpt {
     for (int64_t i = 0; i < kDepth; ++i) blocks.emplace_back(g);
   }
 
-  // tokens [B, n] -> logits of the token after each [B, n, kinds]
-  Tensor operator()(const Tensor& read) const {
-    Tensor x = tokens(read) + places(arange(read.dim(1)));
-    for (const Block& block : blocks) x = block(x);
+  // What has been read: the blocks' keys and values, so that nothing is read twice.
+  struct Past {
+    int64_t tokens = 0;
+    std::vector<SelfAttention::Past> blocks = std::vector<SelfAttention::Past>(kDepth);
+  };
+  // tokens [B, n], which follow those of `past` -> logits of the token after each [B, n, kinds]
+  Tensor operator()(const Tensor& read, Past& past) const {
+    Tensor x = tokens(read) + places(narrow(arange(kContext), 0, past.tokens, read.dim(1)));
+    for (size_t i = 0; i < blocks.size(); ++i) x = blocks[i](x, past.blocks[i]);
+    past.tokens += read.dim(1);
     return out(norm(x));
   }
 
@@ -83,12 +89,10 @@ Batch exercises(int64_t batch, Generator& g) {
 
 // The digits of each row, continued by the likeliest tokens.
 Tensor sorted(const Gpt& gpt, const Tensor& digits) {
-  Tensor written = digits;
-  for (int64_t i = 0; i < kDigits; ++i) {
-    const Tensor likeliest = argmax(gpt(written));
-    written = concat({written, narrow(likeliest, 1, likeliest.dim(1) - 1, 1)}, 1);
-  }
-  return narrow(written, 1, kDigits, kDigits);
+  Gpt::Past past;
+  Tensors written{narrow(argmax(gpt(digits, past)), 1, kDigits - 1, 1)};
+  while (int64_t(written.size()) < kDigits) written.push_back(argmax(gpt(written.back(), past)));
+  return concat(written, 1);
 }
 
 int main() {
@@ -103,7 +107,8 @@ int main() {
     // One tape would do. As the ops are small, the halves of the batch go through the model at once, each on a thread
     // and a tape of its own. (They weigh the same: each row has as many labels that count.)
     const auto loss_of = [&](int64_t first, int64_t rows) {
-      return cross_entropy(gpt(narrow(batch.read, 0, first, rows)), narrow(batch.next, 0, first, rows));
+      Gpt::Past nothing;
+      return cross_entropy(gpt(narrow(batch.read, 0, first, rows), nothing), narrow(batch.next, 0, first, rows));
     };
     Gradients grads;
     const double loss = halves.backward(kBatch, 2, loss_of, grads);

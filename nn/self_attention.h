@@ -36,18 +36,17 @@ struct SelfAttention {
 
   // x [B, n, d] -> [B, n, d], plus the residual where one is given. Each head: softmax(q k^T / sqrt(D)) v over what is
   // seen, q, k and v made of x; it knows no positions but by what is added to x.
-  Tensor operator()(const Tensor& x, const Tensor& residual = {}) const {
-    const int64_t dim = to_q.weight.dim(1);
-    check(bool(x), "SelfAttention: x is missing");
-    check(x.rank() == 3 && x.dim(2) == dim, "SelfAttention: x has shape ", x.shape(), ", but must be [batch, n, ", dim,
-          "]");
-    check(!residual || residual.shape() == x.shape(), "SelfAttention: the residual has shape ",
-          residual ? residual.shape() : Shape{}, ", but x ", x.shape());
-    const int64_t n = x.dim(1), window = how.window == 0 ? n : std::min(how.window, n);
-    const Tensor q = apart(to_q(x)), kv = apart(to_kv(x));
-    const Tensor seen = how.causal || n == 0 ? window_attention(q, kv, {}, std::max<int64_t>(1, window))
-                                             : group_attention(q, reshape(kv, {kv.dim(0), 1, n, kv.dim(2)}), n);
-    return to_out(together(seen, x.dim(0)), residual);
+  Tensor operator()(const Tensor& x, const Tensor& residual = {}) const { return attend(x, nullptr, residual); }
+
+  // What the tokens so far of a batch's sequences left for those to come: keys and values, as many as the window sees.
+  struct Past {
+    Tensor kv;  // [B * kv_heads, tokens, 2D]; empty before the first
+  };
+  // The same for tokens x that follow those of `past`, and are then part of it: a text is written a token at a time,
+  // and none is read twice. Gradients go through it, as far as a tape has it.
+  Tensor operator()(const Tensor& x, Past& past, const Tensor& residual = {}) const {
+    check(how.causal, "SelfAttention: a past asks for causal attention, but causal is false");
+    return attend(x, &past, residual);
   }
 
   template <class F>
@@ -59,6 +58,30 @@ struct SelfAttention {
 
  private:
   int64_t n_kv_heads() const { return how.kv_heads == 0 ? how.heads : how.kv_heads; }
+
+  Tensor attend(const Tensor& x, Past* past, const Tensor& residual) const {
+    const int64_t dim = to_q.weight.dim(1);
+    check(bool(x), "SelfAttention: x is missing");
+    check(x.rank() == 3 && x.dim(2) == dim, "SelfAttention: x has shape ", x.shape(), ", but must be [batch, n, ", dim,
+          "]");
+    check(!residual || residual.shape() == x.shape(), "SelfAttention: the residual has shape ",
+          residual ? residual.shape() : Shape{}, ", but x ", x.shape());
+    const Tensor q = apart(to_q(x)), kv = apart(to_kv(x)), before = past ? past->kv : Tensor();
+    const int64_t n = x.dim(1), n_before = before && before.rank() == 3 ? before.dim(1) : 0, all = n_before + n;
+    const Shape asked = {kv.dim(0), n_before, kv.dim(2)};
+    check(!before || before.shape() == asked, "SelfAttention: the past has shape ", before ? before.shape() : Shape{},
+          ", but x of shape ", x.shape(), " asks for ", asked);
+    const int64_t window = how.window == 0 ? all : std::min(how.window, all);
+    const Tensor seen = how.causal || n == 0 ? window_attention(q, kv, before, std::max<int64_t>(1, window))
+                                             : group_attention(q, reshape(kv, {kv.dim(0), 1, n, kv.dim(2)}), n);
+    const Tensor y = to_out(together(seen, x.dim(0)), residual);
+    if (past) {
+      const int64_t kept = how.window == 0 ? all : std::min(how.window - 1, all);
+      const Tensor known = before ? concat({before, kv}, 1) : kv;
+      past->kv = kept == all ? known : narrow(known, 1, all - kept, kept);
+    }
+    return y;
+  }
 
   // [B, n, G * w] -> [B * G, n, w] and back: each of the G key/value heads, with the heads it serves, is a row of the
   // batch.

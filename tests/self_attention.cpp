@@ -131,6 +131,65 @@ TEST_CASE("SelfAttention: a causal one does not see what comes later") {
   CHECK(max_abs_diff(narrow(layer(x), 1, 0, 3), layer(narrow(x, 1, 0, 3))) < 1e-6);
 }
 
+// The layer's result for x, read in pieces of these lengths.
+Tensor in_pieces(const SelfAttention& layer, const Tensor& x, const std::vector<int64_t>& lengths,
+                 SelfAttention::Past past = {}) {
+  Tensors pieces;
+  int64_t first = 0;
+  for (const int64_t length : lengths) {
+    pieces.push_back(layer(narrow(x, 1, first, length), past));
+    first += length;
+    const int64_t window = layer.how.window;
+    CHECK(past.kv.dim(1) == (window == 0 ? first : std::min(first, window - 1)));
+  }
+  return concat(pieces, 1);
+}
+
+TEST_CASE("SelfAttention: read in pieces, as read at once, and so are the gradients") {
+  const std::vector<int64_t> ways[] = {{1, 1, 1, 1, 1, 1, 1}, {7}, {4, 3}, {1, 5, 1}, {0, 2, 0, 5, 0}};
+  Generator g{.seed = 5};
+  for (const Options& how : kWays) {
+    if (!how.causal) continue;
+    CAPTURE(how.kv_heads);
+    CAPTURE(how.window);
+    SelfAttention layer(kDim, how, g, DType::f64);
+    const std::vector<Tensor> in = inputs_of(layer, randn({2, kTokens, kDim}, DType::f64, 3));
+    const auto at_once = run([&](const auto& t) { return with_weights(layer, t)(t[0]); }, in);
+    for (const std::vector<int64_t>& lengths : ways) {
+      const auto pieces = run([&](const auto& t) { return in_pieces(with_weights(layer, t), t[0], lengths); }, in);
+      check_close(pieces, at_once, 1e-13, Device::cpu);
+    }
+  }
+}
+
+TEST_CASE("SelfAttention: a past in bf16; one that is not the batch's, or of a layer that sees what comes later") {
+  Generator g{.seed = 5};
+  const SelfAttention layer(kDim, {.heads = 4, .kv_heads = 2}, g), both_ways(kDim, {.causal = false}, g);
+  const Tensor x = randn({2, kTokens, kDim}, DType::bf16, 3);
+  CHECK(max_abs_diff(in_pieces(layer, x, {3, 1, 3}), layer(x)) < 0.02);
+  SelfAttention::Past past, kept;
+  layer(x, past);
+  kept = past;
+  CHECK(error_of([&] {
+          layer(randn({3, 1, kDim}, DType::bf16), past);
+        }) == "SelfAttention: the past has shape (4, 7, 6), but x of shape (3, 1, 12) asks for (6, 7, 6)");
+  CHECK(error_of([&] {
+          layer(randn({2, 1, kDim}, DType::f32), past);
+        }) == "window_attention: memory is bf16, but q is f32");
+  CHECK(error_of([&] {
+          layer(randn({2, 1, kDim}, DType::bf16), past, zeros({2, 1, kDim}, DType::i64));
+        }) == "linear: residual is i64, but x is bf16, which asks for f32");
+  CHECK(past.kv.data<bf16>() == kept.kv.data<bf16>());  // as it was, whatever went wrong
+  past.kv = zeros({4, 2, 8}, DType::bf16);
+  CHECK(error_of([&] { layer(x, past); }) ==
+        "SelfAttention: the past has shape (4, 2, 8), but x of shape (2, 7, 12) asks for (4, 2, 6)");
+  past.kv = zeros({7, 6});
+  CHECK(error_of([&] { layer(x, past); }) ==
+        "SelfAttention: the past has shape (7, 6), but x of shape (2, 7, 12) asks for (4, 0, 6)");
+  CHECK(error_of([&] { both_ways(x, past); }) ==
+        "SelfAttention: a past asks for causal attention, but causal is false");
+}
+
 TEST_CASE("SelfAttention: names, and one key and value for the heads that share them") {
   Generator g{.seed = 5};
   const SelfAttention layer(kDim, {.heads = 6, .kv_heads = 2}, g);
