@@ -120,6 +120,30 @@ TEST_CASE("binary ops: an input used twice, and one that is a constant") {
   }
 }
 
+TEST_CASE("binary ops: many short rows of every width, one operand or both repeated") {
+  for (const int64_t width : {2, 7, 16, 17, 48, 49, 64, 128, 129})
+    for (const DType dtype : {DType::f64, DType::f32}) {
+      const int64_t n = 40000 / width + 3;
+      const Shape shape = {n, width}, kinds[] = {shape, {width}, {n, 1}, {}};
+      for (const Shape& of_a : kinds)
+        for (const Shape& of_b : kinds) {
+          const Tensor a = to(points(of_a, 1), dtype), b = to(points(of_b, 2), dtype), y = a - b;
+          const auto number = [&](const std::vector<double>& all, const Tensor& t, int64_t i, int64_t j) {
+            return all[size_t(t.rank() == 2 ? (t.dim(1) == 1 ? i : i * width + j) : t.rank() == 1 ? j : 0)];
+          };
+          const std::vector<double> as = values(a), bs = values(b), ys = values(y);
+          const int64_t height = y.rank() == 2 ? n : 1, across = y.rank() > 0 && y.dim(-1) > 1 ? width : 1;
+          size_t wrong = 0;
+          for (int64_t i = 0; i < height; ++i)
+            for (int64_t j = 0; j < across; ++j) {
+              const double d = number(as, a, i, j) - number(bs, b, i, j);
+              wrong += ys[size_t(i * across + j)] != (dtype == DType::f32 ? double(float(d)) : d);
+            }
+          CHECK_MESSAGE(wrong == 0, dtype, " ", of_a, " - ", of_b);
+        }
+    }
+}
+
 TEST_CASE("maximum and minimum: with a number") {
   const Tensor x = points({3, 5}, 9);
   CHECK(same_bits(maximum(x, 0), relu(x)));

@@ -257,6 +257,17 @@ TEST_CASE("broadcast_to: every element is where its index says") {
   }
   const Op widened = [](const std::vector<Tensor>& in) { return broadcast_to(in[0], {50, 700, 3}); };
   check_same_bits_on_threads(widened, {randn({700, 1}, DType::f32)});
+  for (const int64_t width : {2, 7, 48, 49, 128, 129}) {  // many short rows
+    const int64_t n = 40000 / width + 3;
+    const Tensor row = randn({width}), column = randn({n, 1}), rows = broadcast_to(row, {n, width}),
+                 columns = broadcast_to(column, {n, width});
+    size_t wrong = 0;
+    for (int64_t i = 0; i < rows.numel(); ++i) {
+      wrong += rows.data<double>()[i] != row.data<double>()[i % width];
+      wrong += columns.data<double>()[i] != column.data<double>()[i / width];
+    }
+    CHECK_MESSAGE(wrong == 0, width);
+  }
 }
 
 TEST_CASE("shape: errors") {

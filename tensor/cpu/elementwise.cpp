@@ -12,10 +12,10 @@ namespace {
 using namespace cpu;
 
 template <class F, class T>
-void binary_piece(const F& f, const T* a, int64_t a_step, const T* b, int64_t b_step, T* __restrict y, int64_t n) {
-  with_step(a_step, [&](auto of_a) {
-    with_step(b_step, [&](auto of_b) {
-      for (int64_t i = 0; i < n; ++i) y[i] = f(a[i * of_a], b[i * of_b]);
+void binary_run(const F& f, Run<T> a, Run<T> b, T* __restrict y, int64_t n) {
+  with_step(a.step, [&](auto of_a) {
+    with_step(b.step, [&](auto of_b) {
+      for (int64_t i = 0; i < n; ++i) y[i] = f(a.p[i * of_a], b.p[i * of_b]);
     });
   });
 }
@@ -77,14 +77,11 @@ void unary_backward(Cpu, const Unary& how, const Tensor& dy, const Tensor& x, co
 void binary(Cpu, Binary how, const Tensor& a, const Tensor& b, const Tensor& y) {
   if (y.numel() == 0) return;
   dispatch_float(y.dtype(), [&]<class T>() {
-    const T *as = a.data<T>(), *bs = b.data<T>();
     T* ys = y.data<T>();
     const Walk<2> walk(y.shape(), {broadcast_strides(a.shape(), y.shape()), broadcast_strides(b.shape(), y.shape())});
-    walk.for_pieces([&](std::array<int64_t, 2> at, int64_t y_at, int64_t n) {
-      with_binary(how, [&](const auto& f) {
-        binary_piece(f, as + at[0], walk.inner()[0], bs + at[1], walk.inner()[1], ys + y_at, n);
-      });
-    });
+    walk.for_runs([&](int64_t at, int64_t n, Run<T> of_a,
+                      Run<T> of_b) { with_binary(how, [&](const auto& f) { binary_run(f, of_a, of_b, ys + at, n); }); },
+                  a.data<T>(), b.data<T>());
   });
 }
 

@@ -27,24 +27,22 @@ void with_relation(Relation how, F&& f) {
 }
 
 template <class How, class T>
-void compare_piece(How how, const T* a, int64_t a_step, const T* b, int64_t b_step, uint8_t* __restrict mask,
-                   int64_t n) {
-  with_step(a_step, [&](auto of_a) {
-    with_step(b_step, [&](auto of_b) {
-      for (int64_t i = 0; i < n; ++i) mask[i] = holds(how, computed_t<T>(a[i * of_a]), computed_t<T>(b[i * of_b]));
+void compare_run(How how, Run<T> a, Run<T> b, uint8_t* __restrict mask, int64_t n) {
+  with_step(a.step, [&](auto of_a) {
+    with_step(b.step, [&](auto of_b) {
+      for (int64_t i = 0; i < n; ++i) mask[i] = holds(how, computed_t<T>(a.p[i * of_a]), computed_t<T>(b.p[i * of_b]));
     });
   });
 }
 
 template <class U>
-void where_piece(const uint8_t* mask, int64_t mask_step, const U* a, int64_t a_step, const U* b, int64_t b_step,
-                 U* __restrict y, int64_t n) {
-  with_step(mask_step, [&](auto of_mask) {
-    with_step(a_step, [&](auto of_a) {
-      with_step(b_step, [&](auto of_b) {
+void where_run(Run<uint8_t> mask, Run<U> a, Run<U> b, U* __restrict y, int64_t n) {
+  with_step(mask.step, [&](auto of_mask) {
+    with_step(a.step, [&](auto of_a) {
+      with_step(b.step, [&](auto of_b) {
         for (int64_t i = 0; i < n; ++i) {
-          const U u = a[i * of_a], v = b[i * of_b];  // both, or a choice becomes a jump
-          y[i] = mask[i * of_mask] ? u : v;
+          const U u = a.p[i * of_a], v = b.p[i * of_b];  // both, or a choice becomes a jump
+          y[i] = mask.p[i * of_mask] ? u : v;
         }
       });
     });
@@ -97,15 +95,13 @@ void compare(Cpu, Relation how, const Tensor& a, const Tensor& b, const Tensor& 
   if (mask.numel() == 0) return;
   const Shape& shape = mask.shape();
   const Walk<2> walk(shape, {broadcast_strides(a.shape(), shape), broadcast_strides(b.shape(), shape)});
-  const std::array<int64_t, 2> step = walk.inner();
   uint8_t* const to = mask.data<uint8_t>();
   dispatch_any(a.dtype(), [&]<class T>() {
-    const T *as = a.data<T>(), *bs = b.data<T>();
-    walk.for_pieces([&](std::array<int64_t, 2> at, int64_t first, int64_t n) {
-      with_relation(how, [&](auto relation) {
-        compare_piece(relation, as + at[0], step[0], bs + at[1], step[1], to + first, n);
-      });
-    });
+    walk.for_runs(
+        [&](int64_t at, int64_t n, Run<T> of_a, Run<T> of_b) {
+          with_relation(how, [&](auto relation) { compare_run(relation, of_a, of_b, to + at, n); });
+        },
+        a.data<T>(), b.data<T>());
   });
 }
 
@@ -113,14 +109,11 @@ void where(Cpu, const Tensor& mask, const Tensor& a, const Tensor& b, const Tens
   if (y.numel() == 0) return;
   const auto strides = [&](const Tensor& t) { return broadcast_strides(t.shape(), y.shape()); };
   const Walk<3> walk(y.shape(), {strides(mask), strides(a), strides(b)});
-  const std::array<int64_t, 3> step = walk.inner();
-  const uint8_t* const masks = mask.data<uint8_t>();
   dispatch_any(y.dtype(), [&]<class T>() {
-    const T *as = a.data<T>(), *bs = b.data<T>();
     T* const ys = y.data<T>();
-    walk.for_pieces([&](std::array<int64_t, 3> at, int64_t first, int64_t n) {
-      where_piece(masks + at[0], step[0], as + at[1], step[1], bs + at[2], step[2], ys + first, n);
-    });
+    walk.for_runs([&](int64_t at, int64_t n, Run<uint8_t> chosen, Run<T> of_a,
+                      Run<T> of_b) { where_run(chosen, of_a, of_b, ys + at, n); },
+                  mask.data<uint8_t>(), a.data<T>(), b.data<T>());
   });
 }
 

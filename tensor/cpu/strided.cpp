@@ -10,18 +10,16 @@ namespace {
 using namespace cpu;
 
 template <class U>
-void copy_pieces(const Walk<1>& walk, const U* x, U* y) {
-  const int64_t stride = walk.inner()[0];
-  walk.for_pieces([&](std::array<int64_t, 1> at, int64_t y_at, int64_t n) {
-    const U* from = x + at[0];
-    U* to = y + y_at;
-    if (stride == 1)
-      std::copy(from, from + n, to);
-    else if (stride == 0)
-      std::fill(to, to + n, *from);
+void copy_runs(const Walk<1>& walk, const U* x, U* y) {
+  const auto copy = [&](int64_t at, int64_t n, Run<U> from) {
+    if (from.step == 1)
+      std::copy(from.p, from.p + n, y + at);
+    else if (from.step == 0)
+      std::fill(y + at, y + at + n, *from.p);
     else
-      for (int64_t i = 0; i < n; ++i) to[i] = from[i * stride];
-  });
+      for (int64_t i = 0; i < n; ++i) y[at + i] = from.p[i * from.step];
+  };
+  walk.for_runs(copy, x);
 }
 
 constexpr int64_t kSide = 16;
@@ -81,7 +79,7 @@ void copy_strided(const Walk<1>& walk, const Tensor& x, const Tensor& y) {
   if (walk.inner()[0] > 1)
     for (int k = 0; k < walk.rank - 1; ++k)
       if (walk.strides[k][0] == 1) return copy_squares(walk, k, xs, ys);
-  copy_pieces(walk, xs, ys);
+  copy_runs(walk, xs, ys);
 }
 
 }  // namespace

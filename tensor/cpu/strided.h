@@ -1,12 +1,59 @@
 // Walking over a result whose operands are strided views of their buffers: broadcast, permuted, or both.
 #pragma once
+#include <algorithm>
 #include <array>
+#include <tuple>
 #include <type_traits>
+#include <utility>
 
 #include "tensor/broadcast.h"
 #include "tensor/cpu/rows.h"
 
 namespace rondo::cpu {
+
+// A run of an operand: p[0], p[step], ...
+template <class T>
+struct Run {
+  const T* p;
+  int64_t step;
+};
+
+// The rows of an operand, whose elements lie `step` apart: 0 or 1.
+template <class T>
+struct Rows {
+  const T* p;
+  int64_t stride, step, width;
+};
+inline constexpr int64_t kInRun = 1024;
+// Short rows as runs of many, kInRun elements at most: where they lie, or written out if they are repeated.
+template <class T>
+class ManyRows {
+ public:
+  ManyRows(const Rows<T>& of) : of_(of) {}
+
+  const T* operator()(int64_t first, int64_t n) {
+    const auto [p, stride, step, width] = of_;
+    if (step == 1 && stride == width) return p + first * width;
+    if (stride == 0 && n <= n_written_) return written_;
+    const T* from = p + first * stride;
+    T* to = written_;
+    for (int64_t i = 0; i < n; ++i, from += stride, to += width)
+      step == 0 ? repeat(*from, width, to) : void(std::copy_n(from, width, to));
+    n_written_ = n;
+    return written_;
+  }
+
+ private:
+  // By whole vectors: into what is written next, or never read.
+  static void repeat(T number, int64_t n, T* to) {
+    for (int64_t j = 0; j < n; j += kOnce)
+      for (int64_t k = 0; k < kOnce; ++k) to[j + k] = number;
+  }
+  static constexpr int64_t kOnce = 64 / sizeof(T);
+  Rows<T> of_;
+  int64_t n_written_ = 0;
+  T written_[kInRun + kOnce];
+};
 
 // The dimensions of a contiguous result and the strides of its N operands, with as few dimensions as possible: those of
 // size 1 are left out, neighbours that every operand walks in one go are one. At least one dimension remains.
@@ -58,25 +105,35 @@ struct Walk {
     }
   }
 
-  // Calls f(at, y_at, n) for pieces of rows, of at most kTile elements, that cover the result: n elements from y_at on,
-  // the operands from at[0], at[1], ... on with strides inner().
-  template <class F>
-  void for_pieces(const F& f) const {
+  // Calls f(y_at, n, run...) for runs that cover the result: n elements from y_at on, made of those of each operand's
+  // run. Operand k begins at the k-th p. A run is a piece of a row, of at most kTile elements, or some short rows.
+  template <class F, class... T>
+  void for_runs(const F& f, const T*... p) const {
+    static_assert(sizeof...(T) == N);
+    const int64_t n = width(), pieces = (n + kTile - 1) / kTile;
     int64_t n_rows = 1;
     for (int i = 0; i < rank - 1; ++i) n_rows *= sizes[i];
-    const int64_t n = width(), pieces = (n + kTile - 1) / kTile;
-    parallel_chunks(n_rows * pieces, rows_per_tile(n), [&](int64_t begin, int64_t end) {
-      Row row = this->row(begin / pieces);
-      int64_t y_at = begin / pieces * n, first = begin % pieces * kTile;
-      for (int64_t i = begin; i < end; ++i) {
-        std::array<int64_t, N> at = row.at;
-        for (size_t k = 0; k < N; ++k) at[k] += first * inner()[k];
-        f(at, y_at + first, std::min(kTile, n - first));
-        first += kTile;
-        if (first < n) continue;
-        advance(row), first = 0, y_at += n;
-      }
-    });
+    int64_t short_row = rank == 2 ? 128 : 0;  // up to it many rows are faster; a number a row is more to write out
+    for (const int64_t step : inner()) short_row = std::min<int64_t>(short_row, step == 1 ? 128 : step == 0 ? 48 : 0);
+    const bool many = n <= short_row;
+    const int64_t at_once = many ? kInRun / n : 1;
+    [&]<size_t... K>(std::index_sequence<K...>) {
+      parallel_chunks(n_rows * pieces, rows_per_tile(n), [&](int64_t begin, int64_t end) {
+        std::tuple<ManyRows<T>...> rows(Rows<T>{p, strides[0][K], inner()[K], n}...);
+        Row row = this->row(begin / pieces);
+        int64_t y_at = begin / pieces * n, first = begin % pieces * kTile;
+        for (int64_t i = begin; i < end; i += at_once) {
+          const int64_t n_rows = std::min(at_once, end - i), length = many ? n_rows * n : std::min(kTile, n - first);
+          f(y_at + first, length,
+            (many ? Run<T>{std::get<K>(rows)(i, n_rows), 1}
+                  : Run<T>{p + row.at[K] + first * inner()[K], inner()[K]})...);
+          first += kTile;
+          if (first < n) continue;
+          advance(row), first = 0, y_at += many ? length : n;
+        }
+      });
+    }
+    (std::index_sequence_for<T...>());
   }
 };
 
