@@ -14,6 +14,7 @@ namespace cpu {
 namespace {
 
 constexpr int64_t kColumns = 512;  // of one unit of work
+constexpr int64_t kNarrow = 64;
 
 // The sum of n neighbours, by halves down to a few lanes.
 template <class T>
@@ -45,11 +46,25 @@ void sum_columns(const T* x, int64_t n_rows, int64_t stride, int64_t width, T* y
   flat(y, width) += flat(rest, width);
 }
 
+// y [width] = the sum of many rows of few columns: some rows together are first taken for one.
+template <class T>
+void sum_narrow(const T* x, int64_t n, int64_t width, T* y) {
+  const int64_t together = kColumns / width, wide = together * width, n_wide = n / together, left = n % together;
+  Scratch scratch;
+  T* const sums = scratch.get<T>(wide);
+  sum_middle(x, 1, n_wide, wide, sums);
+  sum_columns(sums, together, width, width, y);
+  if (left == 0) return;
+  sum_columns(x + n_wide * wide, left, width, width, sums);
+  flat(y, width) += flat(sums, width);
+}
+
 }  // namespace
 
 template <class T>
 void sum_middle(const T* x, int64_t outer, int64_t n, int64_t inner, T* y) {
   if (n == 0 || outer * inner == 0) return std::fill(y, y + outer * inner, T(0));
+  if (outer == 1 && inner > 1 && inner <= kNarrow && n >= 2 * kColumns) return sum_narrow(x, n, inner, y);
   // A unit is a block of the middle by a block of columns; the sums of the blocks are added in the same way.
   const int64_t columns = std::min(inner, kColumns), rows = kTile / columns;
   const int64_t blocks = (n + rows - 1) / rows, bands = (inner + columns - 1) / columns;

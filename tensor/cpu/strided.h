@@ -105,35 +105,40 @@ struct Walk {
     }
   }
 
+  // Up to this width rows are faster as runs of many. A number a row takes longer to write out than a row.
+  int64_t short_row() const {
+    int64_t widest = rank == 2 ? 128 : 0;
+    for (const int64_t step : inner())
+      if (step != 1) widest = std::min<int64_t>(widest, step == 0 ? 48 : 0);
+    return widest;
+  }
+
   // Calls f(y_at, n, run...) for runs that cover the result: n elements from y_at on, made of those of each operand's
-  // run. Operand k begins at the k-th p. A run is a piece of a row, of at most kTile elements, or some short rows.
+  // run. Operand k begins at the k-th p. A run is a piece of a row, of at most kTile elements, or many short rows.
   template <class F, class... T>
   void for_runs(const F& f, const T*... p) const {
     static_assert(sizeof...(T) == N);
-    const int64_t n = width(), pieces = (n + kTile - 1) / kTile;
     int64_t n_rows = 1;
     for (int i = 0; i < rank - 1; ++i) n_rows *= sizes[i];
-    int64_t short_row = rank == 2 ? 128 : 0;  // up to it many rows are faster; a number a row is more to write out
-    for (const int64_t step : inner()) short_row = std::min<int64_t>(short_row, step == 1 ? 128 : step == 0 ? 48 : 0);
-    const bool many = n <= short_row;
-    const int64_t at_once = many ? kInRun / n : 1;
-    [&]<size_t... K>(std::index_sequence<K...>) {
-      parallel_chunks(n_rows * pieces, rows_per_tile(n), [&](int64_t begin, int64_t end) {
-        std::tuple<ManyRows<T>...> rows(Rows<T>{p, strides[0][K], inner()[K], n}...);
-        Row row = this->row(begin / pieces);
-        int64_t y_at = begin / pieces * n, first = begin % pieces * kTile;
-        for (int64_t i = begin; i < end; i += at_once) {
-          const int64_t n_rows = std::min(at_once, end - i), length = many ? n_rows * n : std::min(kTile, n - first);
-          f(y_at + first, length,
-            (many ? Run<T>{std::get<K>(rows)(i, n_rows), 1}
-                  : Run<T>{p + row.at[K] + first * inner()[K], inner()[K]})...);
-          first += kTile;
-          if (first < n) continue;
-          advance(row), first = 0, y_at += many ? length : n;
-        }
-      });
-    }
-    (std::index_sequence_for<T...>());
+    const int64_t n = width(), pieces = (n + kTile - 1) / kTile;
+    const bool short_rows = n <= short_row();
+    const int64_t at_once = short_rows ? kInRun / n : 1;
+    const auto runs = [&]<size_t... K>(std::index_sequence<K...>, int64_t begin, int64_t end) {
+      std::tuple<ManyRows<T>...> rows(Rows<T>{p, strides[0][K], inner()[K], n}...);
+      Row row = this->row(begin / pieces);
+      int64_t y_at = begin / pieces * n, first = begin % pieces * kTile;
+      for (int64_t i = begin; i < end; i += at_once) {
+        const int64_t many = std::min(at_once, end - i), length = short_rows ? many * n : std::min(kTile, n - first);
+        f(y_at + first, length,
+          (short_rows ? Run<T>{std::get<K>(rows)(i, many), 1}
+                      : Run<T>{p + row.at[K] + first * inner()[K], inner()[K]})...);
+        first += kTile;
+        if (first < n) continue;
+        advance(row), first = 0, y_at += many * n;
+      }
+    };
+    parallel_chunks(n_rows * pieces, rows_per_tile(n),
+                    [&](int64_t begin, int64_t end) { runs(std::index_sequence_for<T...>(), begin, end); });
   }
 };
 
