@@ -79,9 +79,10 @@ void binary(Cpu, Binary how, const Tensor& a, const Tensor& b, const Tensor& y) 
   dispatch_float(y.dtype(), [&]<class T>() {
     T* ys = y.data<T>();
     const Walk<2> walk(y.shape(), {broadcast_strides(a.shape(), y.shape()), broadcast_strides(b.shape(), y.shape())});
-    walk.for_runs([&](int64_t at, int64_t n, Run<T> of_a,
-                      Run<T> of_b) { with_binary(how, [&](const auto& f) { binary_run(f, of_a, of_b, ys + at, n); }); },
-                  a.data<T>(), b.data<T>());
+    const auto run = [&](int64_t at, int64_t n, Run<T> of_a, Run<T> of_b) {
+      with_binary(how, [&](const auto& f) { binary_run(f, of_a, of_b, ys + at, n); });
+    };
+    walk.for_runs(run, a.data<T>(), b.data<T>());
   });
 }
 

@@ -14,7 +14,7 @@ namespace cpu {
 namespace {
 
 constexpr int64_t kColumns = 512;  // of one unit of work
-constexpr int64_t kNarrow = 64;
+constexpr int64_t kNarrow = 64;    // rows worth taking several of for one
 
 // The sum of n neighbours, by halves down to a few lanes.
 template <class T>
@@ -46,7 +46,7 @@ void sum_columns(const T* x, int64_t n_rows, int64_t stride, int64_t width, T* y
   flat(y, width) += flat(rest, width);
 }
 
-// y [width] = the sum of many rows of few columns: some rows together are first taken for one.
+// y [width] = the sum of many narrow rows: about kColumns numbers of neighbouring ones are first taken for one.
 template <class T>
 void sum_narrow(const T* x, int64_t n, int64_t width, T* y) {
   const int64_t together = kColumns / width, wide = together * width, n_wide = n / together, left = n % together;

@@ -97,11 +97,10 @@ void compare(Cpu, Relation how, const Tensor& a, const Tensor& b, const Tensor& 
   const Walk<2> walk(shape, {broadcast_strides(a.shape(), shape), broadcast_strides(b.shape(), shape)});
   uint8_t* const to = mask.data<uint8_t>();
   dispatch_any(a.dtype(), [&]<class T>() {
-    walk.for_runs(
-        [&](int64_t at, int64_t n, Run<T> of_a, Run<T> of_b) {
-          with_relation(how, [&](auto relation) { compare_run(relation, of_a, of_b, to + at, n); });
-        },
-        a.data<T>(), b.data<T>());
+    const auto run = [&](int64_t at, int64_t n, Run<T> of_a, Run<T> of_b) {
+      with_relation(how, [&](auto relation) { compare_run(relation, of_a, of_b, to + at, n); });
+    };
+    walk.for_runs(run, a.data<T>(), b.data<T>());
   });
 }
 
@@ -111,9 +110,10 @@ void where(Cpu, const Tensor& mask, const Tensor& a, const Tensor& b, const Tens
   const Walk<3> walk(y.shape(), {strides(mask), strides(a), strides(b)});
   dispatch_any(y.dtype(), [&]<class T>() {
     T* const ys = y.data<T>();
-    walk.for_runs([&](int64_t at, int64_t n, Run<uint8_t> chosen, Run<T> of_a,
-                      Run<T> of_b) { where_run(chosen, of_a, of_b, ys + at, n); },
-                  mask.data<uint8_t>(), a.data<T>(), b.data<T>());
+    const auto run = [&](int64_t at, int64_t n, Run<uint8_t> chosen, Run<T> of_a, Run<T> of_b) {
+      where_run(chosen, of_a, of_b, ys + at, n);
+    };
+    walk.for_runs(run, mask.data<uint8_t>(), a.data<T>(), b.data<T>());
   });
 }
 
