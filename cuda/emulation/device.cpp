@@ -10,13 +10,8 @@
 #include <utility>
 #include <vector>
 
+#include "cuda/emulation/asan.h"
 #include "cuda/emulation/emulation.h"
-#ifdef EMULATION_ASAN
-#include <sanitizer/asan_interface.h>
-#else
-#define ASAN_POISON_MEMORY_REGION(p, n) (void(p), void(n))
-#define ASAN_UNPOISON_MEMORY_REGION(p, n) (void(p), void(n))
-#endif
 
 namespace emulation {
 
@@ -55,14 +50,9 @@ int open_devices = 0;
 Graph* captured = nullptr;  // what is being written down
 int64_t n_submitted = 0;
 
-void set_access([[maybe_unused]] bool allowed) {
-#ifdef EMULATION_ASAN
-  for (const auto& [p, block] : device_memory)
-    if (allowed)
-      ASAN_UNPOISON_MEMORY_REGION(p, block.bytes);
-    else
-      ASAN_POISON_MEMORY_REGION(p, block.bytes);
-#endif
+void set_access(bool allowed) {
+  if (!kForbids) return;
+  for (const auto& [p, block] : device_memory) allowed ? allow(p, block.bytes) : forbid(p, block.bytes);
 }
 
 // The block that p points into (or right behind), or the end.
@@ -76,16 +66,16 @@ bool on_device(const void* p) { return block_of(p) != device_memory.end(); }
 
 // While one lives, the CPU may touch the block that p points into. To open all of many takes longer than a copy.
 struct Opened {
-  [[maybe_unused]] const char* begin = nullptr;
-  [[maybe_unused]] size_t bytes = 0;
+  const char* begin = nullptr;
+  size_t bytes = 0;
   Opened(const void* p) {
     const auto block = block_of(p);
     if (open_devices || block == device_memory.end()) return;
     begin = block->first, bytes = block->second.bytes;
-    ASAN_UNPOISON_MEMORY_REGION(begin, bytes);
+    allow(begin, bytes);
   }
   ~Opened() {
-    if (begin) ASAN_POISON_MEMORY_REGION(begin, bytes);
+    if (begin) forbid(begin, bytes);
   }
 };
 
@@ -123,6 +113,9 @@ Devices::Devices() {
 Devices::~Devices() {
   if (!--open_devices) set_access(false);
 }
+
+bool keeps_host_out() { return kForbids; }
+bool host_may_touch(const void* p) { return !is_forbidden(p); }
 
 void check_pointer(const void* p, Where where) {
   if (p && !on_device(p))
@@ -190,13 +183,13 @@ cudaError_t cudaMalloc(void** p, size_t bytes) {
   std::memset(*p, 0xff, bytes);
   device_memory[static_cast<char*>(*p)] = {bytes, ++next_serial};
   memory_used += bytes;
-  if (!open_devices) ASAN_POISON_MEMORY_REGION(*p, bytes);
+  if (!open_devices) forbid(*p, bytes);
   return cudaSuccess;
 }
 cudaError_t cudaFree(void* p) {
   const auto block = device_memory.find(static_cast<char*>(p));
   memory_used -= block->second.bytes;
-  ASAN_UNPOISON_MEMORY_REGION(p, block->second.bytes);
+  allow(p, block->second.bytes);
   device_memory.erase(block);
   std::free(p);
   return cudaSuccess;

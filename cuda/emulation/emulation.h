@@ -158,7 +158,9 @@ int64_t submitted();  // by the host so far: launches, copies, fills, products, 
 struct Devices {
   Devices();
   ~Devices();
-};  // while one lives, the CPU may touch device memory
+};                      // while one lives, the CPU may touch device memory
+bool keeps_host_out();  // of it otherwise: in builds for the address sanitizer, which then reports the access
+bool host_may_touch(const void* p);
 }  // namespace emulation
 
 namespace rondo::cuda {

@@ -12,12 +12,10 @@
 #include <string>
 #include <utility>
 #include <vector>
+
+#include "cuda/emulation/asan.h"
 #ifdef EMULATION_ASAN
-#include <sanitizer/asan_interface.h>
 #include <sanitizer/common_interface_defs.h>
-#else
-#define ASAN_POISON_MEMORY_REGION(p, n) (void(p), void(n))
-#define ASAN_UNPOISON_MEMORY_REGION(p, n) (void(p), void(n))
 #endif
 #ifdef EMULATION_TSAN
 #include <sanitizer/tsan_interface.h>
@@ -192,7 +190,7 @@ void enter() {
 void prepare(Fiber& f, unsigned thread) {
   // Stacks that began at the same place of a page would share a few sets of the caches.
   char* const top = f.stack + kStack - thread % 64 * 17 * 64;
-  ASAN_UNPOISON_MEMORY_REGION(top - 4096, 4096);  // the frame of `enter`, which never returned
+  allow(top - 4096, 4096);  // the frame of `enter`, which never returned
   void** sp = reinterpret_cast<void**>(top);
   *--sp = nullptr;
   *--sp = reinterpret_cast<void*>(&enter);
@@ -236,7 +234,7 @@ Fiber& fiber(unsigned i) {
     auto f = std::make_unique<Fiber>();
     f->stack = static_cast<char*>(
         mmap(nullptr, kStack, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0));
-    ASAN_UNPOISON_MEMORY_REGION(f->stack, kStack);
+    allow(f->stack, kStack);
 #ifdef EMULATION_TSAN
     f->tsan = __tsan_create_fiber(0);
 #endif

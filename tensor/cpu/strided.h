@@ -18,18 +18,17 @@ struct Run {
   int64_t step;
 };
 
-// The rows of an operand, whose elements lie `step` apart: 0 or 1.
-template <class T>
-struct Rows {
-  const T* p;
-  int64_t stride, step, width;
-};
 inline constexpr int64_t kInRun = 1024;
-// Short rows as runs of many, kInRun elements at most: where they lie, or written out if they are repeated.
+// Short rows of an operand as runs of many, kInRun elements at most: where they lie, or written out if they are
+// repeated.
 template <class T>
 class ManyRows {
  public:
-  ManyRows(const Rows<T>& of) : of_(of) {}
+  struct Of {
+    const T* p;
+    int64_t stride, step, width;  // from row to row, and within one: 0 or 1
+  };
+  ManyRows(const Of& of) : of_(of) {}
 
   const T* operator()(int64_t first, int64_t n) {
     const auto [p, stride, step, width] = of_;
@@ -50,7 +49,7 @@ class ManyRows {
       for (int64_t k = 0; k < kOnce; ++k) to[j + k] = number;
   }
   static constexpr int64_t kOnce = 64 / sizeof(T);
-  Rows<T> of_;
+  Of of_;
   int64_t n_written_ = 0;
   T written_[kInRun + kOnce];
 };
@@ -124,7 +123,7 @@ struct Walk {
     const bool short_rows = n <= short_row();
     const int64_t at_once = short_rows ? kInRun / n : 1;
     const auto runs = [&]<size_t... K>(std::index_sequence<K...>, int64_t begin, int64_t end) {
-      std::tuple<ManyRows<T>...> rows(Rows<T>{p, strides[0][K], inner()[K], n}...);
+      std::tuple<ManyRows<T>...> rows(typename ManyRows<T>::Of{p, strides[0][K], inner()[K], n}...);
       Row row = this->row(begin / pieces);
       int64_t y_at = begin / pieces * n, first = begin % pieces * kTile;
       for (int64_t i = begin; i < end; i += at_once) {

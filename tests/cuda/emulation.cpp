@@ -245,6 +245,34 @@ TEST_CASE("emulation: a kernel that is launched early waits for the one before, 
   cudaFree(y);
 }
 
+TEST_CASE("emulation: the host is kept out of device memory, before and after each use of it") {
+  if (!emulation::keeps_host_out()) return skip("only builds for the address sanitizer can");
+  float *x = nullptr, *y = nullptr;
+  std::vector<float> host(kN);
+  const auto all_out = [&] {
+    for (const float* p : {x, x + kN - 1, y, y + kN - 1}) CHECK(!emulation::host_may_touch(p));
+    CHECK(emulation::host_may_touch(host.data()));
+  };
+  cudaMalloc(&x, kN * sizeof(float));
+  cudaMalloc(&y, kN * sizeof(float));
+  all_out();
+  cudaMemset(x, 0, kN * sizeof(float));
+  cudaMemcpy(y, x, kN * sizeof(float), cudaMemcpyDeviceToDevice);
+  cudaMemcpy(host.data(), y, kN * sizeof(float), cudaMemcpyDeviceToHost);
+  all_out();
+  launch({1, kN, 0, nullptr, true}, launched_early<true>, y);
+  all_out();
+  {
+    const emulation::Devices open;
+    CHECK(emulation::host_may_touch(x));
+    cudaMemset(x, 0, kN * sizeof(float));
+    CHECK(emulation::host_may_touch(x));
+  }
+  all_out();
+  cudaFree(x);
+  cudaFree(y);
+}
+
 TEST_CASE("emulation: launches that no GPU takes, and reports that say where") {
   const auto contains = [](const std::string& text, const char* part) { return text.find(part) != text.npos; };
   const Kernel fine = read_of_a_neighbour<true>;
