@@ -169,6 +169,7 @@ TEST_CASE("matmul: batches and gradients") {
   gradcheck([](auto& in) { return matmul(in[0], in[1]); }, {randn({3, 4}), randn({4, 5})});
   gradcheck([](auto& in) { return matmul(in[0], in[1]); }, {randn({2, 3, 1, 7}), randn({2, 3, 7, 2})});
   gradcheck([](auto& in) { return matmul(in[0], in[1]); }, {randn({0, 4}), randn({4, 5})});
+  gradcheck([](auto& in) { return matmul(in[0], in[1]); }, {randn({0, 2}), randn({2, 600})});  // wider than any panel
   const Tensor a = randn({3, 2, 4}), b = randn({3, 4, 5}, DType::f64, 2), y = matmul(a, b);
   for (int i = 0; i < 3; ++i)
     CHECK(max_abs_diff(reshape(narrow(y, 0, i, 1), {2, 5}),

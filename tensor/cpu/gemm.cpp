@@ -174,6 +174,7 @@ void products(const Gemm& g, const Tensor& a, const Tensor& b, const Tensor& bas
 
 // base may be empty.
 void multiply(const Gemm& how, const Tensor& a, const Tensor& b, const Tensor& base, const Tensor& c) {
+  if (c.numel() == 0) return;  // no place in it may be computed, as it may have no memory
   dispatch_activation(a.dtype(), [&]<class E>() {
     if constexpr (!std::is_same_v<E, bf16>) return products<E, E, E>(how, a, b, base, c);
     const bool from_f32 = b.dtype() == DType::f32, to_f32 = c.dtype() == DType::f32;
