@@ -180,7 +180,6 @@ cublasStatus_t cublasLtMatmul(cublasLtHandle_t, cublasLtMatmulDesc_t p, const vo
         return emulation::list("product " + std::to_string(lc.columns) + " " + std::to_string(lc.rows) + " " +
                                std::to_string(p.transpose_a == CUBLAS_OP_T ? la.rows : la.columns) + ", " +
                                std::to_string(lc.batch) + " of " + std::to_string(8 * sizeof(X)) + " bits");
-      emulation::Devices open;
       multiply(p, one, static_cast<const X*>(a), la, static_cast<const X*>(b), lb, keep, static_cast<const Y*>(c),
                static_cast<Y*>(d), lc, in_place && ++calls % 2, rounded_parts);
     });

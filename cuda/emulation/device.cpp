@@ -15,10 +15,15 @@
 
 namespace emulation {
 
+struct Block {
+  const char* begin;
+  size_t bytes;
+  uint64_t serial;  // no two have the same
+};
 // What a graph does again, and the memory it needs for that.
 struct Node {
   Where where;
-  std::vector<std::pair<const char*, uint64_t>> blocks;  // where each begins, and its serial number
+  std::vector<Block> blocks;
   std::function<void()> work;
 };
 struct Graph {
@@ -39,86 +44,65 @@ namespace emulation {
 
 namespace {
 
-struct Block {
-  size_t bytes;
-  uint64_t serial;  // no two have the same
-};
 std::map<const char*, Block> device_memory;
 uint64_t next_serial = 0;
 size_t memory_limit = size_t{1} << 40, memory_used = 0;
-int open_devices = 0;
 Graph* captured = nullptr;  // what is being written down
 int64_t n_submitted = 0;
 
-void set_access(bool allowed) {
-  if (!kForbids) return;
-  for (const auto& [p, block] : device_memory) allowed ? allow(p, block.bytes) : forbid(p, block.bytes);
-}
-
-// The block that p points into (or right behind), or the end.
-auto block_of(const void* p) {
+// The block that p points into (or right behind), or null.
+const Block* block_of(const void* p) {
   const auto after = device_memory.upper_bound(static_cast<const char*>(p));
-  if (!p || after == device_memory.begin()) return device_memory.end();
-  const auto block = std::prev(after);
-  return static_cast<const char*>(p) <= block->first + block->second.bytes ? block : device_memory.end();
+  if (!p || after == device_memory.begin()) return nullptr;
+  const Block& block = std::prev(after)->second;
+  return static_cast<const char*>(p) <= block.begin + block.bytes ? &block : nullptr;
 }
-bool on_device(const void* p) { return block_of(p) != device_memory.end(); }
+std::vector<Block> blocks_of(std::span<const void* const> arguments) {
+  std::vector<Block> blocks;
+  for (const void* p : arguments)
+    if (const Block* const block = block_of(p)) blocks.push_back(*block);
+  return blocks;
+}
 
-// While one lives, the CPU may touch the block that p points into. To open all of many takes longer than a copy.
-struct Opened {
-  const char* begin = nullptr;
-  size_t bytes = 0;
-  Opened(const void* p) {
-    const auto block = block_of(p);
-    if (open_devices || block == device_memory.end()) return;
-    begin = block->first, bytes = block->second.bytes;
-    allow(begin, bytes);
-  }
-  ~Opened() {
-    if (begin) forbid(begin, bytes);
-  }
-};
+// Device memory may be touched by work alone, and by it only what its arguments point into.
+void carry_out(const Node& node) {
+  struct Opened {
+    const std::vector<Block>& blocks;
+    Opened(const std::vector<Block>& blocks) : blocks(blocks) {
+      for (const Block& b : blocks) allow(b.begin, b.bytes);
+    }
+    ~Opened() {
+      for (const Block& b : blocks) forbid(b.begin, b.bytes);
+    }
+  } const opened(node.blocks);
+  node.work();
+}
 
 void replay(const Graph& graph) {
   for (const Node& node : graph.nodes) {
-    for (const auto& [begin, serial] : node.blocks)
-      if (const auto block = device_memory.find(begin); block == device_memory.end() || block->second.serial != serial)
+    for (const Block& b : node.blocks)
+      if (const auto now = device_memory.find(b.begin); now == device_memory.end() || now->second.serial != b.serial)
         throw Error(std::string(node.where.file) + ":" + std::to_string(node.where.line) +
                     ": work written down, in a graph or for a second stream, uses memory that was freed since");
-    node.work();
+    carry_out(node);
   }
-}
-
-void write_down(Graph& graph, Where where, std::span<const void* const> arguments, std::function<void()> work) {
-  Node node{where, {}, std::move(work)};
-  for (const void* p : arguments)
-    if (const auto block = block_of(p); block != device_memory.end())
-      node.blocks.emplace_back(block->first, block->second.serial);
-  graph.nodes.push_back(std::move(node));
 }
 
 // A copy or a fill.
 void submit_for(const void* to, const void* from, std::function<void()> work) {
   const void* const pointers[] = {to, from};
-  if (captured && (!on_device(to) || (from && !on_device(from))))
+  if (captured && (!block_of(to) || (from && !block_of(from))))
     throw Error("a copy from or to the host's memory cannot be captured");
   submit(Where::current(), pointers, std::move(work));
 }
 
 }  // namespace
 
-Devices::Devices() {
-  if (!open_devices++) set_access(true);
-}
-Devices::~Devices() {
-  if (!--open_devices) set_access(false);
-}
-
-bool keeps_host_out() { return kForbids; }
-bool host_may_touch(const void* p) { return !is_forbidden(p); }
+bool keeps_others_out() { return kForbids; }
+bool may_touch(const void* p) { return !is_forbidden(p); }
 
 void check_pointer(const void* p, Where where) {
-  if (p && !on_device(p))
+  if (p && !block_of(p))
     throw Error(std::string(where.file) + ":" + std::to_string(where.line) + ": an argument points to host memory");
 }
 
@@ -157,13 +141,14 @@ int64_t submitted() { return n_submitted; }
 
 void submit(Where where, std::span<const void* const> arguments, std::function<void()> work) {
   ++n_submitted;
-  if (!captured) return work();
-  write_down(*captured, where, arguments, std::move(work));
+  Node node{where, blocks_of(arguments), std::move(work)};
+  if (!captured) return carry_out(node);
+  captured->nodes.push_back(std::move(node));
 }
 
 void submit_beside(CUstream_st* stream, std::span<const void* const> arguments, std::function<void()> work) {
   if (stream->waited_for != n_submitted) throw Error("a second stream does not wait for the work of the first");
-  write_down(stream->asked, Where::current(), arguments, std::move(work));
+  stream->asked.nodes.push_back({Where::current(), blocks_of(arguments), std::move(work)});
 }
 
 }  // namespace emulation
@@ -181,9 +166,10 @@ cudaError_t cudaMalloc(void** p, size_t bytes) {
   if (bytes > free) return cudaErrorMemoryAllocation;
   if (posix_memalign(p, 256, bytes ? bytes : 1)) return cudaErrorMemoryAllocation;
   std::memset(*p, 0xff, bytes);
-  device_memory[static_cast<char*>(*p)] = {bytes, ++next_serial};
+  const auto* const begin = static_cast<const char*>(*p);
+  device_memory[begin] = {begin, bytes, ++next_serial};
   memory_used += bytes;
-  if (!open_devices) forbid(*p, bytes);
+  forbid(begin, bytes);
   return cudaSuccess;
 }
 cudaError_t cudaFree(void* p) {
@@ -195,17 +181,11 @@ cudaError_t cudaFree(void* p) {
   return cudaSuccess;
 }
 cudaError_t cudaMemcpyAsync(void* to, const void* from, size_t bytes, cudaMemcpyKind, cudaStream_t) {
-  submit_for(to, from, [=] {
-    const Opened opened[] = {to, from};
-    std::memcpy(to, from, bytes);
-  });
+  submit_for(to, from, [=] { std::memcpy(to, from, bytes); });
   return cudaSuccess;
 }
 cudaError_t cudaMemsetAsync(void* p, int byte, size_t bytes, cudaStream_t) {
-  submit_for(p, nullptr, [=] {
-    const Opened opened(p);
-    std::memset(p, byte, bytes);
-  });
+  submit_for(p, nullptr, [=] { std::memset(p, byte, bytes); });
   return cudaSuccess;
 }
 cudaError_t cudaStreamSynchronize(cudaStream_t) { return captured ? cudaErrorStreamCaptureUnsupported : cudaSuccess; }

@@ -146,8 +146,8 @@ void copy_async(Copy copy);
 void copy_commit();
 bool copy_next(int pending, Copy& copy);  // the next one that copy_wait must carry out
 void limit_memory(size_t bytes);          // of all cudaMalloc together
-// Does the work, or writes it down where a graph is being captured. Whatever points to device memory in the bytes of
-// its arguments must still be there when the graph does it.
+// Does the work, or writes it down where a graph is being captured. What it touches of device memory, the bytes of its
+// arguments point into; that must still be there when the graph does it.
 void submit(Where where, std::span<const void* const> arguments, std::function<void()> work);
 // The same for a second stream. Throws unless it has waited for all that the first was asked for.
 void submit_beside(CUstream_st* stream, std::span<const void* const> arguments, std::function<void()> work);
@@ -155,12 +155,10 @@ bool listing();  // EMULATION_LIST
 void list(const std::string& line);
 void list_kernel(Where where, const std::type_info& arguments, dim3 grid, dim3 block);
 int64_t submitted();  // by the host so far: launches, copies, fills, products, whole graphs
-struct Devices {
-  Devices();
-  ~Devices();
-};                      // while one lives, the CPU may touch device memory
-bool keeps_host_out();  // of it otherwise: in builds for the address sanitizer, which then reports the access
-bool host_may_touch(const void* p);
+// In builds for the address sanitizer nobody may touch device memory but work, and that only what its arguments point
+// into: the sanitizer reports all else.
+bool keeps_others_out();
+bool may_touch(const void* p);
 }  // namespace emulation
 
 namespace rondo::cuda {

@@ -260,7 +260,6 @@ void run(dim3 grid, dim3 block, size_t shared, bool early, Where where, const st
   if (!blocks || grid.y > 65535 || grid.z > 65535)
     throw Error(text(where) + ": a grid of " + std::to_string(blocks) + " blocks");
   if (shared > kMaxShared) throw Error(text(where) + ": " + std::to_string(shared) + " bytes of shared memory");
-  Devices open;
   std::string how = order();
   g.order = how[0] == 'f' ? 'f' : how.substr(0, 3) == "rev" ? 'r' : 'x';
   if (size_t colon = how.find(':'); colon != how.npos) g.random.seed(unsigned(std::atoi(how.c_str() + colon + 1)));

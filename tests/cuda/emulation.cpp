@@ -245,13 +245,18 @@ TEST_CASE("emulation: a kernel that is launched early waits for the one before, 
   cudaFree(y);
 }
 
-TEST_CASE("emulation: the host is kept out of device memory, before and after each use of it") {
-  if (!emulation::keeps_host_out()) return skip("only builds for the address sanitizer can");
+const float* hidden = nullptr;
+__global__ void looks_around(float* y) {
+  y[threadIdx.x] = float(emulation::may_touch(y) + 2 * emulation::may_touch(hidden));
+}
+
+TEST_CASE("emulation: device memory is touched by work alone, and by it only what it was given") {
+  if (!emulation::keeps_others_out()) return skip("only builds for the address sanitizer can");
   float *x = nullptr, *y = nullptr;
   std::vector<float> host(kN);
   const auto all_out = [&] {
-    for (const float* p : {x, x + kN - 1, y, y + kN - 1}) CHECK(!emulation::host_may_touch(p));
-    CHECK(emulation::host_may_touch(host.data()));
+    for (const float* p : {x, x + kN - 1, y, y + kN - 1}) CHECK(!emulation::may_touch(p));
+    CHECK(emulation::may_touch(host.data()));
   };
   cudaMalloc(&x, kN * sizeof(float));
   cudaMalloc(&y, kN * sizeof(float));
@@ -260,15 +265,15 @@ TEST_CASE("emulation: the host is kept out of device memory, before and after ea
   cudaMemcpy(y, x, kN * sizeof(float), cudaMemcpyDeviceToDevice);
   cudaMemcpy(host.data(), y, kN * sizeof(float), cudaMemcpyDeviceToHost);
   all_out();
-  launch({1, kN, 0, nullptr, true}, launched_early<true>, y);
+  CHECK_THROWS(launch({1, kN, 0, nullptr, true}, launched_early<false>, y));
   all_out();
-  {
-    const emulation::Devices open;
-    CHECK(emulation::host_may_touch(x));
-    cudaMemset(x, 0, kN * sizeof(float));
-    CHECK(emulation::host_may_touch(x));
+  for (const float* p : {x, y}) {
+    hidden = p;
+    launch({1, kN}, looks_around, y);
+    all_out();
+    cudaMemcpy(host.data(), y, kN * sizeof(float), cudaMemcpyDeviceToHost);
+    CHECK(host[kN - 1] == (p == x ? 1 : 3));
   }
-  all_out();
   cudaFree(x);
   cudaFree(y);
 }
