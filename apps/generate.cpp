@@ -5,7 +5,7 @@
 #include <iterator>
 
 #include "apps/json_line.h"
-#include "apps/lines.h"
+#include "apps/line_reader.h"
 #include "apps/session.h"
 #include "apps/usage.h"
 #include "nn/file.h"
@@ -90,7 +90,7 @@ void run_one(const Options& o, const LoadedModel& loaded, uint64_t seed) {
 // A line a prompt, in the file's order. Some of them at a time are read and written together.
 constexpr int64_t kBatch = 16;
 void run_all(const Options& o, const LoadedModel& loaded, uint64_t seed) {
-  Lines lines(o.prompts);
+  LineReader lines(o.prompts);
   Session::Written total;
   Continuation::Speculation guessed;
   bool open = true, more = true;

@@ -1,4 +1,4 @@
-#include "apps/lines.h"
+#include "apps/line_reader.h"
 
 #include <cerrno>
 #include <cstdlib>
@@ -8,16 +8,17 @@
 
 namespace rondo {
 
-Lines::Lines(const std::string& name) : name_(name), file_(name == "-" ? stdin : std::fopen(name.c_str(), "re")) {
+LineReader::LineReader(const std::string& name)
+    : name_(name), file_(name == "-" ? stdin : std::fopen(name.c_str(), "re")) {
   check(file_, "cannot read ", name, ": ", std::strerror(errno));
 }
 
-Lines::~Lines() {
+LineReader::~LineReader() {
   if (file_ != stdin) std::fclose(file_);
   std::free(line_);
 }
 
-std::optional<std::string> Lines::next() {
+std::optional<std::string> LineReader::next() {
   const ssize_t n = ::getline(&line_, &room_, file_);
   check(n >= 0 || !std::ferror(file_), "cannot read ", name_, ": ", std::strerror(errno));
   if (n < 0) return {};

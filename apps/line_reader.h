@@ -6,12 +6,12 @@
 
 namespace rondo {
 
-class Lines {
+class LineReader {
  public:
-  explicit Lines(const std::string& name);
-  ~Lines();
-  Lines(const Lines&) = delete;
-  Lines& operator=(const Lines&) = delete;
+  explicit LineReader(const std::string& name);
+  ~LineReader();
+  LineReader(const LineReader&) = delete;
+  LineReader& operator=(const LineReader&) = delete;
 
   // Without the line's end; none at the end of the file.
   std::optional<std::string> next();
