@@ -60,7 +60,9 @@ Json bench_train(const Options& options) {
     loss = train(tokens, labels, {}, g).loss();
     if (i >= 0) seconds.push_back(seconds_since(start));
   }
-  return training_speed(seconds, double(config.train.batch_size * length), loss);
+  Json speed = training_speed(seconds, double(config.train.batch_size * length), loss);
+  speed["gflop_per_s"] = double(speed["tokens_per_s"]) * config.model.training_flops_per_token() / 1e9;
+  return speed;
 }
 
 // One stream of tokens: trained on, a step a segment, states and memories carried; then evaluated.

@@ -12,7 +12,8 @@ struct StepRecord {
   int64_t step = 0;
   double loss = 0, bits_per_byte = 0;  // loss in nats per token
   double learning_rate = 0, grad_norm = 0;
-  double tokens_per_s = 0, seconds = 0;  // seconds since this process began to train
+  double tokens_per_s = 0, flops_per_s = 0;
+  double seconds = 0;  // since this process began to train
 };
 
 class Metrics {

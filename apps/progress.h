@@ -15,13 +15,12 @@ class Progress {
   void line(const std::string& text);
 
  private:
+  std::string step_text(const StepRecord& record) const;
+
   int64_t first_, last_;
   bool terminal_;
   double shown_ = -1;     // seconds at which the terminal's line was drawn
   bool pending_ = false;  // whether that line stands there
 };
-
-// 75 -> "1m15s"
-std::string duration_text(double seconds);
 
 }  // namespace rondo

@@ -140,7 +140,8 @@ StepRecord Training::step() {
   if (config_.train.order == "document") state_.carried = std::move(result.carried);
   ++state_.step;
   const double rate = double(team_.size() * inputs.numel()) / seconds_since(start);
-  return {state_.step, loss, loss / bytes_per_token_ / std::numbers::ln2, learning_rate, norm, rate, 0};
+  return {state_.step, loss, loss / bytes_per_token_ / std::numbers::ln2,    learning_rate,
+          norm,        rate, rate * config_.model.training_flops_per_token()};
 }
 
 void Training::validate(Journal& journal) {

@@ -32,6 +32,30 @@ TEST_CASE("no recurrent layer and no ema_beta_init survive being written") {
   CHECK(!again.model.ema_beta_init);
 }
 
+TEST_CASE("what training by a token costs") {
+  // Two layers of width 3 with one head of 2, windows of 4 keys, a feed-forward layer of 3 * 4 * 2 / 3 = 8; 5 tokens.
+  BlockRecurrentConfig c = {.num_tokens = 5,
+                            .dim = 3,
+                            .depth = 2,
+                            .dim_head = 2,
+                            .heads = 1,
+                            .max_seq_len = 8,
+                            .block_width = 4,
+                            .num_state_vectors = 6,
+                            .recurrent_layers = std::vector<int64_t>{},
+                            .ema_beta_init = {}};
+  const int queries = 3 * 2, keys_values = 3 * 4, attention = 4 * (2 + 2), out = 2 * 3, feed_forward = 3 * 16 + 8 * 3;
+  const int layer = queries + keys_values + attention + out + feed_forward, head = 3 * 5;
+  CHECK(c.training_flops_per_token() == 6 * (2 * layer + head));
+
+  c.recurrent_layers = {2};
+  const int reads = 3 * 2 + 6 * (2 + 2) + 2 * 3;
+  const int own_queries = 2 * 3 * 2, own_keys_values = 3 * 4, from_states = 6 * (2 + 2), from_tokens = 4 * (2 + 2),
+            state_out = 4 * 3, gate = 3 * 3;
+  const int a_state = own_queries + own_keys_values + from_states + from_tokens + state_out + gate;
+  CHECK(c.training_flops_per_token() == 6 * (2 * layer + head + reads + 6 * a_state / 4.0));
+}
+
 TEST_CASE("the default model is the small size") {
   CHECK(to_toml(RunConfig()) == to_toml(named_size("small")));
   CHECK(named_size("readme").model.recurrent() == std::vector<int64_t>{4});

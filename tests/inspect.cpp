@@ -1,6 +1,7 @@
 // info, graph and bench.
 #include <nlohmann/json.hpp>
 
+#include "apps/config.h"
 #include "tests/program.h"
 
 namespace rondo::testing {
@@ -68,6 +69,8 @@ TEST_CASE("bench: one JSON line") {
     if (what != "train") continue;
     CHECK(json["final_loss"] > 0);
     CHECK(json["mean_tokens_per_s"] > 0);
+    CHECK(double(json["gflop_per_s"]) / double(json["tokens_per_s"]) ==
+          doctest::Approx(named_size("tiny").model.training_flops_per_token() / 1e9));
     CHECK(json["best_tokens_per_s"] >= json["mean_tokens_per_s"]);
   }
 }

@@ -11,6 +11,17 @@ bool BlockRecurrentConfig::is_recurrent(int64_t layer) const {
   return std::find(layers.begin(), layers.end(), layer) != layers.end();
 }
 
+double BlockRecurrentConfig::training_flops_per_token() const {
+  const double d = double(dim), inner = double(heads * dim_head), kv = 2 * double(dim_head), W = double(block_width),
+               S = double(n_state_vectors()), F = double(dim * ff_mult * 2 / 3);
+  const double layer = d * inner + d * kv + 2 * inner * W + inner * d + 3 * d * F;
+  const double reads_states = d * inner + 2 * inner * S + inner * d;
+  const double writes_states = S * (2 * d * inner + d * kv + 2 * inner * (S + W) + 2 * inner * d + d * d);  // a block
+  const double multiply_adds =
+      double(depth) * layer + double(n_recurrent()) * (reads_states + writes_states / W) + d * double(num_tokens);
+  return 2 * 3 * multiply_adds;
+}
+
 void BlockRecurrentConfig::validate() const {
   const auto at_least_one = [](const char* name, int64_t value) {
     check(value >= 1, name, " = ", value, ", but it must be at least 1");

@@ -32,6 +32,10 @@ struct BlockRecurrentConfig {
   int64_t n_recurrent() const { return recurrent_layers ? int64_t(recurrent_layers->size()) : 1; }
   bool is_recurrent(int64_t layer) const;  // counted from 1
 
+  // What training by a token costs: two operations for each multiply-add of a product or an attention, once forward and
+  // twice backward. Counted for whole segments that carry memories and states, with a window full of keys.
+  double training_flops_per_token() const;
+
   // Throws Error with one clear line for the first thing that is wrong.
   void validate() const;
 };
