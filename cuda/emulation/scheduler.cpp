@@ -245,12 +245,17 @@ Fiber& fiber(unsigned i) {
 
 // The lanes of a warp that have arrived at one of its instructions.
 struct Group {
-  unsigned mask, arrived;
+  unsigned mask, arrived;  // no mask: it is not in use
   const char* what;
   int line;
   void* operands[32];  // of those lanes
 };
-std::vector<Group> groups[kMaxThreads / 32];  // of each warp, those some lane waits in
+// Of each warp, those that some lane waits in, among the first n. They are never copied: where that is a call of
+// memcpy, the race detector takes it for the kernel's.
+struct {
+  int n;
+  Group all[32];
+} groups[kMaxThreads / 32];
 }  // namespace
 
 void run(dim3 grid, dim3 block, size_t shared, bool early, Where where, const std::function<void()>& thread) {
@@ -264,7 +269,7 @@ void run(dim3 grid, dim3 block, size_t shared, bool early, Where where, const st
   g.order = how[0] == 'f' ? 'f' : how.substr(0, 3) == "rev" ? 'r' : 'x';
   if (size_t colon = how.find(':'); colon != how.npos) g.random.seed(unsigned(std::atoi(how.c_str() + colon + 1)));
   blockDim = block, gridDim = grid, g.body = &thread, g.early = early;
-  for (auto& warp : groups) warp.clear();
+  for (auto& warp : groups) warp.n = 0;
   g.failure.clear();
   std::memset(g.ready, 0, sizeof g.ready);
   std::vector<std::unique_ptr<char, decltype(&std::free)>> memory;
@@ -342,25 +347,33 @@ void sync_block(Where where) {
   acquire(&g.tags->block[tag]);
 }
 
-void together(const char* what, unsigned mask, void* mine, Where where, void (*carry_out)(void* const* all)) {
+void together(const char* what, unsigned mask, void* mine, Where where, CarryOut carry_out) {
   Fiber& f = *g.self;
   const unsigned me = 1u << lane;
   f.what = what, f.where = where;
   if (!(mask & me)) fail(text(where) + ": " + text(f) + " calls " + what + " with a mask without itself");
   auto& warp = groups[f.thread / 32];
-  Group* group = nullptr;
-  for (Group& o : warp)
-    if (o.mask == mask && o.what == what && o.line == where.line)
+  Group *group = nullptr, *free = nullptr;
+  for (int i = 0; i < warp.n; ++i) {
+    Group& o = warp.all[i];
+    if (o.mask == 0)
+      free = &o;
+    else if (o.mask == mask && o.what == what && o.line == where.line)
       group = &o;
     else if (o.mask & mask & (me | o.arrived))
       fail(text(where) + ": " + text(f) + " calls " + what + ", where other lanes of its warp wait in " + o.what +
            " at line " + std::to_string(o.line) + " with mask " + std::to_string(o.mask));
-  if (!group) group = &warp.emplace_back(Group{mask, 0, what, where.line, {}});
+  }
+  if (!group) {
+    group = free ? free : &warp.all[warp.n++];
+    group->mask = mask, group->arrived = 0, group->what = what, group->line = where.line;
+  }
   group->operands[lane] = mine;
   if ((group->arrived |= me) == mask) {
-    carry_out(group->operands);
+    carry_out(mask, group->operands);
     set_ready(f.thread / 32, mask);
-    warp.erase(warp.begin() + (group - warp.data()));
+    group->mask = 0;
+    while (warp.n > 0 && warp.all[warp.n - 1].mask == 0) --warp.n;
   }
   switch_to(next());
 }
@@ -369,7 +382,7 @@ void sync_warp(unsigned mask, Where where) {
   Fiber& f = *g.self;
   void* tag = &g.tags->warp[f.thread / 32][f.syncs[1]++ & 1];
   release(tag);
-  together("__syncwarp", mask, nullptr, where, [](void* const*) {});
+  together("__syncwarp", mask, nullptr, where, [](unsigned, void* const*) {});
   acquire(tag);
 }
 

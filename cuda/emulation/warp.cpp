@@ -8,14 +8,17 @@ namespace {
 // What each lane passed, null for those outside the mask.
 template <class Operands>
 struct Lanes {
+  unsigned mask;
   void* const* all;
-  Operands* operator[](int lane) const { return static_cast<Operands*>(all[lane]); }
+  Operands* operator[](int lane) const { return mask >> lane & 1 ? static_cast<Operands*>(all[lane]) : nullptr; }
 };
 
 // The last argument, which has no captures, is called with each lane's operands in their own type.
 template <class Operands, class Do>
 void together(const char* what, unsigned mask, Operands& mine, Where where, Do) {
-  emulation::together(what, mask, &mine, where, [](void* const* all) { Do{}(Lanes<Operands>{all}); });
+  emulation::together(what, mask, &mine, where, [](unsigned mask, void* const* all) {
+    Do{}(Lanes<Operands>{mask, all});
+  });
 }
 
 }  // namespace
