@@ -118,17 +118,21 @@ T lane_sum(int64_t n, const F& f, const P*... p) {
   return sums.sum();
 }
 
+// The largest of n >= N numbers, by N at a time; the last ones are looked at twice.
+template <int64_t N, class T>
+T largest(int64_t n, const T* p) {
+  LanesOf<T, N> tops = lanes_at<N>(p);
+  for (int64_t i = N; i + N <= n; i += N) tops = tops.max(lanes_at<N>(p + i));
+  tops = tops.max(lanes_at<N>(p + n - N));
+  return fold_lanes<1>(tops, [](const auto& a, const auto& b) { return a.max(b); })[0];
+}
 // The largest of n > 0 numbers; any where one is NaN.
 template <class T>
 T lane_max(int64_t n, const T* p) {
+  if (n >= kLanes<T>) return largest<kLanes<T>>(n, p);
+  if (n >= kShort<T>) return largest<kShort<T>>(n, p);
   T top = p[0];
-  int64_t i = 0;
-  if (n >= kLanes<T>) {
-    LanesOf<T, kLanes<T>> tops = lanes_at<kLanes<T>>(p);
-    for (i = kLanes<T>; i + kLanes<T> <= n; i += kLanes<T>) tops = tops.max(lanes_at<kLanes<T>>(p + i));
-    top = fold_lanes<1>(tops, [](const auto& a, const auto& b) { return a.max(b); })[0];
-  }
-  for (; i < n; ++i) top = at_least(top, p[i]);
+  for (int64_t i = 1; i < n; ++i) top = at_least(top, p[i]);
   return top;
 }
 
@@ -144,7 +148,7 @@ void lane_map(int64_t n, E* y, const F& f, const P*... p) {
 
 // exp of an expression, worked out: the result can be part of a further one.
 template <class X>
-plain_t<X> exp_lanes(const X& x) {
+[[gnu::always_inline]] inline plain_t<X> exp_lanes(const X& x) {
   const plain_t<X> at = x;
   return exponential(at);
 }

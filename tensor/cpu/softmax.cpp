@@ -33,11 +33,32 @@ void for_rows(const Tensor& dy, const Tensor& y, const Tensor& dx, const F& f) {
   });
 }
 
+// A row that fills N short lanes, the last ones perhaps in part, and so is never out of registers: what was just stored
+// in part takes long to load.
+template <int N, class T>
+void softmax_held(const T* row, int64_t n, T* out) {
+  constexpr int64_t S = kShort<T>;
+  const int64_t last = n - (N - 1) * S;
+  const T top = lane_max(n, row);
+  LanesOf<T, S> held[N], sums = LanesOf<T, S>::Zero();
+  for (int64_t i = 0; i < N; ++i) {
+    held[i] = i < N - 1 ? LanesOf<T, S>(lanes_at<S>(row + i * S)) : some_lanes(row + i * S, last);
+    held[i] = exp_lanes(held[i] - top);
+    if (i == N - 1) held[i] = only_some(held[i], last);
+    sums += held[i];
+  }
+  const T factor = T(1) / sums.sum();
+  for (int64_t i = 0; i < N - 1; ++i) put_lanes<S>(out + i * S, held[i] * factor);
+  put_some_lanes(out + (N - 1) * S, held[N - 1] * factor, last);
+}
+
 }  // namespace
 
 void softmax_forward(Cpu, const Tensor& x, const Tensor& y) {
   dispatch_float(x.dtype(), [&]<class T>() {
     for_rows<T>(x, y, [](const T* row, int64_t n, T* out) {
+      if (n <= kShort<T>) return softmax_held<1>(row, n, out);
+      if (n <= 2 * kShort<T>) return softmax_held<2>(row, n, out);
       const T top = lane_max(n, row);
       const auto value = [=](const auto& v) { return exp_lanes(v - top); };
       lane_map(n, out, value, row);
