@@ -67,7 +67,8 @@ std::string Progress::step_text(const StepRecord& r) const {
   };
   std::string text = together();
   if (!terminal_) return text;
-  // A line that wraps could not be written over. On a narrow terminal fields go, in this order.
+  // A line that wraps could not be written over. On a narrow terminal fields go: operations, learning rate, norm,
+  // tokens, then bits.
   const size_t room = terminal_columns() - 1;
   for (const size_t field : {6, 3, 4, 5, 2}) {
     if (text.size() <= room) break;

@@ -140,8 +140,13 @@ StepRecord Training::step() {
   if (config_.train.order == "document") state_.carried = std::move(result.carried);
   ++state_.step;
   const double rate = double(team_.size() * inputs.numel()) / seconds_since(start);
-  return {state_.step, loss, loss / bytes_per_token_ / std::numbers::ln2,    learning_rate,
-          norm,        rate, rate * config_.model.training_flops_per_token()};
+  return {.step = state_.step,
+          .loss = loss,
+          .bits_per_byte = loss / bytes_per_token_ / std::numbers::ln2,
+          .learning_rate = learning_rate,
+          .grad_norm = norm,
+          .tokens_per_s = rate,
+          .flops_per_s = rate * config_.model.training_flops_per_token()};
 }
 
 void Training::validate(Journal& journal) {

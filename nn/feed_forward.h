@@ -13,11 +13,10 @@ struct FeedForward {
   Linear in, out;
 
   FeedForward() = default;
-  // F = int(dim * mult * 2 / 3), so that the three products cost as much as two of width dim * mult.
   FeedForward(int64_t dim, int64_t mult, Generator& g, DType dtype = DType::f32)
-      : norm(dim, dtype),
-        in(dim, 2 * (dim * mult * 2 / 3), false, g, dtype),
-        out(dim * mult * 2 / 3, dim, false, g, dtype) {}
+      : norm(dim, dtype), in(dim, 2 * width(dim, mult), false, g, dtype), out(width(dim, mult), dim, false, g, dtype) {}
+  // F: so many that the three products cost as much as two of width dim * mult.
+  static int64_t width(int64_t dim, int64_t mult) { return dim * mult * 2 / 3; }
 
   // x [..., dim] -> x + FF(x), the residual included.
   Tensor operator()(const Tensor& x) const {

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 
+#include "nn/feed_forward.h"
 #include "tensor/check.h"
 
 namespace rondo {
@@ -13,7 +14,7 @@ bool BlockRecurrentConfig::is_recurrent(int64_t layer) const {
 
 double BlockRecurrentConfig::training_flops_per_token() const {
   const double d = double(dim), inner = double(heads * dim_head), kv = 2 * double(dim_head), W = double(block_width),
-               S = double(n_state_vectors()), F = double(dim * ff_mult * 2 / 3);
+               S = double(n_state_vectors()), F = double(FeedForward::width(dim, ff_mult));
   const double layer = d * inner + d * kv + 2 * inner * W + inner * d + 3 * d * F;
   const double reads_states = d * inner + 2 * inner * S + inner * d;
   const double writes_states = S * (2 * d * inner + d * kv + 2 * inner * (S + W) + 2 * inner * d + d * d);  // a block
@@ -38,7 +39,7 @@ void BlockRecurrentConfig::validate() const {
   check(dim_head % 2 == 0, "dim_head = ", dim_head, ", but it must be even (rotary embedding turns pairs)");
   check(max_seq_len % block_width == 0, "max_seq_len = ", max_seq_len,
         ", but it must be a multiple of block_width = ", block_width);
-  check(dim * ff_mult * 2 / 3 >= 1, "dim = ", dim, " and ff_mult = ", ff_mult,
+  check(FeedForward::width(dim, ff_mult) >= 1, "dim = ", dim, " and ff_mult = ", ff_mult,
         " leave the feed-forward layer no width");
   std::vector<int64_t> layers = recurrent();
   for (int64_t layer : layers)

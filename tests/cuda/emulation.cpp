@@ -171,6 +171,12 @@ __global__ void launched_early(float* y) {
   y[threadIdx.x] = 1;
 }
 
+// ---- what a kernel may touch ----
+const float* not_given = nullptr;  // points to device memory, but is no argument
+__global__ void looks_around(float* y) {
+  y[threadIdx.x] = float(emulation::may_touch(y) + 2 * emulation::may_touch(not_given));
+}
+
 using Kernel = void (*)(const float*, float*);
 
 // What became of a launch: "" when y = x, else the report or "wrong results".
@@ -245,11 +251,6 @@ TEST_CASE("emulation: a kernel that is launched early waits for the one before, 
   cudaFree(y);
 }
 
-const float* hidden = nullptr;
-__global__ void looks_around(float* y) {
-  y[threadIdx.x] = float(emulation::may_touch(y) + 2 * emulation::may_touch(hidden));
-}
-
 TEST_CASE("emulation: device memory is touched by work alone, and by it only what it was given") {
   if (!emulation::keeps_others_out()) return skip("only builds for the address sanitizer can");
   float *x = nullptr, *y = nullptr;
@@ -268,7 +269,7 @@ TEST_CASE("emulation: device memory is touched by work alone, and by it only wha
   CHECK_THROWS(launch({1, kN, 0, nullptr, true}, launched_early<false>, y));
   all_out();
   for (const float* p : {x, y}) {
-    hidden = p;
+    not_given = p;
     launch({1, kN}, looks_around, y);
     all_out();
     cudaMemcpy(host.data(), y, kN * sizeof(float), cudaMemcpyDeviceToHost);
