@@ -24,12 +24,15 @@ double gemm_error(int64_t m, int64_t n, int64_t k, bool ta, bool tb, bool accumu
   gemm(Cpu{}, how, a, b, c);
   const std::vector<double> after = values(c);
   const double eps = dtype == DType::f32 ? 6e-8 : 1.1e-16;
+  const double *xs = x.data(), *ys = y.data();
+  const int64_t next_x = ta ? m : 1, next_y = tb ? 1 : n;
   double worst = 0;
   for (int64_t i = 0; i < m; ++i)
     for (int64_t j = 0; j < n; ++j) {
       double sum = accumulate ? before[size_t(i * n + j)] : 0, size = std::abs(sum);
+      const int64_t row = ta ? i : i * k, column = tb ? j * k : j;
       for (int64_t p = 0; p < k; ++p) {
-        const double product = x[size_t(ta ? p * m + i : i * k + p)] * y[size_t(tb ? j * k + p : p * n + j)];
+        const double product = xs[row + p * next_x] * ys[column + p * next_y];
         sum += product, size += std::abs(product);
       }
       const double error = std::abs(sum - after[size_t(i * n + j)]) / (eps * size + 1e-300);
