@@ -100,8 +100,8 @@ int main() {
   const Gpt gpt(g);
   Adam adam(parameters(gpt), {.clip_grad_norm = 1});
   DataParallel halves(parameters(gpt));
-  const Schedule schedule{.shape = "cosine", .warmup_steps = 20, .decay_steps = 400};
-  for (int step = 1; step <= 400; ++step) {
+  const Schedule schedule{.shape = "cosine", .warmup_steps = 20, .decay_steps = 200};
+  for (int step = 1; step <= 200; ++step) {
     adam.set_learning_rate(3e-3 * schedule.share(step));
     const Batch batch = exercises(kBatch, g);
     // One tape would do. As the ops are small, the halves of the batch go through the model at once, each on a thread
