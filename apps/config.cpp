@@ -19,8 +19,8 @@ std::vector<Range> ranges(const RunConfig& c) {
   return {
       {"data.validation_fraction", c.data.validation_fraction, 0, 0.999, "at least 0 and below 1"},
       {"train.steps", double(t.steps), 0, most, "0 or more"},
-      {"train.batch_size", double(t.batch_size), 1, 1e6, "1 or more"},
-      {"train.segments", double(t.segments), 1, 1e6, "1 or more"},
+      {"train.batch_size", double(t.batch_size), 1, 1e6, "from 1 to 1000000"},
+      {"train.segments", double(t.segments), 1, 1e6, "from 1 to 1000000"},
       {"train.jump_every", double(t.jump_every), 0, most, "0 (never) or more"},
       {"train.seed", double(t.seed), 0, most, "0 or more"},
       {"train.clip_grad_norm", t.clip_grad_norm, 0, large, "0 (no clipping) or more"},
@@ -29,14 +29,14 @@ std::vector<Range> ranges(const RunConfig& c) {
       {"train.checkpoint_every", double(t.checkpoint_every), 0, most, "0 (at the end) or more"},
       {"train.keep_checkpoints", double(t.keep_checkpoints), 0, most, "0 (all) or more"},
       {"train.validate_every", double(t.validate_every), 0, most, "0 (at the end) or more"},
-      {"train.validation_segments", double(t.validation_segments), 0, most, "0 (all) or more"},
+      {"train.validation_segments", double(t.validation_segments), 0, 1e9, "from 0 (all) to 1000000000"},
       {"optimizer.learning_rate", o.learning_rate, 0, large, "0 or more"},
       {"optimizer.beta1", o.beta1, 0, below_one, "at least 0 and below 1"},
       {"optimizer.beta2", o.beta2, 0, below_one, "at least 0 and below 1"},
-      {"optimizer.eps", o.eps, 0, large, "0 or more"},
+      {"optimizer.eps", o.eps, kSmallestEps, large, "1e-30 or more"},
       {"optimizer.weight_decay", o.weight_decay, 0, large, "0 or more"},
       {"runtime.threads", double(c.runtime.threads), 0, 1024, "from 0 (what the machine gives) to 1024"},
-      {"runtime.micro_batch_size", double(c.runtime.micro_batch_size), 0, 1e6, "0 (as is fastest) or more"},
+      {"runtime.micro_batch_size", double(c.runtime.micro_batch_size), 0, 1e6, "from 0 (as is fastest) to 1000000"},
   };
 }
 

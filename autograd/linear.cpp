@@ -65,7 +65,7 @@ void check_residual(const char* op, const Tensor& residual, const Tensor& x, con
 // y = x w^T + base, where base may be empty, or y itself.
 void multiply_rows(const Tensor& x, const Tensor& w, const Tensor& base, const Tensor& y) {
   const int64_t in = w.dim(1), out = w.dim(0);
-  const Gemm how = {.m = in ? x.numel() / in : y.numel() / std::max<int64_t>(out, 1),
+  const Gemm how = {.m = x.shape().without(-1).numel(),
                     .n = out,
                     .k = in,
                     .transpose_b = true,
@@ -163,7 +163,7 @@ Tensor linear(const Tensor& x, const Tensor& weight, const Tensor& bias, const T
   check_weight(x, weight, weight_scale);
   check(x.rank() >= 1 && weight.rank() == 2 && weight.dim(1) == x.dim(-1), "linear: weight has shape ", weight.shape(),
         ", but x of shape ", x.shape(), " asks for [out, ", x.rank() ? x.dim(-1) : 0, "]");
-  const int64_t in = weight.dim(1), out = weight.dim(0), rows = in ? x.numel() / in : 0;
+  const int64_t out = weight.dim(0), rows = x.shape().without(-1).numel();
   const bool accumulate = bias || residual, narrow = x.dtype() == DType::bf16;
   Tensor y(x.shape().with(-1, out), accumulate ? dtype_beside(x.dtype()) : x.dtype(), x.device());
   check(!bias || bias.shape() == Shape{out}, "linear: bias has shape ", bias ? bias.shape() : Shape{},

@@ -31,7 +31,8 @@ void check_share(const char* optimizer, const char* name, double value) {
 const OptimizerConfig& checked(const OptimizerConfig& c) {
   check_share("Adam", "beta1", c.beta1);
   check_share("Adam", "beta2", c.beta2);
-  check_at_least_0("Adam", "eps", c.eps);
+  // Where a gradient was always 0 the root is too, and 0 / 0 would be a weight that is no number.
+  check(c.eps >= kSmallestEps, "Adam: eps is ", c.eps, ", but must be at least ", kSmallestEps);
   check_at_least_0("Adam", "weight_decay", c.weight_decay);
   return c;
 }

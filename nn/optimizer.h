@@ -8,12 +8,14 @@
 
 namespace rondo {
 
+constexpr double kSmallestEps = 1e-30;  // is not 0 in f32 either
+
 struct OptimizerConfig {
   double learning_rate = 1e-3;
-  double beta1 = 0.9, beta2 = 0.999, eps = 1e-8;
-  double weight_decay = 0;    // decoupled (AdamW); 0 is Adam
-  bool decay_all = false;     // false: only matrices, without tables and initial states (no_decay)
-  double clip_grad_norm = 0;  // 0: no clipping
+  double beta1 = 0.9, beta2 = 0.999, eps = 1e-8;  // eps: kSmallestEps or more
+  double weight_decay = 0;                        // decoupled (AdamW); 0 is Adam
+  bool decay_all = false;                         // false: only matrices, without tables and initial states (no_decay)
+  double clip_grad_norm = 0;                      // 0: no clipping
   // What contains one of these in its name does not decay, unless all does.
   std::vector<std::string> no_decay = {"token_emb", "init_state", "state_pos_ids"};
 };

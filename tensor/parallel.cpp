@@ -13,6 +13,7 @@
 #include <memory>
 #include <mutex>
 #include <string>
+#include <system_error>
 #include <thread>
 #include <utility>
 #include <vector>
@@ -72,8 +73,16 @@ struct CoreTime {
 // next.
 class Pool {
  public:
-  explicit Pool(int n_threads) : shares_(size_t(n_threads)) {
-    for (int i = 1; i < n_threads; ++i) workers_.emplace_back([this, i] { work(i); });
+  explicit Pool(int n_threads) : shares_(size_t(n_threads)) {}
+  // Apart from the constructor, so that threads which were started are joined if one cannot be.
+  void start() {
+    workers_.reserve(shares_.size());
+    try {
+      for (int i = 1; i < size(); ++i) workers_.emplace_back([this, i] { work(i); });
+    } catch (const std::system_error& e) {
+      fail("cannot start thread ", workers_.size() + 2, " of ", size(), ": ", e.code().message(),
+           "; ask for fewer threads");
+    }
   }
   ~Pool() {
     {
@@ -84,7 +93,7 @@ class Pool {
     for (std::thread& t : workers_) t.join();
   }
 
-  int size() const { return int(workers_.size()) + 1; }
+  int size() const { return int(shares_.size()); }
 
   // False when another thread's job is running: the caller then runs its tiles alone.
   bool run(int64_t n_tiles, void* context, Part part) {
@@ -262,7 +271,9 @@ std::shared_ptr<Pool> pool() {
   std::lock_guard lock(pool_mutex);
   if (!current || current->size() != num_threads()) {
     before = std::move(current);
-    current = std::make_shared<Pool>(num_threads());
+    const auto made = std::make_shared<Pool>(num_threads());
+    made->start();
+    current = made;
   }
   return current;
 }

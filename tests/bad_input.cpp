@@ -112,9 +112,14 @@ TEST_CASE("configurations that are wrong") {
                                                                   nearest + "?\n");
   CHECK(with("[model]\nmax_seq_len = 100\n") ==
         "2 rondo: max_seq_len = 100, but it must be a multiple of block_width = 128\n");
-  CHECK(with("[train]\nbatch_size = 0\n") == "2 rondo: train.batch_size must be 1 or more, not 0\n");
+  CHECK(with("[train]\nbatch_size = 0\n") == "2 rondo: train.batch_size must be from 1 to 1000000, not 0\n");
+  CHECK(with("", {"--set", "optimizer.eps=0"}) == "2 rondo: optimizer.eps must be 1e-30 or more, not 0\n");
+  CHECK(with("", {"--set", "model.ff_mult=2305843009213693953"}) ==
+        "2 rondo: ff_mult = 2305843009213693953, but it must be at most 16777216\n");
+  CHECK(with("", {"--set", "train.validation_segments=4611686018427387904"}) ==
+        "2 rondo: train.validation_segments must be from 0 (all) to 1000000000, not 4.61169e+18\n");
   CHECK(with("[runtime]\nmicro_batch_size = -1\n") ==
-        "2 rondo: runtime.micro_batch_size must be 0 (as is fastest) or more, not -1\n");
+        "2 rondo: runtime.micro_batch_size must be from 0 (as is fastest) to 1000000, not -1\n");
   CHECK(with("", {"--set", "runtime.device=gpu"}) ==
         "2 rondo: runtime.device must be \"cpu\" or \"cuda\", not \"gpu\"\n");
   CHECK(complaint({"train", work / "none.toml", "--data", work.text, "--out", work / "run"}) ==

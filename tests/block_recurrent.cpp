@@ -37,6 +37,12 @@ TEST_CASE("config: each rule, in whole words") {
   CHECK(error([](auto& c) { c.max_seq_len = 18; }) == "max_seq_len = 18, but it must be a multiple of block_width = 4");
   CHECK(error([](auto& c) { c.dim_head = 5; }) == "dim_head = 5, but it must be even (rotary embedding turns pairs)");
   CHECK(error([](auto& c) { c.depth = 0; }) == "depth = 0, but it must be at least 1");
+  for (int64_t BlockRecurrentConfig::*size :
+       {&BlockRecurrentConfig::num_tokens, &BlockRecurrentConfig::dim, &BlockRecurrentConfig::dim_head,
+        &BlockRecurrentConfig::heads, &BlockRecurrentConfig::ff_mult, &BlockRecurrentConfig::max_seq_len})
+    CHECK(error([=](auto& c) {
+            c.*size = INT64_MAX / 3;
+          }).ends_with(" = 3074457345618258602, but it must be at most 16777216"));
   CHECK(error([](auto& c) { c.recurrent_layers = {{3}}; }) ==
         "recurrent_layers names layer 3, but the layers are 1 to 2");
   CHECK(error([](auto& c) { c.recurrent_layers = {{1, 1}}; }) == "recurrent_layers names a layer twice");

@@ -195,6 +195,30 @@ TEST_CASE("linear: composed twin and gradients") {
   gradcheck([](auto& in) { return linear(in[0], in[1], in[2]); }, {randn({5}), randn({3, 5}), randn({3})});
 }
 
+TEST_CASE("linear: of no columns is zeros, or what is added to them") {
+  for (const Device device : devices())
+    for (const int64_t rows : {0, 1, 3, 40}) {  // by gemv, and by gemm
+      CAPTURE(device);
+      CAPTURE(rows);
+      const Tensor x = zeros({rows, 0}, DType::f32, device), w = zeros({5, 0}, DType::f32, device),
+                   bias = to(randn({5}, DType::f32, 3), device), residual = to(randn({rows, 5}, DType::f32, 4), device);
+      // Memory that is used again is not 0.
+      const Tensor nothing = zeros({rows, 5}, DType::f32, device);
+      full({rows, 5}, 7, DType::f32, device);
+      CHECK(same_bits(to(linear(x, w), Device::cpu), to(nothing, Device::cpu)));
+      full({rows, 5}, 7, DType::f32, device);
+      CHECK(max_abs_diff(linear(x, w, bias), nothing + bias) == 0);
+      CHECK(max_abs_diff(linear(x, w, {}, residual), residual) == 0);
+      CHECK(max_abs_diff(linear(x, w, bias, residual), residual + bias) == 0);
+      full({rows, 5}, 7, DType::f32, device);
+      CHECK(max_abs_diff(linear(x, zeros({5, 0}, DType::bf16, device)), nothing) == 0);
+      CHECK(linear(x, zeros({0, 0}, DType::f32, device)).shape() == Shape{rows, 0});
+    }
+  gradcheck([](auto& in) { return linear(in[0], in[1], in[2], in[3]); },
+            {randn({3, 0}), randn({2, 0}), randn({2}), randn({3, 2})});
+  CHECK(max_abs_diff(linear(zeros({0}), zeros({2, 0})), zeros({2})) == 0);
+}
+
 TEST_CASE("products: errors") {
   const Tensor a = randn({2, 3}), w = randn({4, 3});
   CHECK(error_of([&] { matmul(a, a); }) == "matmul: b has shape (2, 3), but a of shape (2, 3) asks for (3, 3)");

@@ -216,6 +216,19 @@ TEST_CASE("adam: a warm step allocates nothing") {
   check_warm_step(adam);
 }
 
+TEST_CASE("adam: a weight whose gradient is always 0 stays, with the smallest eps too") {
+  for (const Device device : devices())
+    for (const DType dtype : {DType::f32, DType::f64}) {
+      const Tensor w = to(randn({5}, dtype), device), before = clone(w);
+      Adam adam({{"w", parameter(w), true}}, {.eps = kSmallestEps});
+      for (int step = 0; step < 3; ++step) {
+        Tape tape;
+        adam.step(tape.backward(sum(w * zeros({5}, dtype, device))));
+      }
+      CHECK(same_bits(to(w, Device::cpu), to(before, Device::cpu)));
+    }
+}
+
 TEST_CASE("adam: what cannot be optimized") {
   const Tensor t = zeros({2});
   const auto error = [](std::vector<NamedTensor> parameters, OptimizerConfig config = {}) {
@@ -233,7 +246,9 @@ TEST_CASE("adam: what cannot be optimized") {
   CHECK(error({{"a", t, true}}, {.learning_rate = -1}) == "Adam: learning_rate is -1, but must be at least 0");
   CHECK(error({{"a", t, true}}, {.beta1 = 1}) == "Adam: beta1 is 1, but must be in [0, 1)");
   CHECK(error({{"a", t, true}}, {.beta2 = -0.5}) == "Adam: beta2 is -0.5, but must be in [0, 1)");
-  CHECK(error({{"a", t, true}}, {.eps = NAN}) == "Adam: eps is nan, but must be at least 0");
+  for (const auto& [eps, shown] : {std::pair{double(NAN), "nan"}, {0.0, "0"}, {1e-50, "1e-50"}})
+    CHECK(error({{"a", t, true}}, {.eps = eps}) ==
+          "Adam: eps is " + std::string(shown) + ", but must be at least 1e-30");
   CHECK(error({{"a", t, true}}, {.weight_decay = -1}) == "Adam: weight_decay is -1, but must be at least 0");
   CHECK(error({{"a", t, true}}, {.clip_grad_norm = -1}) == "Adam: clip_grad_norm is -1, but must be at least 0");
   Adam adam({{"a", t, true}}, {});

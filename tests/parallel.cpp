@@ -1,10 +1,17 @@
 // The thread pool: every tile once, nested and concurrent calls, changing sizes. Run under ThreadSanitizer too.
 #include "tensor/parallel.h"
 
+#include <pthread.h>
+#include <sys/resource.h>
+#include <unistd.h>
+
 #include <atomic>
+#include <cstdio>
+#include <fstream>
 #include <thread>
 #include <vector>
 
+#include "tests/mallocs.h"
 #include "tests/testing.h"
 
 namespace rondo::testing {
@@ -133,6 +140,43 @@ TEST_CASE("parallel: callers on several threads at once") {
     });
   for (std::thread& t : callers) t.join();
   CHECK(n == 3 * 300 * 5);
+}
+
+void job() {
+  parallel_for(64, [](int64_t) {});
+}
+
+TEST_CASE("parallel: no thread can be started") {
+  pthread_attr_t normal, huge;
+  REQUIRE(pthread_getattr_default_np(&normal) == 0);
+  REQUIRE(pthread_attr_init(&huge) == 0);
+  REQUIRE(pthread_attr_setstacksize(&huge, size_t{1} << 50) == 0);  // no address space has room for such a stack
+  const Threads threads(4);
+  REQUIRE(pthread_setattr_default_np(&huge) == 0);
+  const std::string error = error_of(job);
+  REQUIRE(pthread_setattr_default_np(&normal) == 0);
+  CHECK(error == "cannot start thread 2 of 4: Resource temporarily unavailable; ask for fewer threads");
+  CHECK(error_of(job) == "(no error)");
+  pthread_attr_destroy(&huge), pthread_attr_destroy(&normal);
+}
+
+TEST_CASE("parallel: some threads can be started, others not") {
+  if (!mallocs_are_counted()) return skip("sanitizers need more addresses than a limit can leave");
+  rlimit normal;
+  REQUIRE(getrlimit(RLIMIT_AS, &normal) == 0);
+  int64_t pages = 0;
+  std::ifstream("/proc/self/statm") >> pages;
+  const rlimit limit{rlim_t(pages * sysconf(_SC_PAGESIZE)) + (256 << 20), normal.rlim_max};  // stacks take 8 MiB each
+  const Threads threads(600);
+  REQUIRE(setrlimit(RLIMIT_AS, &limit) == 0);
+  const std::string error = error_of(job);
+  REQUIRE(setrlimit(RLIMIT_AS, &normal) == 0);
+  CAPTURE(error);
+  int started = 0;
+  REQUIRE(std::sscanf(error.c_str(), "cannot start thread %d of 600: Resource temporarily unavailable", &started) == 1);
+  CHECK(started > 2);
+  const Threads fewer(3);
+  CHECK(error_of(job) == "(no error)");
 }
 
 TEST_CASE("parallel: the number of threads") {

@@ -24,18 +24,20 @@ double BlockRecurrentConfig::training_flops_per_token() const {
 }
 
 void BlockRecurrentConfig::validate() const {
-  const auto at_least_one = [](const char* name, int64_t value) {
+  constexpr int64_t kMost = 1 << 24;  // more than any machine has room for, and no product of two overflows
+  const auto is_size = [kMost](const char* name, int64_t value) {
     check(value >= 1, name, " = ", value, ", but it must be at least 1");
+    check(value <= kMost, name, " = ", value, ", but it must be at most ", kMost);
   };
-  at_least_one("num_tokens", num_tokens);
-  at_least_one("dim", dim);
-  at_least_one("depth", depth);
-  at_least_one("dim_head", dim_head);
-  at_least_one("heads", heads);
-  at_least_one("ff_mult", ff_mult);
-  at_least_one("block_width", block_width);
-  at_least_one("max_seq_len", max_seq_len);
-  at_least_one("num_state_vectors", n_state_vectors());
+  is_size("num_tokens", num_tokens);
+  is_size("dim", dim);
+  is_size("depth", depth);
+  is_size("dim_head", dim_head);
+  is_size("heads", heads);
+  is_size("ff_mult", ff_mult);
+  is_size("block_width", block_width);
+  is_size("max_seq_len", max_seq_len);
+  is_size("num_state_vectors", n_state_vectors());
   check(dim_head % 2 == 0, "dim_head = ", dim_head, ", but it must be even (rotary embedding turns pairs)");
   check(max_seq_len % block_width == 0, "max_seq_len = ", max_seq_len,
         ", but it must be a multiple of block_width = ", block_width);

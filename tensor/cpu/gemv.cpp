@@ -167,7 +167,7 @@ struct Product {
 
 template <class T, class W>
 void product(const Tensor& x, const Tensor& weight, const Tensor& scale, bool accumulate, const Tensor& y) {
-  const int64_t n = weight.dim(0), k = weight.dim(1), m = k ? x.numel() / k : 0;
+  const int64_t n = weight.dim(0), k = weight.dim(1), m = n ? y.numel() / n : 0;
   const Product<T, W> all = {
       m, n, k, x.data<T>(), scale ? scale.data<T>() : nullptr, weight.data<W>(), accumulate, y.data<T>()};
   const int64_t work = std::max<int64_t>(1, k * (m + 3) / 4);  // of a column: three rows more cost little
