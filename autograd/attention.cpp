@@ -1,5 +1,6 @@
 // Multi-query attention over a sliding window or over groups of keys, with the queries' and keys' norm and rotation
 // fused in.
+#include <algorithm>
 #include <cmath>
 
 #include "autograd/arguments.h"
@@ -9,6 +10,8 @@
 
 namespace rondo {
 namespace {
+
+constexpr int64_t kWidest = int64_t{1} << 40;  // so that sums of positions do not overflow
 
 void check_inputs(const char* op, const Tensor& q, const Tensor& kv, const QueryKey& how) {
   check(q.rank() == 3, op, ": q has shape ", q.shape(), ", but must be [batch, tokens, heads * head width]");
@@ -58,7 +61,8 @@ Tensor attend(const char* op, AttentionShape how, const Tensor& q, const Tensor&
 
 Tensor window_attention(const Tensor& q, const Tensor& kv, const Tensor& memory, int64_t window, const QueryKey& how) {
   constexpr const char* op = "window_attention";
-  check(window >= 1, op, ": the window must be at least 1, not ", window);
+  check(window >= 1 && window <= kWidest, op, ": the window must be at least 1 and at most ", kWidest, ", not ",
+        window);
   check(kv.rank() == 3 && q.rank() == 3 && kv.dim(0) == q.dim(0) && kv.dim(1) == q.dim(1), op, ": kv has shape ",
         kv.shape(), ", but q of shape ", q.shape(),
         " asks for one (key, value) per query: [batch, tokens, 2 * head width]");
@@ -73,13 +77,17 @@ Tensor window_attention(const Tensor& q, const Tensor& kv, const Tensor& memory,
   check(!how.table || how.table.shape() == table, op, ": the table has shape ", how.table ? how.table.shape() : Shape{},
         ", but window ", window, " and kv of shape ", kv.shape(), " ask for ", table);
   AttentionShape shape{};
-  shape.width = window, shape.window = true, shape.memory = memory ? memory.dim(1) : 0;
+  shape.window = true, shape.memory = memory ? memory.dim(1) : 0;
+  // A longer window than all there is sees no more, unless positions are counted from its end.
+  const int64_t all = std::max<int64_t>(1, shape.memory + q.dim(1));
+  shape.width = how.table ? window : std::min(window, all);
   return attend(op, shape, q, kv, memory, how);
 }
 
 Tensor group_attention(const Tensor& q, const Tensor& kv, int64_t width, const QueryKey& how) {
   constexpr const char* op = "group_attention";
-  check(width >= 1, op, ": the width of a group must be at least 1, not ", width);
+  check(width >= 1 && width <= kWidest, op, ": the width of a group must be at least 1 and at most ", kWidest, ", not ",
+        width);
   check(q.rank() == 3 && kv.rank() == 4 && kv.dim(0) == q.dim(0) && kv.dim(1) == (q.dim(1) + width - 1) / width &&
             kv.dim(2) > 0,
         op, ": kv has shape ", kv.shape(), ", but q of shape ", q.shape(), " in groups of ", width,
@@ -88,7 +96,7 @@ Tensor group_attention(const Tensor& q, const Tensor& kv, int64_t width, const Q
   check_inputs(op, q, kv, how);
   check(!how.table, op, ": positions are for window_attention; the table must be empty");
   AttentionShape shape{};
-  shape.width = width, shape.keys = kv.dim(2);
+  shape.width = std::min(width, std::max<int64_t>(1, q.dim(1))), shape.keys = kv.dim(2);
   return attend(op, shape, q, kv, {}, how);
 }
 

@@ -28,15 +28,16 @@ void check_positions(const Tensor& x, const Tensor& table, int64_t first, int64_
   check(x.rank() == 3 && x.dim(2) % table.dim(2) == 0, "rotary: x has shape ", x.shape(), ", but table ", table.shape(),
         " asks for (B, n, H*", table.dim(2), ")");
   check(window >= 1, "rotary: window is ", window, ", but positions ask for at least 1");
-  const int64_t last = first + std::min(window, x.dim(1)) - 1;
-  check(first >= 0 && last < table.dim(1), "rotary: positions are ", first, "..", last, ", but table ", table.shape(),
-        " has 0..", table.dim(1) - 1);
+  const int64_t n = std::min(window, x.dim(1));
+  check(first >= 0 && first <= table.dim(1) - n, "rotary: positions are ", n, " from ", first, " on, but table ",
+        table.shape(), " has 0..", table.dim(1) - 1);
 }
 
 }  // namespace
 
 Tensor rotary_table(int64_t window, int64_t head_width, DType dtype, Device device) {
-  check(window >= 1, "rotary_table: window is ", window, ", but the table asks for at least 1");
+  check(window >= 1 && window <= INT64_MAX / 2, "rotary_table: window is ", window,
+        ", but the table asks for at least 1 and has twice as many positions");
   check(head_width >= 2 && head_width % 2 == 0, "rotary_table: head width is ", head_width,
         ", but pairs ask for an even number");
   const int64_t n = 2 * window, half = head_width / 2;

@@ -74,7 +74,7 @@ Tensor joined(std::span<const Tensor> parts, int axis) {
   int64_t length = 0;
   for (size_t k = 0; k < parts.size(); ++k) {
     kept[k] = {parts[k].dim(axis), is_tracked(parts[k])};
-    length += kept[k].length;
+    check(!__builtin_add_overflow(length, kept[k].length, &length), "concat: the parts are longer than any tensor");
   }
   Tensor y(parts[0].shape().with(axis, length), parts[0].dtype(), parts[0].device());
   int64_t start = 0;

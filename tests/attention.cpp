@@ -190,6 +190,24 @@ TEST_CASE("window_attention: one query sees exactly W keys") {
   }
 }
 
+TEST_CASE("attention: a window or group that is longer than all there is") {
+  const int64_t longest = int64_t{1} << 40;
+  const std::vector<Tensor> in = {randn({2, 7, 8}), randn({2, 7, 8}, DType::f64, 2), randn({2, 3, 8}, DType::f64, 3),
+                                  randn({2, 1, 5, 8}, DType::f64, 4)};
+  const auto windows = [](int64_t n, int64_t with_memory) {
+    return [=](const std::vector<Tensor>& x) {
+      return concat({window_attention(x[0], x[1], {}, n), window_attention(x[0], x[1], x[2], with_memory),
+                     group_attention(x[0], x[3], n)},
+                    1);
+    };
+  };
+  const std::vector<Tensor> expected = run(windows(7, 10), in);
+  for (const Device device : devices())
+    check_close(run(windows(longest, longest), on(device, in)), expected, 1e-12, device);
+  // A memory's first row is seen by all queries: one row less is another result.
+  CHECK(max_abs_diff(run(windows(7, 9), in)[0], expected[0]) > 1e-3);
+}
+
 TEST_CASE("window_attention: extreme scores stay finite") {
   const Tensor q = full({1, 6, 4}, 1e4, DType::f32), kv = randn({1, 6, 4}, DType::f32);
   for (float& x : std::span(kv.data<float>(), 24)) x *= 1e4f;
@@ -265,7 +283,12 @@ TEST_CASE("attention: errors") {
             window_attention(q, kv, {}, 3, {{}, {}, table, 0});
           }) == "window_attention: has no backward rule, but its input of shape (2, 6, 4) is tracked; use detach()");
   }
-  CHECK(error_of([&] { window_attention(q, kv, {}, 0); }) == "window_attention: the window must be at least 1, not 0");
+  CHECK(error_of([&] { window_attention(q, kv, {}, 0); }) ==
+        "window_attention: the window must be at least 1 and at most 1099511627776, not 0");
+  CHECK(error_of([&] { window_attention(q, kv, {}, INT64_MAX); }) ==
+        "window_attention: the window must be at least 1 and at most 1099511627776, not 9223372036854775807");
+  CHECK(error_of([&] { group_attention(q, kv, INT64_MAX); }) ==
+        "group_attention: the width of a group must be at least 1 and at most 1099511627776, not 9223372036854775807");
   CHECK(error_of([&] {
           window_attention(q, randn({1, 5, 8}), {}, 3);
         }) ==

@@ -117,16 +117,22 @@ TEST_CASE("rotary: the same bits on any number of threads") {
 TEST_CASE("rotary: errors") {
   CHECK(error_of([] { rotary_table(8, 5); }) == "rotary_table: head width is 5, but pairs ask for an even number");
   CHECK(error_of([] { rotary_table(8, 0); }) == "rotary_table: head width is 0, but pairs ask for an even number");
-  CHECK(error_of([] { rotary_table(0, 4); }) == "rotary_table: window is 0, but the table asks for at least 1");
+  CHECK(error_of([] { rotary_table(0, 4); }) ==
+        "rotary_table: window is 0, but the table asks for at least 1 and has twice as many positions");
+  CHECK(
+      error_of([] { rotary_table(INT64_MAX, 4); }) ==
+      "rotary_table: window is 9223372036854775807, but the table asks for at least 1 and has twice as many positions");
   const Tensor table = rotary_table(8, 6), x = randn({2, 10, 12}, DType::f32);
   const auto with = [&](const Tensor& x, int64_t first, int64_t window) {
     return error_of([&] { rotary(x, table, Rotate::query, first, window); });
   };
   CHECK(with(x, 8, 8) == "(no error)");
   CHECK(with(x, 6, 100) == "(no error)");
-  CHECK(with(x, 7, 100) == "rotary: positions are 7..16, but table (2, 16, 6) has 0..15");
-  CHECK(with(x, 9, 8) == "rotary: positions are 9..16, but table (2, 16, 6) has 0..15");
-  CHECK(with(x, -1, 8) == "rotary: positions are -1..6, but table (2, 16, 6) has 0..15");
+  CHECK(with(x, 7, 100) == "rotary: positions are 10 from 7 on, but table (2, 16, 6) has 0..15");
+  CHECK(with(x, 9, 8) == "rotary: positions are 8 from 9 on, but table (2, 16, 6) has 0..15");
+  CHECK(with(x, INT64_MAX - 2, 4) ==
+        "rotary: positions are 4 from 9223372036854775805 on, but table (2, 16, 6) has 0..15");
+  CHECK(with(x, -1, 8) == "rotary: positions are 8 from -1 on, but table (2, 16, 6) has 0..15");
   CHECK(with(x, 0, 0) == "rotary: window is 0, but positions ask for at least 1");
   CHECK(with(randn({2, 10, 9}, DType::f32), 0, 8) ==
         "rotary: x has shape (2, 10, 9), but table (2, 16, 6) asks for (B, n, H*6)");

@@ -287,6 +287,8 @@ TEST_CASE("shape: errors") {
         "narrow: axis 0 of x (2, 3) has 2 elements, but 2 from 9223372036854775807 on were asked for");
   CHECK(error_of([&] { concat({}, 0); }) == "concat: there are no parts, but at least one is needed");
   CHECK(error_of([&] { concat({x, Tensor()}, 0); }) == "concat: parts[1] is missing");
+  const Tensor long_one(Shape{0, INT64_MAX});
+  CHECK(error_of([&] { concat({long_one, long_one}, 1); }) == "concat: the parts are longer than any tensor");
   CHECK(error_of([&] { concat({x}, 2); }) == "concat: axis is 2, but parts[0] has shape (2, 3)");
   CHECK(error_of([&] {
           concat({x, Tensor({2, 4})}, 0);
