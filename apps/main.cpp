@@ -1,17 +1,17 @@
 // The program `rondo`: a subcommand a file. Exit 0 done, 1 failed, 2 usage; errors are one line on stderr.
+#include <fcntl.h>
 #include <signal.h>
-
 #include <unistd.h>
+
 #include <CLI/CLI.hpp>
 
-#include <cerrno>
 #include <cstdio>
-#include <cstring>
 #include <iostream>
 #include <new>
 #include <sstream>
 
 #include "apps/commands.h"
+#include "apps/output.h"
 #include "apps/sentencepiece.h"
 #include "apps/usage.h"
 #include "tensor/device.h"
@@ -33,6 +33,13 @@ std::string version() {
        << "\nSentencePiece: " << (have_sentencepiece() ? "yes" : "none (built without)")
        << "\nthreads: " << num_threads();
   return text.str();
+}
+
+// The next file that is opened would take the place of one that is closed, and get what is printed.
+void fill_standard_streams() {
+  int file = 0;
+  while (file >= 0 && file <= STDERR_FILENO) file = open("/dev/null", O_RDWR);
+  if (file >= 0) close(file);
 }
 
 int failed(int code, std::string message) {
@@ -75,6 +82,7 @@ int parse_and_run(CLI::App& app, int argc, char** argv) {
 }  // namespace rondo
 
 int main(int argc, char** argv) {
+  rondo::fill_standard_streams();
   // A full disk and a closed pipe are errors to handle where they happen, not reasons to die.
   signal(SIGXFSZ, SIG_IGN);
   signal(SIGPIPE, SIG_IGN);
@@ -87,11 +95,8 @@ int main(int argc, char** argv) {
   for (const auto add : {rondo::add_train, rondo::add_eval, rondo::add_generate, rondo::add_chat, rondo::add_convert,
                          rondo::add_vocabulary, rondo::add_verify, rondo::add_bench, rondo::add_info, rondo::add_graph})
     add(app);
-  int code = rondo::parse_and_run(app, argc, argv);
-
-  errno = 0;
-  std::cout.flush();
-  if ((std::fflush(stdout) != 0 || std::ferror(stdout) || !std::cout) && errno != EPIPE && code == 0)
-    code = rondo::failed(1, std::string("cannot write to stdout: ") + std::strerror(errno));
-  return code;
+  const int code = rondo::parse_and_run(app, argc, argv);
+  rondo::flush_output();
+  const std::string error = rondo::output_error();
+  return code || error.empty() ? code : rondo::failed(1, "cannot write to stdout: " + error);
 }

@@ -6,6 +6,8 @@
 #include <cmath>
 #include <cstdio>
 
+#include "apps/output.h"
+
 namespace rondo {
 namespace {
 
@@ -87,14 +89,14 @@ void Progress::step(const StepRecord& r) {
     std::printf("%s%s", kErase, text.c_str());
   else
     std::printf("%s\n", text.c_str());
-  std::fflush(stdout);
+  flush_output();
   pending_ = terminal_;
   shown_ = r.seconds;
 }
 
 void Progress::line(const std::string& text) {
   std::printf("%s%s\n", pending_ ? "\n" : "", text.c_str());
-  std::fflush(stdout);
+  flush_output();
   pending_ = false;
 }
 

@@ -1,6 +1,7 @@
 // Whatever is wrong with the input: one line that says what, an exit code, and nothing lost.
 #include <filesystem>
 #include <nlohmann/json.hpp>
+#include <sstream>
 
 #include "nn/safetensors.h"
 #include "tests/program.h"
@@ -243,6 +244,16 @@ TEST_CASE("output that cannot be written") {
   CHECK(to_full("eval " + work.run) == "1 rondo: cannot write to stdout: No space left on device\n");
   CHECK(to_full("generate --seed 1 " + work.run) ==
         "1 seed 1\nrondo: cannot write to stdout: No space left on device\n");
+  CHECK(to_full("train --resume --steps 3 --out " + work.run) ==
+        "1 rondo: cannot write to stdout: No space left on device\n");
+  CHECK(fs::exists(work.checkpoint("run", "00000003")));  // all the same
+  const Outcome unread = run_program(work.train("unread", 25), {.closed_pipe = true});
+  CHECK(std::to_string(unread.code) + unread.err == "0");
+  const std::string closed =
+      std::string(RONDO_PROGRAM) + " train --resume --steps 9 --out " + work.run + " >&- 2>&- <&-";
+  CHECK(std::system(closed.c_str()) == 0);
+  std::istringstream metrics(read_file(work.run + "/metrics.jsonl"));
+  for (std::string line; std::getline(metrics, line);) CHECK(nlohmann::json::accept(line));
   CHECK(complaint(work.train("new", 5), {.file_limit = 300}) ==
         "1 rondo: cannot write " + (work / "new/config.toml") + ": File too large\n");
 }
