@@ -62,6 +62,17 @@ void remove_old(const fs::path& checkpoints, const std::string& newest, int64_t 
   for (int64_t i = 0; i + n <= int64_t(old.size()); ++i) fs::remove_all(old[size_t(i)], ignored);
 }
 
+// Processes that were killed while they saved left these.
+void remove_torn(const fs::path& checkpoints) {
+  std::vector<fs::path> torn;
+  std::error_code ignored;
+  for (const auto& entry : fs::directory_iterator(checkpoints, ignored)) {
+    const std::string name = entry.path().filename();
+    if (name.starts_with(".step-") && name.ends_with(".part")) torn.push_back(entry.path());
+  }
+  for (const fs::path& path : torn) fs::remove_all(path, ignored);
+}
+
 void write_files(const fs::path& directory, const RunConfig& config, const RunState& state,
                  const BlockRecurrentTransformer& model, Adam& optimizer, const Tokenizer& tokenizer) {
   std::error_code error;
@@ -110,7 +121,7 @@ std::string save_checkpoint(const std::string& run, const RunConfig& config, con
   const fs::path checkpoints = fs::path(run) / "checkpoints", target = checkpoints / name;
   const fs::path part = checkpoints / ("." + std::string(name) + ".part");
   std::error_code error;
-  fs::remove_all(part, error);
+  remove_torn(checkpoints);
   try {
     write_files(part, config, state, model, optimizer, tokenizer);
     fs::remove_all(target, error);  // left by a crash before `latest` named it
@@ -170,8 +181,9 @@ void load_checkpoint(const std::string& checkpoint, const RunConfig& config, Blo
   load("model.safetensors", named_tensors(model));
   load("optimizer.safetensors", tensors_of(optimizer));
   const std::string carried = fs::path(checkpoint) / "carried.safetensors";
-  state.carried =
-      fs::exists(carried) ? to(read_carried(carried, config, computes_in(model)), model.device()) : Carried();
+  state.carried = {};
+  if (config.train.order == "document" && state.step > 0)
+    state.carried = to(read_carried(carried, config, computes_in(model)), model.device());
 }
 
 }  // namespace rondo

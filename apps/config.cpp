@@ -2,6 +2,7 @@
 #include "apps/config.h"
 
 #include "apps/config_keys.h"
+#include "nn/utf8.h"
 
 namespace rondo {
 namespace {
@@ -38,6 +39,11 @@ std::vector<Range> ranges(const RunConfig& c) {
       {"runtime.threads", double(c.runtime.threads), 0, 1024, "from 0 (what the machine gives) to 1024"},
       {"runtime.micro_batch_size", double(c.runtime.micro_batch_size), 0, 1e6, "from 0 (as is fastest) to 1000000"},
   };
+}
+
+void check_path(const char* key, const std::string& path) {
+  check(first_not_utf8(path) < 0, key, ": the path ", in_quotes(path),
+        " is not UTF-8, as a run's configuration must be; rename it, or make a link to it");
 }
 
 }  // namespace
@@ -92,6 +98,8 @@ Schedule schedule_of(const RunConfig& config) {
 
 void RunConfig::validate() const {
   model.validate();
+  for (const std::string& path : data.files) check_path("data.files", path);
+  check_path("data.vocabulary", data.vocabulary);
   for (const Range& r : ranges(*this))
     check(r.value >= r.low && r.value <= r.high, r.key, " must be ", r.words, ", not ", r.value);
   check(train.order == "random" || train.order == "document", "train.order must be \"random\" or \"document\", not \"",

@@ -36,11 +36,15 @@ void apply_flags(const Options& options, RunConfig& config) {
   config.validate();
 }
 
-// Everything must be as it was, but for more steps, where the same text lies, and what it runs on.
+// Everything must be as it was, but for more steps, where the same text lies, what it runs on, and what changes no
+// number: when checkpoints are saved, and whether each op's result is looked at.
 void check_same(RunConfig now, RunConfig before, const std::string& out) {
   check(now.train.steps >= before.train.steps, "train.steps = ", now.train.steps, " is less than the ",
         before.train.steps, " of the run in ", out);
   now.train.steps = before.train.steps;
+  now.train.checkpoint_every = before.train.checkpoint_every;
+  now.train.keep_checkpoints = before.train.keep_checkpoints;
+  now.train.check_finite = before.train.check_finite;
   now.runtime = before.runtime;
   now.data.files = before.data.files;
   const std::vector<ConfigKey> a = config_keys(now), b = config_keys(before);

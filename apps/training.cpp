@@ -65,6 +65,7 @@ class Training {
 
   const RunConfig config_;
   const std::string out_;
+  std::optional<DirectoryLock> lock_;  // of `out`
   Team& team_;
   const Tokenizer& tokenizer_;
   const Corpus corpus_;
@@ -180,6 +181,8 @@ std::optional<Journal> Training::begin() {
   std::error_code error;
   fs::create_directories(out_, error);
   check(!error, "cannot create ", out_, ": ", error.message());
+  lock_.emplace(out_);
+  check(latest_checkpoint(out_) == saved_, out_, ": another process has trained there meanwhile; start this one again");
   write_file(fs::path(out_) / "config.toml", to_toml(config_));
   say_start();
   return std::optional<Journal>(std::in_place, out_, state_.step, config_.train);

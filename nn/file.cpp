@@ -2,6 +2,7 @@
 #include "nn/file.h"
 
 #include <fcntl.h>
+#include <sys/file.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -51,6 +52,17 @@ std::string directory_of(const std::string& path) {
   return parent.empty() ? "." : parent;
 }
 
+// Where a chain of symbolic links leads, be there a file or not.
+std::string linked(const std::string& path) {
+  std::filesystem::path at = path;
+  std::error_code none;
+  for (int links = 0; std::filesystem::is_symlink(at, none); ++links) {
+    if (links == 40) fail_writing(path, ELOOP);
+    at = at.parent_path() / std::filesystem::read_symlink(at, none);
+  }
+  return at.string();
+}
+
 }  // namespace
 
 std::string read_file(const std::string& path) {
@@ -83,16 +95,13 @@ void sync_directory(const std::string& path) {
   if (directory < 0 || (::fsync(directory) && errno != EINVAL)) fail("cannot sync ", path, ": ", std::strerror(errno));
 }
 
-FileWriter::FileWriter(const std::string& path) : path_(path), target_(path) {
+FileWriter::FileWriter(const std::string& path) : path_(path), target_(linked(path)) {
   struct stat old;
   const bool exists = ::stat(path.c_str(), &old) == 0;
   if (exists) {
     if (S_ISDIR(old.st_mode)) fail_writing(path_, EISDIR);
     // A rename would put a file in the place of a device such as /dev/null.
     check(S_ISREG(old.st_mode), "cannot write ", path, ": not a regular file");
-    std::error_code error;
-    const auto real = std::filesystem::canonical(path, error);
-    if (!error) target_ = real.string();
   }
   for (int i = 0; file_ < 0; ++i) {
     temporary_ = target_ + "." + std::to_string(::getpid()) + "-" + std::to_string(i) + ".tmp";
@@ -135,6 +144,15 @@ void FileAppender::sync() {
   if (::fsync(file_)) fail_writing(path_, errno);
   sync_directory(directory_of(path_));  // it may be new
 }
+
+DirectoryLock::DirectoryLock(const std::string& path) : directory_(::open(path.c_str(), O_RDONLY | O_CLOEXEC)) {
+  if (directory_ < 0) fail_reading(path, errno);
+  if (::flock(directory_, LOCK_EX | LOCK_NB) == 0 || errno != EWOULDBLOCK) return;
+  ::close(directory_);
+  fail(path, ": another process is at work there; wait until it has ended");
+}
+
+DirectoryLock::~DirectoryLock() { ::close(directory_); }
 
 FileReader::FileReader(const std::string& path) : path_(path) {
   // O_NONBLOCK: opening a pipe returns, and is then refused.

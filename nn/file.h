@@ -27,7 +27,7 @@ class FileWriter {
   void commit();
 
  private:
-  std::string path_, target_, temporary_;  // as given, without symbolic links, and beside the target
+  std::string path_, target_, temporary_;  // as given, where its symbolic links lead, and beside that
   int file_ = -1;
 };
 
@@ -45,6 +45,19 @@ class FileAppender {
  private:
   std::string path_;
   int file_ = -1;
+};
+
+// A directory that one process at a time has, for as long as this lives or the process does. Throws Error where another
+// has it. File systems without locks refuse nobody.
+class DirectoryLock {
+ public:
+  explicit DirectoryLock(const std::string& path);
+  ~DirectoryLock();
+  DirectoryLock(const DirectoryLock&) = delete;
+  DirectoryLock& operator=(const DirectoryLock&) = delete;
+
+ private:
+  int directory_ = -1;
 };
 
 // A regular file, read in pieces from any place.

@@ -42,6 +42,12 @@ TEST_CASE("data that is missing, empty, too short or binary") {
             ": byte 226 at offset 300 is not in the model's vocabulary of 128 tokens (model.num_tokens)\n");
   CHECK(train_on("torn.gz", std::string("\x1f\x8b\x08\0\0\0\0\0\0\3", 10)) ==
         "1 rondo: " + (work / "torn.gz") + ": the gzip data ends too early\n");
+  CHECK(train_on("caf\xe9.txt", sample_text(500)) ==
+        "2 rondo: data.files: the path \"" + (work / "caf\xe9.txt") +
+            "\" is not UTF-8, as a run's configuration must be; rename it, or make a link to it\n");
+  CHECK(train_on("text.txt", sample_text(500), {"--set", "data.vocabulary=" + (work / "\xff.model")}) ==
+        "2 rondo: data.vocabulary: the path \"" + (work / "\xff.model") +
+            "\" is not UTF-8, as a run's configuration must be; rename it, or make a link to it\n");
   CHECK(!fs::exists(work / "run"));  // nothing was begun
 }
 

@@ -1,7 +1,10 @@
 // Runs that are stopped and resumed: everything equals an uninterrupted run, to the bit.
 #include "apps/checkpoint.h"
 
+#include <sys/stat.h>
+
 #include <filesystem>
+#include <fstream>
 #include <numbers>
 #include <sstream>
 
@@ -147,8 +150,58 @@ TEST_CASE("a run that is killed goes on from its last whole checkpoint") {
     CHECK(process.wait().code == 1000 + SIGKILL);
     start = work.resume("killed", 60);
   }
+  std::filesystem::create_directory(work / "killed/checkpoints/.step-00000001.part");  // killed while it saved
+  write_file(work / "killed/checkpoints/.step-00000001.part/model.safetensors", "torn");
   REQUIRE(run_program(work.resume("killed", 60)).code == 0);
+  CHECK(!std::filesystem::exists(work / "killed/checkpoints/.step-00000001.part"));
   check_same_runs(work, "killed", "whole", "00000060");
+}
+
+TEST_CASE("one process at a time trains in a run") {
+  const Workplace work;
+  const std::string busy = work / "run", line = "1 rondo: " + busy;
+  const Process first(work.train("run", 20000, {"--threads", "1"}));
+  REQUIRE(wait_for_steps(busy, 3));
+  CHECK(complaint({"train", "--out", busy, "--resume"}) ==
+        line + ": another process is at work there; wait until it has ended\n");
+  first.send(SIGINT);
+  REQUIRE(first.wait().code == 0);
+  // One that has read where to go on, and waits for its text while another goes on from there.
+  REQUIRE(run_program(work.train("other", 2)).code == 0);
+  const std::string pipe = work / "pipe";
+  REQUIRE(mkfifo(pipe.c_str(), 0600) == 0);
+  const Process late(work.resume("other", 4, {"--data", pipe}));
+  std::ofstream text(pipe);  // opens when the other side does
+  REQUIRE(run_program(work.resume("other", 3)).code == 0);
+  text << read_file(work.text) << std::flush;
+  text.close();
+  const Outcome o = late.wait();
+  CHECK(std::to_string(o.code) + " " + o.err ==
+        "1 rondo: " + (work / "other") + ": another process has trained there meanwhile; start this one again\n");
+  CHECK(latest_checkpoint(work / "other") == work.checkpoint("other", "00000003"));
+}
+
+TEST_CASE("what changes no number may be another when a run goes on") {
+  const Workplace work;
+  REQUIRE(run_program(work.train("whole", 5)).code == 0);
+  REQUIRE(run_program(work.train("run", 2)).code == 0);
+  const Outcome o = run_program(work.resume(
+      "run", 5,
+      {"--set", "train.check_finite=true", "--set", "train.checkpoint_every=1", "--set", "train.keep_checkpoints=2"}));
+  REQUIRE_MESSAGE(o.code == 0, o.err);
+  for (const char* file : {"/model.safetensors", "/optimizer.safetensors"})
+    CHECK(read_file(work.checkpoint("run", "00000005") + file) ==
+          read_file(work.checkpoint("whole", "00000005") + file));
+  CHECK(std::filesystem::exists(work.checkpoint("run", "00000004")));
+  CHECK(!std::filesystem::exists(work.checkpoint("run", "00000003")));
+}
+
+TEST_CASE("a run that carries states does not go on without them") {
+  const Workplace work;
+  REQUIRE(run_program(work.train("run", 2, kDocument)).code == 0);
+  const std::string carried = work.checkpoint("run", "00000002") + "/carried.safetensors";
+  std::filesystem::remove(carried);
+  CHECK(complaint(work.resume("run", 4)) == "1 rondo: cannot read " + carried + ": No such file or directory\n");
 }
 
 TEST_CASE("a run that was killed before its first checkpoint starts again") {

@@ -125,6 +125,34 @@ TEST_CASE("file: the mode is kept, and a symbolic link stays one") {
   CHECK(S_ISLNK(info.st_mode));
 }
 
+TEST_CASE("file: a symbolic link to a file that is not there yet, to a link, to itself") {
+  const Temporary place;
+  std::filesystem::create_directory(place / "there");
+  REQUIRE(::symlink("there/b", (place / "near").c_str()) == 0);
+  REQUIRE(::symlink((place / "near").c_str(), (place / "far").c_str()) == 0);
+  REQUIRE(::symlink("itself", (place / "itself").c_str()) == 0);
+  REQUIRE(::symlink("none/b", (place / "lost").c_str()) == 0);
+  write_file(place / "far", "text");
+  CHECK(read_file(place / "there/b") == "text");
+  CHECK(error_of_write(place / "itself") ==
+        "cannot write " + (place / "itself") + ": Too many levels of symbolic links");
+  CHECK(error_of_write(place / "lost") == "cannot write " + (place / "lost") + ": No such file or directory");
+  CHECK(place.names() == std::vector<std::string>{"far", "itself", "lost", "near", "there"});
+  for (const char* link : {"far", "itself", "lost", "near"}) CHECK(std::filesystem::is_symlink(place / link));
+}
+
+TEST_CASE("file: a directory that one process at a time has") {
+  const Temporary place;
+  {
+    const DirectoryLock first(place / "");
+    CHECK(error_of([&] { DirectoryLock(place / ""); }) ==
+          (place / "") + ": another process is at work there; wait until it has ended");
+  }
+  CHECK(error_of([&] { DirectoryLock(place / ""); }) == "(no error)");
+  CHECK(error_of([&] { DirectoryLock(place / "no"); }) ==
+        "cannot read " + (place / "no") + ": No such file or directory");
+}
+
 TEST_CASE("file: what cannot be read") {
   const Temporary place;
   CHECK(error_of_read(place / "a") == "cannot read " + (place / "a") + ": No such file or directory");
