@@ -1,5 +1,9 @@
 // Rotary position embedding with xPos scaling: the table of angles, and the rotation as an op.
+#include <cfloat>
 #include <cmath>
+#include <map>
+#include <mutex>
+#include <tuple>
 
 #include "autograd/arguments.h"
 #include "autograd/ops.h"
@@ -40,6 +44,9 @@ Tensor rotary_table(int64_t window, int64_t head_width, DType dtype, Device devi
         ", but the table asks for at least 1 and has twice as many positions");
   check(head_width >= 2 && head_width % 2 == 0, "rotary_table: head width is ", head_width,
         ", but pairs ask for an even number");
+  const double largest = std::pow(1 / pair_of(0, head_width).base, double(window) / 512);
+  check(largest < (dtype == DType::f64 ? DBL_MAX : FLT_MAX), "rotary_table: window is ", window,
+        ", but the scales of so many positions (xPos) leave the range of ", dtype);
   const int64_t n = 2 * window, half = head_width / 2;
   Tensor table({2, n, head_width}, dtype);
   dispatch_float(dtype, [&]<class T>() {
@@ -56,6 +63,16 @@ Tensor rotary_table(int64_t window, int64_t head_width, DType dtype, Device devi
     }
   });
   return to(table, device);
+}
+
+Tensor shared_rotary_table(int64_t window, int64_t head_width, DType dtype, Device device) {
+  using Key = std::tuple<int64_t, int64_t, DType, Device>;
+  static std::mutex mutex;
+  static auto& tables = *new std::map<Key, Tensor>;  // of every thread, until the process ends
+  std::lock_guard lock(mutex);
+  Tensor& table = tables[{window, head_width, dtype, device}];
+  if (!table) table = rotary_table(window, head_width, dtype, device);
+  return table;
 }
 
 Tensor rotary(const Tensor& x, const Tensor& table, Rotate which, int64_t first, int64_t window) {

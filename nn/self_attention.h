@@ -16,6 +16,7 @@ struct SelfAttention {
     int64_t kv_heads = 0;  // each serves heads / kv_heads of them (Ainslie et al. 2023); 0: one for each (Vaswani 2017)
     bool causal = true;    // a token sees itself and those before it; false: all tokens
     int64_t window = 0;    // where causal: it sees so many at most, itself included; 0: all
+    bool rotary = false;   // where there is a window: it knows how far away they are (rotary_table)
   };
   Options how;
   Linear to_q, to_kv, to_out;  // d -> d; d -> kv_heads * 2D, for each its key (D = d / heads), then its value; d -> d
@@ -29,13 +30,18 @@ struct SelfAttention {
     check(how.window >= 0, "SelfAttention: the window is ", how.window, ", but must be at least 1, or 0 for all");
     check(how.causal || how.window == 0, "SelfAttention: the window is ", how.window,
           ", which asks for causal, but causal is false");
+    check(!how.rotary || how.window > 0,
+          "SelfAttention: rotary asks for a window, the farthest that a token sees, but the window is 0");
+    check(!how.rotary || dim / how.heads % 2 == 0, "SelfAttention: rotary turns pairs, but the width of a head is ",
+          dim / how.heads);
     to_q = Linear(dim, dim, false, g, dtype);
     to_kv = Linear(dim, dim / how.heads * n_kv_heads() * 2, false, g, dtype);
     to_out = Linear(dim, dim, false, g, dtype);
   }
 
   // x [B, n, d] -> [B, n, d], plus the residual where one is given. Each head: softmax(q k^T / sqrt(D)) v over what is
-  // seen, q, k and v made of x; it knows no positions but by what is added to x.
+  // seen, q, k and v made of x. Without `rotary` it knows no positions but by what is added to x; with it q and k are
+  // turned by where they are, and texts may be longer than the window.
   Tensor operator()(const Tensor& x, const Tensor& residual = {}) const { return attend(x, nullptr, residual); }
 
   // What the tokens so far of a batch's sequences left for those to come: keys and values, as many as the window sees.
@@ -71,8 +77,8 @@ struct SelfAttention {
     const Shape asked = {kv.dim(0), n_before, kv.dim(2)};
     check(!before || before.shape() == asked, "SelfAttention: the past has shape ", before ? before.shape() : Shape{},
           ", but x of shape ", x.shape(), " asks for ", asked);
-    const int64_t window = how.window == 0 ? all : std::min(how.window, all);
-    const Tensor seen = how.causal || n == 0 ? window_attention(q, kv, before, std::max<int64_t>(1, window))
+    const int64_t window = how.window == 0 ? std::max<int64_t>(1, all) : how.window;
+    const Tensor seen = how.causal || n == 0 ? window_attention(q, kv, before, window, prepared(q))
                                              : group_attention(q, reshape(kv, {kv.dim(0), 1, n, kv.dim(2)}), n);
     const Tensor y = to_out(together(seen, x.dim(0)), residual);
     if (past) {
@@ -81,6 +87,14 @@ struct SelfAttention {
       past->kv = kept == all ? known : narrow(known, 1, all - kept, kept);
     }
     return y;
+  }
+
+  // What queries and keys go through before their product.
+  QueryKey prepared(const Tensor& q) const {
+    QueryKey qk;
+    const DType dtype = q.dtype() == DType::bf16 ? DType::f32 : q.dtype();
+    if (how.rotary) qk.table = shared_rotary_table(how.window, to_q.weight.dim(0) / how.heads, dtype, q.device());
+    return qk;
   }
 
   // [B, n, G * w] -> [B * G, n, w] and back: each of the G key/value heads, with the heads it serves, is a row of the

@@ -25,11 +25,16 @@ Tensor mask(const Options& how, int64_t n) {
 Tensor head_by_head(const SelfAttention& layer, const Options& how, const Tensor& x) {
   const int64_t kv_heads = how.kv_heads == 0 ? how.heads : how.kv_heads, width = kDim / how.heads;
   const Tensor q = layer.to_q(x), kv = layer.to_kv(x);
+  const auto turned = [&](const Tensor& t, Rotate which) {  // by positions from the text's beginning
+    return how.rotary ? rotary(t, rotary_table(50, width, x.dtype()), which, 0, 100) : t;
+  };
   Tensors heads;
   for (int64_t h = 0; h < how.heads; ++h) {
     const int64_t served_by = h / (how.heads / kv_heads);
-    const Tensor k = narrow(kv, 2, served_by * 2 * width, width), v = narrow(kv, 2, (served_by * 2 + 1) * width, width);
-    const Tensor scores = matmul(narrow(q, 2, h * width, width), transpose(k)) / std::sqrt(double(width));
+    const Tensor k = turned(narrow(kv, 2, served_by * 2 * width, width), Rotate::key),
+                 v = narrow(kv, 2, (served_by * 2 + 1) * width, width);
+    const Tensor scores =
+        matmul(turned(narrow(q, 2, h * width, width), Rotate::query), transpose(k)) / std::sqrt(double(width));
     heads.push_back(matmul(softmax(scores + mask(how, x.dim(1))), v));
   }
   return layer.to_out(concat(heads, 2));
@@ -42,6 +47,9 @@ const Options kWays[] = {{.heads = 1},
                          {.heads = 2, .kv_heads = 2, .window = 3},
                          {.heads = 3, .window = 1},
                          {.heads = 2, .window = 100},
+                         {.heads = 3, .window = 2, .rotary = true},
+                         {.heads = 6, .kv_heads = 2, .window = 5, .rotary = true},
+                         {.heads = 2, .window = 100, .rotary = true},
                          {.heads = 4, .causal = false},
                          {.heads = 4, .kv_heads = 1, .causal = false}};
 
@@ -191,6 +199,19 @@ TEST_CASE("SelfAttention: a past in bf16; one that is not the batch's, or of a l
         "SelfAttention: a past asks for causal attention, but causal is false");
 }
 
+TEST_CASE("SelfAttention: with rotary a text's place does not matter, but the distances in it do") {
+  Generator g{.seed = 5};
+  const SelfAttention layer(kDim, {.heads = 3, .window = 3, .rotary = true}, g, DType::f64);
+  const Tensor x = randn({1, 6, kDim}), later = concat({randn({1, 7, kDim}, DType::f64, 2), x}, 1);
+  // The last tokens see none that stands before x.
+  CHECK(max_abs_diff(narrow(layer(x), 1, 2, 4), narrow(layer(later), 1, 9, 4)) < 1e-14);
+  const Tensor a = narrow(x, 1, 0, 1), b = narrow(x, 1, 1, 1), c = narrow(x, 1, 2, 1);
+  const auto last = [&](const Tensor& first, const Tensor& second) {
+    return narrow(layer(concat({first, second, c}, 1)), 1, 2, 1);
+  };
+  CHECK(max_abs_diff(last(a, b), last(b, a)) > 1e-3);
+}
+
 TEST_CASE("SelfAttention: names, and one key and value for the heads that share them") {
   Generator g{.seed = 5};
   const SelfAttention layer(kDim, {.heads = 6, .kv_heads = 2}, g);
@@ -215,6 +236,10 @@ TEST_CASE("SelfAttention: errors") {
   CHECK(made({.window = -1}) == "SelfAttention: the window is -1, but must be at least 1, or 0 for all");
   CHECK(made({.causal = false, .window = 3}) ==
         "SelfAttention: the window is 3, which asks for causal, but causal is false");
+  CHECK(made({.rotary = true}) ==
+        "SelfAttention: rotary asks for a window, the farthest that a token sees, but the window is 0");
+  CHECK(made({.heads = 4, .window = 3, .rotary = true}) ==
+        "SelfAttention: rotary turns pairs, but the width of a head is 3");
   CHECK(g.position == 0);
   const SelfAttention layer(kDim, {.heads = 2}, g);
   CHECK(error_of([&] { layer(zeros({4, kDim})); }) == "SelfAttention: x has shape (4, 12), but must be [batch, n, 12]");
