@@ -78,9 +78,7 @@ Tensor window_attention(const Tensor& q, const Tensor& kv, const Tensor& memory,
         ", but window ", window, " and kv of shape ", kv.shape(), " ask for ", table);
   AttentionShape shape{};
   shape.window = true, shape.memory = memory ? memory.dim(1) : 0;
-  // A longer window than all there is sees no more, unless positions are counted from its end.
-  const int64_t all = std::max<int64_t>(1, shape.memory + q.dim(1));
-  shape.width = how.table ? window : std::min(window, all);
+  shape.width = std::min(window, std::max<int64_t>(1, shape.memory + q.dim(1)));  // a longer one sees no more
   return attend(op, shape, q, kv, memory, how);
 }
 

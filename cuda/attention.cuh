@@ -38,7 +38,7 @@ struct Geometry {
   AttentionShape s;
   const E *q, *kv, *memory;
   const T *q_scale, *k_scale, *table;
-  int64_t blocks, panel;
+  int64_t blocks, panel, own;  // own: where a block's own positions begin in the table
 
   Geometry(const AttentionShape& shape, const AttentionInputs& in)
       : s(shape),
@@ -49,7 +49,8 @@ struct Geometry {
         k_scale(data_or_null<T>(in.k_scale)),
         table(data_or_null<T>(in.table)),
         blocks((s.n + s.width - 1) / s.width),
-        panel(s.window ? 2 * s.width : s.keys) {}
+        panel(s.window ? 2 * s.width : s.keys),
+        own(in.table ? in.table.dim(1) / 2 : 0) {}
 
   int64_t n_rows() const { return s.batch * s.n * s.heads; }
   __host__ __device__ int64_t n_blocks() const { return s.batch * blocks; }
@@ -87,7 +88,7 @@ struct Geometry {
   // A head x of the query that is the position'th of its block.
   template <class L>
   __device__ Head<E, L> query(const E* x, int64_t position) const {
-    const T* angles = table ? table + (s.width + position) * s.head_width : nullptr;
+    const T* angles = table ? table + (own + position) * s.head_width : nullptr;
     return Head<E, L>(x, q_scale, angles, s.head_width);
   }
   // The query of a row of all, among those of its block.
@@ -97,7 +98,7 @@ struct Geometry {
     return Head<E, L>((from.in_memory ? memory : kv) + from.offset, k_scale, nullptr, s.head_width);
   }
   __device__ const T* key_angles(const Role& role) const {
-    return table ? table + (2 * s.width + role.position) * s.head_width : nullptr;
+    return table ? table + (3 * own - s.width + role.position) * s.head_width : nullptr;
   }
 };
 

@@ -53,7 +53,8 @@ struct Rotation {
 };
 
 // Both attentions of autograd/ops.h. Queries are cut into blocks of `width`. With a window, block b has the keys of
-// block b-1 (or memory) at positions 0..W-1 and its own at W..2W-1; without one, the keys of group b.
+// block b-1 (or memory) at positions 0..W-1 and its own at W..2W-1; without one, the keys of group b. A single block may
+// be narrower than W, which the table tells, but not than what there is.
 struct AttentionShape {
   int64_t batch, n, heads, head_width;
   int64_t width;       // queries per block; W for the window

@@ -204,6 +204,14 @@ TEST_CASE("attention: a window or group that is longer than all there is") {
   const std::vector<Tensor> expected = run(windows(7, 10), in);
   for (const Device device : devices())
     check_close(run(windows(longest, longest), on(device, in)), expected, 1e-12, device);
+  const auto with_positions = [](int64_t n) {
+    return [=](const std::vector<Tensor>& x) {
+      return window_attention(x[0], x[1], x[2], n,
+                              {Tensor(), Tensor(), shared_rotary_table(n, 4, x[0].dtype(), x[0].device()), 0});
+    };
+  };
+  const std::vector<Tensor> near = run(with_positions(10), in);
+  for (const Device device : devices()) check_close(run(with_positions(1000), on(device, in)), near, 1e-11, device);
   // A memory's first row is seen by all queries: one row less is another result.
   CHECK(max_abs_diff(run(windows(7, 9), in)[0], expected[0]) > 1e-3);
 }

@@ -23,7 +23,7 @@ struct Geometry {
   AttentionShape s;
   const E *q, *kv, *memory;
   const T *q_scale, *k_scale, *table;
-  int64_t blocks, lead, panel;
+  int64_t blocks, lead, panel, own;  // own: where a block's own positions begin in the table
 
   Geometry(const AttentionShape& shape, const AttentionInputs& in) : s(shape) {
     const auto numbers = [](const Tensor& t) -> const E* { return t ? t.data<E>() : nullptr; };
@@ -33,6 +33,7 @@ struct Geometry {
     blocks = (s.n + s.width - 1) / s.width;
     lead = blocks > 1 ? s.width : s.memory;
     panel = s.window ? lead + s.width : s.keys;
+    own = in.table ? in.table.dim(1) / 2 : 0;
   }
 
   int64_t queries(int64_t block) const { return std::min(s.width, s.n - block * s.width); }
@@ -57,9 +58,8 @@ struct Geometry {
     const int64_t d2 = 2 * s.head_width;
     return in_memory(block, row) ? memory + memory_row(batch, row) * d2 : kv + kv_row(batch, block, row) * d2;
   }
-  const T* query_angles(int64_t j) const { return table ? table + (s.width + j) * s.head_width : nullptr; }
-  // The own keys of a block have positions W..2W-1.
-  const T* key_angles(int64_t row) const { return table ? table + (3 * s.width + row - lead) * s.head_width : nullptr; }
+  const T* query_angles(int64_t j) const { return table ? table + (own + j) * s.head_width : nullptr; }
+  const T* key_angles(int64_t row) const { return table ? table + (3 * own + row - lead) * s.head_width : nullptr; }
 
   // Queries of a tile: few, since all of them are multiplied with every key that one of them sees, but enough rows for
   // the products. They fill whole columns of a packed panel.
