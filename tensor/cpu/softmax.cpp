@@ -33,23 +33,47 @@ void for_rows(const Tensor& dy, const Tensor& y, const Tensor& dx, const F& f) {
   });
 }
 
-// A row that fills N short lanes, the last ones perhaps in part, and so is never out of registers: what was just stored
-// in part takes long to load.
+// A row minus its maximum that fills N short lanes, the last ones perhaps in part, and so is never out of registers:
+// what was just stored in part takes long to load.
+template <int N, class T>
+struct Held {
+  static constexpr int64_t S = kShort<T>;
+  const int64_t last;
+  LanesOf<T, S> lanes[N];
+
+  Held(const T* row, int64_t n) : last(n - (N - 1) * S) {
+    const T top = lane_max(n, row);
+    for (int64_t i = 0; i < N; ++i)
+      lanes[i] = (i < N - 1 ? LanesOf<T, S>(lanes_at<S>(row + i * S)) : some_lanes(row + i * S, last)) - top;
+  }
+  LanesOf<T, S> exp(int64_t i) const {
+    const LanesOf<T, S> e = exp_lanes(lanes[i]);
+    return i == N - 1 ? only_some(e, last) : e;
+  }
+  // Stores f(i) where lanes[i] come from.
+  template <class F>
+  void put(T* out, const F& f) const {
+    for (int64_t i = 0; i < N - 1; ++i) put_lanes<S>(out + i * S, f(i));
+    put_some_lanes(out + (N - 1) * S, f(N - 1), last);
+  }
+};
+
 template <int N, class T>
 void softmax_held(const T* row, int64_t n, T* out) {
-  constexpr int64_t S = kShort<T>;
-  const int64_t last = n - (N - 1) * S;
-  const T top = lane_max(n, row);
-  LanesOf<T, S> held[N], sums = LanesOf<T, S>::Zero();
-  for (int64_t i = 0; i < N; ++i) {
-    held[i] = i < N - 1 ? LanesOf<T, S>(lanes_at<S>(row + i * S)) : some_lanes(row + i * S, last);
-    held[i] = exp_lanes(held[i] - top);
-    if (i == N - 1) held[i] = only_some(held[i], last);
-    sums += held[i];
-  }
+  Held<N, T> held(row, n);
+  LanesOf<T, kShort<T>> sums = LanesOf<T, kShort<T>>::Zero();
+  for (int64_t i = 0; i < N; ++i) sums += held.lanes[i] = held.exp(i);
   const T factor = T(1) / sums.sum();
-  for (int64_t i = 0; i < N - 1; ++i) put_lanes<S>(out + i * S, held[i] * factor);
-  put_some_lanes(out + (N - 1) * S, held[N - 1] * factor, last);
+  held.put(out, [&](int64_t i) { return held.lanes[i] * factor; });
+}
+
+template <int N, class T>
+void log_softmax_held(const T* row, int64_t n, T* out) {
+  const Held<N, T> held(row, n);
+  LanesOf<T, kShort<T>> sums = LanesOf<T, kShort<T>>::Zero();
+  for (int64_t i = 0; i < N; ++i) sums += held.exp(i);
+  const T log_sum = std::log(sums.sum());
+  held.put(out, [&](int64_t i) { return held.lanes[i] - log_sum; });
 }
 
 }  // namespace
@@ -83,6 +107,8 @@ void softmax_backward(Cpu, const Tensor& dy, const Tensor& y, const Tensor& dx) 
 void log_softmax_forward(Cpu, const Tensor& x, const Tensor& y) {
   dispatch_float(x.dtype(), [&]<class T>() {
     for_rows<T>(x, y, [](const T* row, int64_t n, T* out) {
+      if (n <= kShort<T>) return log_softmax_held<1>(row, n, out);
+      if (n <= 2 * kShort<T>) return log_softmax_held<2>(row, n, out);
       const LogSumExp<T> lse = log_sum_exp(row, n);
       // In this order: the two largest numbers go first, and the small one keeps its digits.
       const auto value = [=](const auto& v) { return (v - lse.top) - lse.log_sum; };
