@@ -201,6 +201,15 @@ Tensor window_attention(const Tensor& q, const Tensor& kv, const Tensor& memory,
 // kv [B, G, S, 2D], where width >= 1 and G = ceil(n / width).
 Tensor group_attention(const Tensor& q, const Tensor& kv, int64_t width, const QueryKey& how = {});
 
+// ---- images (autograd/unfold.cpp) ----------------------------------------------------------------------------------
+// A window that goes over an image with `padding` zeros around it, `stride` at a time.
+struct Window {
+  int64_t height, width, stride = 1, padding = 0;
+};
+// What each window sees: images x [B, C, H, W] -> [B, C, height, width, H', W'], where H' = (H + 2 padding - height) /
+// stride + 1, rounded down, W' likewise. A convolution is a product with it (nn/conv.h), pooling a mean or maximum.
+Tensor unfold(const Tensor& x, const Window& window);
+
 // ---- recurrence (autograd/state_gate.cpp) --------------------------------------------------------------------------
 // The fixed gate of the block-recurrent transformer (Hutchins et al. 2022, section 3.3): sigmoid(beta) * z + (1 -
 // sigmoid(beta)) * c. c, z [..., d], beta [d].

@@ -1,6 +1,7 @@
 // All layers and losses.
 #pragma once
 #include "attention.h"
+#include "conv.h"
 #include "dropout.h"
 #include "embedding.h"
 #include "feed_forward.h"

@@ -106,6 +106,12 @@ void cross_entropy_backward(Backend, const Tensor& dloss, const Tensor& logits, 
 void embedding_forward(Backend, const Tensor& weight, const Tensor& tokens, const Tensor& y);
 void embedding_backward(Backend, const Tensor& dy, const Tensor& tokens, const Tensor& dweight);
 
+// ---- images (unfold) ----
+// x [planes, in_height, in_width] -> columns [planes, height, width, out_height, out_width]: what each place of each
+// window sees, 0 outside of the plane; and the adjoint, which adds up what each element of a plane was seen as.
+void unfold(Backend, const Windows& how, const Tensor& x, const Tensor& columns);
+void fold(Backend, const Windows& how, const Tensor& columns, const Tensor& x);
+
 // ---- attention (rotary, attention) ----
 void rotary(Backend, const Rotation& how, const Tensor& x, const Tensor& table, const Tensor& y);
 

@@ -44,6 +44,12 @@ struct Gemm {
   int64_t batch = 1, stride_a = 0, stride_b = 0, stride_c = 0;
 };
 
+// Windows of height x width over planes of in_height x in_width: the first begins `padding` before the plane's corner,
+// the others `stride` on, out_height x out_width of them.
+struct Windows {
+  int64_t planes, in_height, in_width, height, width, stride, padding, out_height, out_width;
+};
+
 // Rotates rows of x [rows, H*D] into y; row r has position first + (r % n) % window, n being the rows of a sequence;
 // table as rotary_table's [which]. `inverse` applies the transposed rotation, which is the backward pass.
 struct Rotation {
@@ -53,8 +59,8 @@ struct Rotation {
 };
 
 // Both attentions of autograd/ops.h. Queries are cut into blocks of `width`. With a window, block b has the keys of
-// block b-1 (or memory) at positions 0..W-1 and its own at W..2W-1; without one, the keys of group b. A single block may
-// be narrower than W, which the table tells, but not than what there is.
+// block b-1 (or memory) at positions 0..W-1 and its own at W..2W-1; without one, the keys of group b. A single block
+// may be narrower than W, which the table tells, but not than what there is.
 struct AttentionShape {
   int64_t batch, n, heads, head_width;
   int64_t width;       // queries per block; W for the window
