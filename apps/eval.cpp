@@ -60,7 +60,8 @@ void add_eval(CLI::App& program) {
   Options& options = command.run<Options>(run);
   command.model(options.path);
   command.texts("--data", options.files, "Text, plain or gzip (default: what the run kept to validate on)");
-  command.number("--bytes", options.bytes, "Predict the first N bytes only, or the pieces within them; 0: all");
+  command.number("--bytes", options.bytes,
+                 "Predict the first N bytes only, or the pieces within them, one at least; 0: all");
   command.flag("--no-state", options.no_state, "Drop the recurrent states after every segment");
   command.flag("--no-memory", options.no_memory, "Drop the last block's keys and values after every segment");
   command.flag("--binary", options.binary, "Take data with zero bytes");

@@ -32,9 +32,9 @@ void add_session_options(Command& command, SessionOptions& options) {
                  "Guess so many tokens ahead from what came before (the text stays the same); 0: none", 0,
                  Continuation::kMostDraft);
   command.text("--state", options.state, "Go on from this decoding state");
-  command.text("--save-state", options.save_state, "Keep the decoding state in this file at the end");
-  command.number("--save-every", options.save_every,
-                 "Keep it after so many tokens each time as well; 0: at the end only");
+  command.text("--save-state", options.save_state,
+               "Keep the decoding state in this file: at the end, or after each answer of a chat");
+  command.number("--save-every", options.save_every, "Keep it after so many tokens each time as well; 0: no sooner");
   command.flag("--speed", options.speed, "Tell tokens per second on stderr");
   command.device(options.device);
   command.threads();

@@ -37,7 +37,8 @@ Tensor add(const Tensor& a, const Tensor& b);
 Tensor sub(const Tensor& a, const Tensor& b);
 Tensor mul(const Tensor& a, const Tensor& b);
 Tensor div(const Tensor& a, const Tensor& b);
-// NaN where one is NaN. The gradient goes to the one that was taken; where both are equal, each has half of it.
+// The gradient goes to the one that was taken; where both are equal, each has half of it. Where one is NaN, the result
+// is, and both have the gradient.
 Tensor maximum(const Tensor& a, const Tensor& b);
 Tensor minimum(const Tensor& a, const Tensor& b);
 Tensor maximum(const Tensor& a, Number b);

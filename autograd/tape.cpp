@@ -43,7 +43,7 @@ void check_finite(const char* op, const char* what, const Tensor& t) {
 
 // Ops that make no infinity of their own: what they have of them was put there, as where does in a mask.
 bool only_moves(std::string_view op) {
-  for (const char* name : {"where", "reshape", "permute", "narrow", "concat", "broadcast_to"})
+  for (const char* name : {"where", "reshape", "permute", "narrow", "concat", "broadcast_to", "pick", "unfold"})
     if (op == name) return true;
   return false;
 }

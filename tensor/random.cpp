@@ -14,8 +14,8 @@ constexpr uint32_t kWeyl[] = {0x9E3779B9, 0xBB67AE85};
 constexpr int kRounds = 10;
 }  // namespace
 
-std::array<uint32_t, 4> philox(uint64_t seed, uint64_t stream, uint64_t position) {
-  uint32_t c[4] = {uint32_t(position), uint32_t(position >> 32), uint32_t(stream), uint32_t(stream >> 32)};
+std::array<uint32_t, 4> philox(uint64_t seed, uint64_t stream, uint64_t block) {
+  uint32_t c[4] = {uint32_t(block), uint32_t(block >> 32), uint32_t(stream), uint32_t(stream >> 32)};
   uint32_t key[2] = {uint32_t(seed), uint32_t(seed >> 32)};
   for (int round = 0; round < kRounds; ++round) {
     const uint64_t a = kMultiply[0] * c[0], b = kMultiply[1] * c[2];

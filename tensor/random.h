@@ -8,8 +8,8 @@
 
 namespace rondo {
 
-// The four 32-bit numbers at a position of the stream.
-std::array<uint32_t, 4> philox(uint64_t seed, uint64_t stream, uint64_t position);
+// The numbers 4 block, ..., 4 block + 3 of a stream, of 32 bits each.
+std::array<uint32_t, 4> philox(uint64_t seed, uint64_t stream, uint64_t block);
 
 // A place in a stream of random numbers; its three fields are its whole state and part of every checkpoint.
 struct Generator {

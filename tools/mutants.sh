@@ -22,7 +22,9 @@ others() {
 attention.cuh s/max(b.first_key, j + 1)/max(b.first_key, j)/
 attention.cuh s/s.width + j + 1 : s.keys/s.width + j : s.keys/
 attention.cuh s/s.width - s.memory : 0/s.width : 0/
-attention.cuh s/2 \* s.width + role.position/s.width + role.position/
+attention.cuh s/3 \* own - s.width + role.position/2 * own - s.width + role.position/
+attention.cuh s/3 \* own - s.width + role.position/2 * own + role.position/
+attention.cuh s/(own + position)/(s.width + position)/
 attention.cuh s/at \/ s.width + 1 < blocks ? 2 : 1/1/
 attention.cuh s/{row + panel + j, j}/{row + panel + j, s.width + j}/
 attention.cuh s/k.angles = g.key_angles(from.roles\[r\]);//
@@ -165,6 +167,16 @@ gemv.cu s/i < r.end; i += threads) put(i, norm/i + 1 < r.end; i += threads) put(
 gemv.cu s/norm_of(true, from/norm_of(false, from/
 held_row.cuh s/; i < n) f(r, i)/; true) f(r, i)/
 launch.cuh s/blockDim.x + threadIdx.x; i < n; i += step/blockDim.x + threadIdx.x; i <= n; i += step/
+unfold.cu s/at_y >= 0 \&\& at_y < how.in_height/at_y < how.in_height/
+unfold.cu s/at_y >= 0 \&\& at_y < how.in_height/at_y >= 0/
+unfold.cu s/at_x >= 0 \&\& at_x < how.in_width/at_x < how.in_width/
+unfold.cu s/at_x >= 0 \&\& at_x < how.in_width/at_x >= 0/
+unfold.cu s/ \&\& steps_y % how.stride == 0//
+unfold.cu s/steps_x % how.stride == 0/true/
+unfold.cu s/ \&\& oy < how.out_height//
+unfold.cu s/ \&\& ox < how.out_width//
+unfold.cu s/= steps_y >= 0 \&\&/= true \&\&/
+unfold.cu s/steps_x >= 0 \&\&/true \&\&/
 END
 }
 faults() { (barriers) && others; }
@@ -185,6 +197,7 @@ tests_of() {
     list.cuh) echo '*weights*,*adam*,*clip*' ;;
     reduce.cu) echo '*reductions*' ;;
     select.cu) echo '*choosing*,*compare*' ;;
+    unfold.cu) echo '*windows*' ;;
     *) echo 'cuda*' ;;
   esac
 }

@@ -28,7 +28,7 @@ class Decoder {
   // The same for several rows in one pass: counts[row] tokens each, 0 to room(row), one row's after the other's. With
   // up to kFewRows of them a row's logits are to the bit what it has alone.
   Tensor extend_rows(const std::vector<int64_t>& counts, const Tensor& tokens);
-  // Takes back the last n tokens of the last call: fewer than it fed.
+  // Takes back the last n tokens that the last call, an extend or extend_rows, fed: fewer than all of them.
   void rewind(int64_t row, int64_t n);
 
   // `copies` rows that go on from where a row is.

@@ -43,7 +43,8 @@ void with_sums(int64_t m, int64_t n, C* c, int64_t ldc, const C* base, const F& 
 // as in the gradient of a weight: the thread that needs a part of B packs it, and what it packed is in its cache.
 template <class E, class T = cpu::Sum<E>>
 void split_depth(int64_t m, int64_t n, int64_t k, cpu::View<E> a, cpu::View<E> b, T* c, int64_t ldc, const T* base) {
-  const int64_t part = std::max(kPart, (k / kMostParts + kStep - 1) / kStep * kStep), parts = (k + part - 1) / part;
+  const int64_t most = kMostParts * kStep, part = std::max(kPart, (k + most - 1) / most * kStep);
+  const int64_t parts = (k + part - 1) / part;
   cpu::Scratch scratch;
   T* sums = scratch.get<T>(parts * m * n);
   parallel_for(parts, [&](int64_t i) {
