@@ -193,6 +193,8 @@ void run(const Options& options) {
 
 }  // namespace
 
+constexpr int64_t kMost = 1'000'000'000;
+
 void add_bench(CLI::App& program) {
   Command command(program, "bench", "Tokens per second of training, decoding or reading a stream, as one JSON line");
   Options& options = command.run<Options>(run);
@@ -205,11 +207,11 @@ void add_bench(CLI::App& program) {
   command.flag("--tf32", options.tf32, "On a GPU, f32 products round what they multiply to 11 bits");
   command.device(options.device);
   command.threads();
-  command.number("--steps", options.steps, "Steps of training to time", 1);
-  command.number("--batch", options.batch, "Rows of a batch of training; 0: the size's", 0);
-  command.number("--depth", options.depth, "Layers of the trained model; 0: the size's", 0);
-  command.number("--context", options.context, "Tokens before the first timed one", 1);
-  command.number("--tokens", options.tokens, "Tokens to decode, or of the stream", 1);
+  command.number("--steps", options.steps, "Steps of training to time", 1, kMost);
+  command.number("--batch", options.batch, "Rows of a batch of training; 0: the size's", 0, kMost);
+  command.number("--depth", options.depth, "Layers of the trained model; 0: the size's", 0, kMost);
+  command.number("--context", options.context, "Tokens before the first timed one", 1, kMost);
+  command.number("--tokens", options.tokens, "Tokens to decode, or of the stream", 1, kMost);
 }
 
 }  // namespace rondo

@@ -15,8 +15,9 @@ namespace {
 // The next line of stdin without its end; none at the end of the input, or when a signal comes before it is whole.
 // `rest` is what was read behind the line.
 std::optional<std::string> read_line(const Interrupt& interrupt, std::string& rest) {
-  size_t end;
-  while ((end = rest.find('\n')) == std::string::npos) {
+  size_t end, searched = 0;
+  while ((end = rest.find('\n', searched)) == std::string::npos) {
+    searched = rest.size();
     if (!interrupt.wait_to_read(STDIN_FILENO)) return {};
     char bytes[4096];
     const ssize_t n = ::read(STDIN_FILENO, bytes, sizeof bytes);

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cstdio>
+#include <cstdlib>
 #include <filesystem>
 #include <nlohmann/json.hpp>
 
@@ -16,9 +17,14 @@ namespace {
 namespace fs = std::filesystem;
 using Json = nlohmann::ordered_json;
 
+constexpr int64_t kMostSteps = 9'000'000'000'000'000;  // as many as train.steps may be
+
 Json json_of(const Generator& g) { return {{"seed", g.seed}, {"stream", g.stream}, {"position", g.position}}; }
 
-Generator generator_of(const Json& j) { return {j.at("seed"), j.at("stream"), j.at("position")}; }
+Generator generator_of(const Json& j, const std::string& path) {
+  const auto part = [&](const char* key) { return whole<uint64_t>(j.at(key), path + ": " + key); };
+  return {part("seed"), part("stream"), part("position")};
+}
 
 std::string run_json(const RunConfig& config, const RunState& state) {
   return Json{{"format", 1},
@@ -50,16 +56,30 @@ std::vector<NamedTensor> tensors_of(const Carried& carried) {
   return all;
 }
 
+std::string name_of_step(int64_t step) {
+  char name[32];
+  std::snprintf(name, sizeof name, "step-%08lld", static_cast<long long>(step));
+  return name;
+}
+
+// Whether training wrote it: what else somebody keeps there is not to be touched.
+bool is_checkpoint(const fs::path& path) {
+  std::error_code none;
+  return fs::is_regular_file(path / "run.json", none) && fs::is_regular_file(path / "optimizer.safetensors", none);
+}
+
 // Keeps the newest `n` checkpoints up to this step. What cannot be removed is no reason to stop a run.
-void remove_old(const fs::path& checkpoints, const std::string& newest, int64_t n) {
-  std::vector<fs::path> old;
+void remove_old(const fs::path& checkpoints, int64_t step, int64_t n) {
+  std::vector<int64_t> old;
   std::error_code ignored;
   for (const auto& entry : fs::directory_iterator(checkpoints, ignored)) {
     const std::string name = entry.path().filename();
-    if (name.starts_with("step-") && name < newest) old.push_back(entry.path());
+    const int64_t at = name.starts_with("step-") ? std::atoll(name.c_str() + 5) : step;
+    if (at < step && name == name_of_step(at) && is_checkpoint(entry.path())) old.push_back(at);
   }
   std::sort(old.begin(), old.end());
-  for (int64_t i = 0; i + n <= int64_t(old.size()); ++i) fs::remove_all(old[size_t(i)], ignored);
+  for (int64_t i = 0; i + n <= int64_t(old.size()); ++i)
+    fs::remove_all(checkpoints / name_of_step(old[size_t(i)]), ignored);
 }
 
 // Processes that were killed while they saved left these.
@@ -116,11 +136,12 @@ Carried read_carried(const std::string& path, const RunConfig& config, DType com
 
 std::string save_checkpoint(const std::string& run, const RunConfig& config, const RunState& state,
                             const BlockRecurrentTransformer& model, Adam& optimizer, const Tokenizer& tokenizer) {
-  char name[32];
-  std::snprintf(name, sizeof name, "step-%08lld", static_cast<long long>(state.step));
+  const std::string name = name_of_step(state.step);
   const fs::path checkpoints = fs::path(run) / "checkpoints", target = checkpoints / name;
-  const fs::path part = checkpoints / ("." + std::string(name) + ".part");
+  const fs::path part = checkpoints / ("." + name + ".part");
   std::error_code error;
+  check(!fs::exists(target) || is_checkpoint(target), target.string(),
+        ": there is something already that is no checkpoint of a run; move it away");
   remove_torn(checkpoints);
   try {
     write_files(part, config, state, model, optimizer, tokenizer);
@@ -132,8 +153,8 @@ std::string save_checkpoint(const std::string& run, const RunConfig& config, con
     throw;
   }
   sync_directory(checkpoints);
-  write_file(checkpoints / "latest", std::string(name) + "\n");
-  if (config.train.keep_checkpoints > 0) remove_old(checkpoints, name, config.train.keep_checkpoints);
+  write_file(checkpoints / "latest", name + "\n");
+  if (config.train.keep_checkpoints > 0) remove_old(checkpoints, state.step, config.train.keep_checkpoints);
   return target;
 }
 
@@ -155,10 +176,13 @@ CheckpointInfo read_checkpoint_info(const std::string& checkpoint) {
   try {
     const Json j = Json::parse(text);
     check(j.at("format") == 1, path, ": format ", j.at("format").dump(), " is not known to this program");
-    info.state.step = j.at("step");
-    info.state.batches = {generator_of(j.at("data_generator")), j.at("rows")};
-    info.state.dropout = generator_of(j.at("dropout_generator"));
-    info.state.text = {j.at("text_bytes"), j.at("text_hash"), j.value("vocabulary_hash", uint64_t{0})};
+    info.state.step = whole<int64_t>(j.at("step"), path + ": step", 0, kMostSteps);
+    info.state.batches.generator = generator_of(j.at("data_generator"), path);
+    for (const Json& row : j.at("rows")) info.state.batches.rows.push_back(whole<int64_t>(row, path + ": a row", 0));
+    info.state.dropout = generator_of(j.at("dropout_generator"), path);
+    info.state.text = {whole<int64_t>(j.at("text_bytes"), path + ": text_bytes", 0),
+                       whole<uint64_t>(j.at("text_hash"), path + ": text_hash"),
+                       whole<uint64_t>(j.value("vocabulary_hash", Json(0)), path + ": vocabulary_hash")};
     config = j.at("config");
   } catch (const Json::exception& e) {
     fail(path, ": not the state of a run: ", json_error(e));
@@ -168,7 +192,6 @@ CheckpointInfo read_checkpoint_info(const std::string& checkpoint) {
   const auto& rows = info.state.batches.rows;
   check(int64_t(rows.size()) == info.config.train.batch_size, path, ": ", rows.size(),
         " rows, but train.batch_size is ", info.config.train.batch_size);
-  for (const int64_t row : rows) check(row >= 0, path, ": row position ", row, " is outside the text");
   return info;
 }
 

@@ -1,8 +1,9 @@
 // rondo generate: continues a prompt, text as it is made; or a file of prompts, a JSON line each.
 #include <unistd.h>
 
+#include <cerrno>
+#include <cstring>
 #include <iostream>
-#include <iterator>
 
 #include "apps/json_line.h"
 #include "apps/line_reader.h"
@@ -42,7 +43,14 @@ void tell_seed(uint64_t seed) { std::cerr << "seed " << seed << std::endl; }
 
 std::string file_or_stdin(const std::string& name) {
   if (name != "-") return read_file(name);
-  return {std::istreambuf_iterator<char>(std::cin), {}};
+  std::string all;
+  for (char bytes[65536];;) {
+    const ssize_t n = ::read(STDIN_FILENO, bytes, sizeof bytes);
+    if (n < 0 && errno == EINTR) continue;
+    check(n >= 0, "cannot read stdin: ", std::strerror(errno));
+    if (n == 0) return all;
+    all.append(bytes, size_t(n));
+  }
 }
 
 std::string prompt_of(const Options& o) {

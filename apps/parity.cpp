@@ -86,6 +86,8 @@ float min_margin(const GoldenCase& c, const BlockRecurrentTransformer& model, co
 
 void run_greedy(const GoldenCase& c, const BlockRecurrentTransformer& model, NamedResults& out) {
   const Tensor prime = input(c, "generate.prime", 2), wanted = input(c, "generate.greedy", 2);
+  check(wanted.dim(0) == prime.dim(0) && wanted.dim(1) >= 1, c.path, ": generate.greedy has shape ", wanted.shape(),
+        ", but generate.prime of shape ", prime.shape(), " asks for as many rows, of one token or more");
   SamplingOptions greedy;
   greedy.temperature = 0;
   Generator g;

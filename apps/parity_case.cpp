@@ -31,9 +31,9 @@ BlockRecurrentConfig model_config(const Json& json) {
     if (value.is_null() || key == "use_flash_attn") continue;  // not given; another way to the same numbers
     const auto number = numbers.find(key);
     if (number != numbers.end()) {
-      c.*number->second = value.get<int64_t>();
+      c.*number->second = whole<int64_t>(value, key);
     } else if (key == "num_state_vectors") {
-      c.num_state_vectors = value.get<int64_t>();
+      c.num_state_vectors = whole<int64_t>(value, key);
     } else if (key == "recurrent_layers") {
       c.recurrent_layers = value.get<std::vector<int64_t>>();
     } else if (key == "all_layers_qk_rmsnorm") {
@@ -50,13 +50,14 @@ void read_config(const Json& json, GoldenCase& c) {
   const std::string reference = json.at("reference");
   check(reference == kReference, "the case follows ", reference, ", but Rondo follows ", kReference);
   c.model = model_config(json.at("model"));
-  c.segments = json.at("segments");
-  check(c.segments >= 1, "segments is ", c.segments, ", but must be 1 or more");
-  if (json.contains("partial") && !json["partial"].is_null()) c.partial = json["partial"];
+  constexpr int64_t kMost = 1 << 30;
+  c.segments = whole<int64_t>(json.at("segments"), "segments", 1, kMost);
+  if (json.contains("partial") && !json["partial"].is_null())
+    c.partial = whole<int64_t>(json["partial"], "partial", 0, kMost);
   c.f32_errors = json.at("torch_f32_max_abs_err").get<std::map<std::string, double>>();
   if (!json.contains("train") || json["train"].is_null()) return;
   const Json& train = json["train"];
-  c.train_steps = train.at("steps");
+  c.train_steps = whole<int64_t>(train.at("steps"), "steps", 0, kMost);
   c.optimizer.learning_rate = train.at("lr");
   c.optimizer.beta1 = train.at("betas").at(0);
   c.optimizer.beta2 = train.at("betas").at(1);

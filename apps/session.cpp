@@ -13,6 +13,7 @@
 #include "apps/text_stream.h"
 #include "apps/usage.h"
 #include "nn/file.h"
+#include "nn/safetensors.h"
 
 namespace rondo {
 
@@ -49,8 +50,11 @@ LoadedModel open_model(SessionOptions& options) {
     options.how.validate();
     if (options.filter_thres) top_k_of_filter_thres(*options.filter_thres, 1);
   });
-  if (!options.save_state.empty())
-    FileWriter(options.save_state);  // said now where it cannot be written, not at the end
+  if (const std::string& path = options.save_state; !path.empty()) {
+    check_replaceable(path, "decoding state", "--save-state",
+                      [&] { check(read_safetensors(path).metadata.contains("decoding_state"), "no decoding state"); });
+    FileWriter writer(path);  // said now where it cannot be written, not at the end
+  }
   LoadedModel loaded = load_model(options.path, options.device);
   if (options.filter_thres)
     options.how.top_k = top_k_of_filter_thres(*options.filter_thres, loaded.config.model.num_tokens);

@@ -6,9 +6,13 @@
 #include "apps/commands.h"
 #include "apps/json_line.h"
 #include "apps/parity.h"
+#include "apps/usage.h"
+#include "nn/safetensors.h"
 
 namespace rondo {
 namespace {
+
+constexpr const char* kDump = "verify_dump";  // in the metadata of a file that --dump wrote
 
 struct Options {
   std::string path, dump;
@@ -75,11 +79,14 @@ void print_json(const GoldenCase& c, const ParityReport& report) {
 void write_dump(const std::string& path, const NamedResults& computed) {
   std::vector<NamedTensor> tensors;
   for (const auto& [name, tensor] : computed) tensors.push_back({name, tensor, false});
-  write_safetensors(path, tensors);
+  write_safetensors(path, tensors, {{kDump, "1"}});
 }
 
 void run(const Options& options) {
   check_usable(options.device);
+  if (const std::string& path = options.dump; !path.empty())
+    check_replaceable(path, "dump", "--dump",
+                      [&] { check(read_safetensors(path).metadata.contains(kDump), "no dump"); });
   const GoldenCase c = read_golden_case(options.path);
   const NamedResults computed = compute_golden_case(c, options.device);
   if (!options.dump.empty()) write_dump(options.dump, computed);

@@ -17,20 +17,9 @@ struct Options {
   bool binary = false;
 };
 
-// What is at `path` stays, unless it is a vocabulary.
-void check_replaceable(const std::string& path) {
-  if (std::filesystem::is_regular_file(path)) {
-    try {
-      SentencePiece(read_file(path), path);
-    } catch (const Error&) {
-      throw UsageError(path + ": there is something already that is no vocabulary; choose another --out");
-    }
-  }
-}
-
 void run(const Options& options) {
   if (options.files.empty()) throw UsageError("nothing to learn from: give --data FILE");
-  check_replaceable(options.out);
+  check_replaceable(options.out, "vocabulary", "--out", [&] { SentencePiece(read_file(options.out), options.out); });
   FileWriter(options.out);  // said now where it cannot be written, not at the end
   std::string text;
   for (const std::string& file : options.files) {

@@ -207,6 +207,8 @@ void Tape::backward(const Tensor& loss, double seed, Gradients& into, const Read
             ? "does not depend on any parameter recorded on this tape (masks, indices and detach() have no gradient)"
             : "was recorded on another tape, or before this one was played, which empties it");
   Storage& s = *storage_;
+  check(!s.playing, "backward: this tape is being played");
+  s.playing = true;
   const NoTape playing;  // rules are played, not recorded
   s.grads.resize(size_t(s.n_slots));
   s.grads[size_t(slot)] = full(loss.shape(), seed, loss.dtype(), loss.device());
@@ -294,6 +296,7 @@ void Tape::clear() {
   s.leaf_slots.clear();
   s.grads.clear();
   s.n_slots = 0;
+  s.playing = false;
   s.arena.rewind({});
 }
 

@@ -171,6 +171,7 @@ class Tape {
     IdMap<int32_t> leaf_slots;  // apart from the parameters, which other threads may have on their tapes
     std::vector<Tensor> grads;  // by slot, while playing
     int32_t n_slots = 0;
+    bool playing = false;
     Arena arena;
   };
 

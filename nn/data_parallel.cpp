@@ -13,7 +13,8 @@ DataParallel::DataParallel(std::vector<NamedTensor> parameters) : parameters_(st
 
 double DataParallel::backward(int64_t batch, int64_t n, const std::function<Tensor(int64_t first, int64_t rows)>& loss,
                               Gradients& grads) {
-  check(n >= 1 && n <= batch, "DataParallel: a batch of ", batch, " rows cannot be cut into parts, ", n, " of them");
+  check(n >= 1 && n <= batch && batch <= INT64_MAX / n, "DataParallel: a batch of ", batch,
+        " rows cannot be cut into parts, ", n, " of them");
   const auto part = [&](int64_t i, Gradients& into) {
     const int64_t first = batch * i / n, rows = batch * (i + 1) / n - first;
     const double weight = double(rows) / double(batch);

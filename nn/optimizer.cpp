@@ -20,8 +20,9 @@ bool decays(const NamedTensor& p, const OptimizerConfig& c) {
   return p.tensor.rank() >= 2;
 }
 
-void check_at_least_0(const char* optimizer, const char* name, double value) {
+void check_at_least_0(const char* optimizer, const char* name, double value, double most = 1e30) {
   check(value >= 0, optimizer, ": ", name, " is ", value, ", but must be at least 0");
+  check(value <= most, optimizer, ": ", name, " is ", value, ", but must be at most ", most);  // else f32 has no such
 }
 void check_share(const char* optimizer, const char* name, double value) {
   check(value >= 0 && value < 1, optimizer, ": ", name, " is ", value, ", but must be in [0, 1)");
@@ -72,7 +73,7 @@ std::vector<Tensor> zeros_beside(const std::vector<NamedTensor>& parameters) {
 Optimizer::Optimizer(const char* name, std::vector<NamedTensor> parameters, double learning_rate, double clip_grad_norm)
     : name_(name), parameters_(std::move(parameters)), rate_(learning_rate), clip_grad_norm_(clip_grad_norm) {
   check_at_least_0(name, "learning_rate", rate_);
-  check_at_least_0(name, "clip_grad_norm", clip_grad_norm_);
+  check_at_least_0(name, "clip_grad_norm", clip_grad_norm_, std::numeric_limits<double>::infinity());
   check_parameters(name, parameters_);
   for (const NamedTensor& p : parameters_) parameter(p.tensor);
   const DType dtype = parameters_[0].tensor.dtype();

@@ -10,6 +10,7 @@
 #include <cstdlib>
 #include <cstring>
 #include <sstream>
+#include <string_view>
 #include <utility>
 
 #include "tensor/check.h"
@@ -65,7 +66,11 @@ std::optional<Ranks> ranks_of_environment() {
   const Variable rank = variable("RANK", "OMPI_COMM_WORLD_RANK", 0, kMost);
   const Variable size = variable("WORLD_SIZE", "OMPI_COMM_WORLD_SIZE", 1, kMost);
   if (!rank.value && !size.value) return std::nullopt;
-  check(rank.value && size.value, (rank.value ? rank : size).name, " is set, but ", (rank.value ? size : rank).name,
+  const Variable &given = rank.value ? rank : size, &other = rank.value ? size : rank;
+  const bool by_mpi = std::string_view(given.name).starts_with("OMPI_");
+  const std::string missing =
+      by_mpi ? std::string("OMPI_COMM_") + (rank.value ? "WORLD_SIZE" : "WORLD_RANK") : other.name;
+  check(rank.value && size.value, given.name, " is set, but ", missing,
         " is not; set both, or neither to train in one process");
   check(*rank.value < *size.value, rank.name, "=", *rank.value, " must be below ", size.name, "=", *size.value);
   Ranks ranks{*rank.value, *size.value};

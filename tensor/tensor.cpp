@@ -58,8 +58,9 @@ void let_go(Buffer* b) {
 
 Tensor::Tensor(const Shape& shape, DType dtype, Device device) {
   size_t bytes = size_of(dtype);
-  for (int64_t d : shape)
-    check(!__builtin_mul_overflow(bytes, size_t(d), &bytes), "a tensor of shape ", shape, " is larger than any memory");
+  bool counted = shape.is_countable();
+  for (int64_t d : shape) counted &= !__builtin_mul_overflow(bytes, size_t(d), &bytes);
+  check(counted, "a tensor of shape ", shape, " is larger than any memory");
   const Memory memory = allocate(device, bytes);
   Buffer* b = FreeList<Buffer>::take();
   b->device = device;

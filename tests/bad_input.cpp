@@ -227,7 +227,25 @@ TEST_CASE("runs that must not be written over, or cannot be resumed so") {
                                                 ": a row that goes on at 19000 is outside the text of 19000\n");
   state["rows"] = {5, -1};
   write_file(info, state.dump());
-  CHECK(complaint(work.resume("run", 2)) == "1 rondo: " + info + ": row position -1 is outside the text\n");
+  const std::string to_most = " to 9223372036854775807\n";
+  CHECK(complaint(work.resume("run", 2)) ==
+        "1 rondo: " + info + ": a row is -1, but must be a whole number from 0" + to_most);
+  const auto with = [&](const char* key, const nlohmann::json& value) {
+    nlohmann::json changed = nlohmann::json::parse(whole);
+    changed[key] = value;
+    write_file(info, changed.dump());
+    return complaint({"eval", work.run});
+  };
+  const std::string steps = ", but must be a whole number from 0 to 9000000000000000\n";
+  CHECK(with("step", 2.7) == "1 rondo: " + info + ": step is 2.7" + steps);
+  CHECK(with("step", -1) == "1 rondo: " + info + ": step is -1" + steps);
+  CHECK(with("step", 1e300) == "1 rondo: " + info + ": step is 1e+300" + steps);
+  CHECK(with("step", UINT64_MAX) == "1 rondo: " + info + ": step is 18446744073709551615" + steps);
+  CHECK(with("rows", {0, 1.5}) == "1 rondo: " + info + ": a row is 1.5, but must be a whole number from 0" + to_most);
+  CHECK(with("text_hash", -1) ==
+        "1 rondo: " + info + ": text_hash is -1, but must be a whole number from 0 to 18446744073709551615\n");
+  CHECK(with("dropout_generator", {{"seed", 0}, {"stream", 2}, {"position", -1}}) ==
+        "1 rondo: " + info + ": position is -1, but must be a whole number from 0 to 18446744073709551615\n");
   write_file(info, whole);
   CHECK(run_program(work.resume("run", 2, {"--data", work / "same.txt"})).code == 0);
 }

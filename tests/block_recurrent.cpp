@@ -54,7 +54,18 @@ TEST_CASE("config: each rule, in whole words") {
         "ignore_index = 3, but that is a token of the vocabulary 0 to 19");
   CHECK(error([](auto& c) { c.init = "new"; }) == "init = \"new\", but it must be \"0.3.2\" or \"0.4\"");
   CHECK(error([](auto& c) { c.qk_norm_scale = -1; }) ==
-        "qk_norm_scale = -1, but it must be positive, or 0 for 1/sqrt(dim_head)");
+        "qk_norm_scale = -1, but it must be positive, 1e6 at most, or 0 for 1/sqrt(dim_head)");
+  CHECK(error([](auto& c) { c.qk_norm_scale = INFINITY; }) ==
+        "qk_norm_scale = inf, but it must be positive, 1e6 at most, or 0 for 1/sqrt(dim_head)");
+  CHECK(error([](auto& c) {
+          c.ema_beta_init = {NAN, 0};
+        }) == "ema_beta_init has the mean nan, but it must be from -1e6 to 1e6");
+  CHECK(error([](auto& c) {
+          c.ema_beta_init = {0, INFINITY};
+        }) == "ema_beta_init has the standard deviation inf, but it must be from 0 to 1e6");
+  CHECK(error([](auto& c) {
+          c.ema_beta_init = {0, -1};
+        }) == "ema_beta_init has the standard deviation -1, but it must be from 0 to 1e6");
   BlockRecurrentConfig c = small();
   c.num_state_vectors.reset(), c.recurrent_layers.reset(), c.depth = 6;
   CHECK(c.n_state_vectors() == 4);

@@ -225,6 +225,30 @@ TEST_CASE("the last checkpoints are kept") {
   CHECK(read_file(work / "run/checkpoints/latest") == "step-00000009\n");
 }
 
+TEST_CASE("what somebody else keeps among the checkpoints stays") {
+  const Workplace work;
+  const auto train_on = [&](int steps) {
+    return complaint(work.resume("run", steps, {"--set", "train.checkpoint_every=1"}));
+  };
+  REQUIRE(run_program(work.train("run", 2, {"--set", "train.keep_checkpoints=1"})).code == 0);
+  const std::string checkpoints = work / "run/checkpoints/", converted = work.checkpoint("run", "00000004");
+  std::filesystem::copy(work.checkpoint("run", "00000002"), checkpoints + "step-00000002-best");
+  std::filesystem::copy(work.checkpoint("run", "00000002"), checkpoints + "step-2");
+  write_file(checkpoints + "step-00000001", "notes");
+  REQUIRE(run_program({"convert", work / "run", "--dtype", "int8", "--out", converted}).code == 0);
+  CHECK(train_on(5) == "1 rondo: " + converted +
+                           ": there is something already that is no checkpoint of a run; move it away (the last "
+                           "checkpoint is " +
+                           work.checkpoint("run", "00000003") + ")\n");
+  std::filesystem::rename(converted, work / "int8");
+  CHECK(train_on(5) == "0 ");
+  std::vector<std::string> names;
+  for (const auto& entry : std::filesystem::directory_iterator(checkpoints))
+    names.push_back(entry.path().filename().string());
+  std::sort(names.begin(), names.end());
+  CHECK(names == std::vector<std::string>{"latest", "step-00000001", "step-00000002-best", "step-00000005", "step-2"});
+}
+
 TEST_CASE("a full disk while saving loses nothing") {
   const Workplace work;
   REQUIRE(run_program(work.train("whole", 6)).code == 0);

@@ -32,6 +32,10 @@ TEST_CASE("decoder: forks go on as their origin does, each on its own") {
   }
 }
 
+// A copy would share the caches that both write to.
+static_assert(!std::is_copy_constructible_v<Decoder> && !std::is_copy_assignable_v<Decoder>);
+static_assert(std::is_move_constructible_v<Decoder> && std::is_move_assignable_v<Decoder>);
+
 TEST_CASE("decoder: tokens taken back leave no trace") {
   const BlockRecurrentTransformer model = make({1, 2}, DType::f64);
   const Tensor tokens = random_tokens(24, 8), wrong = random_tokens(4, 9), expected = full_forward(model, tokens);
@@ -193,6 +197,14 @@ TEST_CASE("decoder: a state that is of another model, or broken") {
         path + ": rows.0.position is 5, but 6 tokens are kept");
   CHECK(with([](auto& f) { f.tensors["rows.0.position"] = tensor<int64_t>({7}, {1}); }) ==
         path + ": rows.0.position is 7, but a block of 4 holds 2 tokens of it");
+  CHECK(with([](auto& f) { f.tensors["rows.0.position"] = tensor<int64_t>({INT64_MAX - 1}, {1}); }) ==
+        path + ": rows.0.position is 9223372036854775806, more than any text has");
+  for (const char* name : {"logits", "block.0", "memory.1", "state.1"}) {
+    const std::string part = std::string("rows.0.") + name;
+    CHECK(with([&](auto& f) { f.tensors.at(part).template data<float>()[1] = NAN; }) ==
+          path + ": " + part + " holds a NaN or an infinity: the file is damaged");
+    whole.tensors.at(part).data<float>()[1] = 0;
+  }
   CHECK(with([](auto& f) { f.metadata["batch"] = "2"; }) ==
         path + ": it has rows for a batch of 1, but its metadata say 2");
   CHECK(with([](auto& f) { f.metadata.erase("batch"); }) ==

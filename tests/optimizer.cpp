@@ -244,6 +244,9 @@ TEST_CASE("adam: what cannot be optimized") {
         "Adam: parameters a and b are the same tensor; a layer's each() visits a tensor that is used twice once");
   CHECK(error({{"a", t, true}, {"a", zeros({2}), true}}) == "Adam: two parameters have the name a");
   CHECK(error({{"a", t, true}}, {.learning_rate = -1}) == "Adam: learning_rate is -1, but must be at least 0");
+  CHECK(error({{"a", t, true}}, {.learning_rate = 1e300}) ==
+        "Adam: learning_rate is 1e+300, but must be at most 1e+30");
+  CHECK(error({{"a", t, true}}, {.clip_grad_norm = INFINITY}) == "(no error)");
   CHECK(error({{"a", t, true}}, {.beta1 = 1}) == "Adam: beta1 is 1, but must be in [0, 1)");
   CHECK(error({{"a", t, true}}, {.beta2 = -0.5}) == "Adam: beta2 is -0.5, but must be in [0, 1)");
   for (const auto& [eps, shown] : {std::pair{double(NAN), "nan"}, {0.0, "0"}, {1e-50, "1e-50"}})

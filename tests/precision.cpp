@@ -69,6 +69,21 @@ TEST_CASE("convert_weights: half a step is the most that a weight moves") {
   CHECK(error_of([&] { weights_dtype("int4"); }) == "weights are f32, bf16 or int8, not int4");
 }
 
+TEST_CASE("convert_weights: int8 has no number for a NaN; what is tiny becomes 0") {
+  for (const float bad : {NAN, -INFINITY}) {
+    BlockRecurrentTransformer model = make({2}, DType::f32);
+    model.layers[1].feed_forward.in.weight.data<float>()[7] = bad;
+    CHECK(error_of([&] { convert_weights(model, DType::i8); }) ==
+          "layers.1.1.1.weight holds a NaN or an infinity, for which int8 has no number");
+    CHECK(weights_dtype(model) == DType::f32);
+  }
+  BlockRecurrentTransformer model = make({2}, DType::f32);
+  Linear& l = model.layers[1].feed_forward.in;
+  assign(full(l.weight.shape(), 1e-40), l.weight);
+  convert_weights(model, DType::i8);
+  CHECK(max_abs_diff(l.weight, zeros(l.weight.shape(), DType::i8)) == 0);
+}
+
 TEST_CASE("decoder: weights of bf16 and i8 decode as their full forward pass") {
   for (const DType dtype : {DType::bf16, DType::i8}) {
     BlockRecurrentTransformer model = make({1, 3}, DType::f32);

@@ -29,6 +29,7 @@ struct Setting {
   int64_t file_limit = -1;   // no file may become longer than this many bytes: as a full disk
   bool closed_pipe = false;  // nobody reads stdout
   int stdout_to = -1;        // a descriptor that stdout goes to
+  int stdin_from = -1;       // and one that stdin comes from
   std::string program = RONDO_PROGRAM;
   Arguments environment = {};  // NAME=value, before what is there
 };
@@ -80,6 +81,7 @@ class Process {
       if (pipe(ends) == 0) close(ends[0]), dup2(ends[1], STDOUT_FILENO);
     }
     if (setting.stdout_to >= 0) dup2(setting.stdout_to, STDOUT_FILENO);
+    if (setting.stdin_from >= 0) dup2(setting.stdin_from, STDIN_FILENO);
     if (setting.file_limit >= 0) {
       const rlimit limit{rlim_t(setting.file_limit), rlim_t(setting.file_limit)};
       setrlimit(RLIMIT_FSIZE, &limit);

@@ -86,6 +86,9 @@ TEST_CASE("ranks: from the environment") {
   CHECK(error() == "MASTER_PORT=65536 must be a whole number from 1 to 65535");
   all.unset("WORLD_SIZE"), all.unset("OMPI_COMM_WORLD_SIZE");
   CHECK(error() == "RANK is set, but WORLD_SIZE is not; set both, or neither to train in one process");
+  all.unset("RANK"), all.set("OMPI_COMM_WORLD_RANK", "0");
+  CHECK(error() ==
+        "OMPI_COMM_WORLD_RANK is set, but OMPI_COMM_WORLD_SIZE is not; set both, or neither to train in one process");
 }
 
 TEST_CASE("ranks: they meet, and leave one after the other") {

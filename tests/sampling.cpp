@@ -84,6 +84,15 @@ TEST_CASE("sample: a repetition penalty makes what came lately less likely") {
   CHECK(sample(negative.data(), 2, {.temperature = 0, .repetition_penalty = 2}, g, std::vector<int64_t>{0}) == 1);
 }
 
+TEST_CASE("sample: at the smallest temperatures the likeliest") {
+  for (const double temperature : {1e-300, 1e-310, 5e-324})
+    for (const float shift : {0.0f, 1000.0f, -1000.0f}) {
+      const float logits[] = {1 + shift, 3 + shift, 2 + shift, -4 + shift};
+      Generator g{.seed = 3};
+      for (int i = 0; i < 20; ++i) CHECK(sample(logits, 4, {.temperature = temperature}, g) == 1);
+    }
+}
+
 TEST_CASE("log_probability: of the model, whatever the sampling") {
   CHECK(log_probability(kLogits.data(), 5, 4) == doctest::Approx(std::log(0.52303)).epsilon(1e-4));
   double sum = 0;
@@ -93,7 +102,7 @@ TEST_CASE("log_probability: of the model, whatever the sampling") {
 
 TEST_CASE("sample: errors") {
   CHECK(error_of([] { SamplingOptions{.repetition_penalty = 0}.validate(); }) ==
-        "repetition-penalty must be above 0 (1: none), not 0");
+        "repetition-penalty must be from 0.001 to 1000 (1: none), not 0");
   CHECK(error_of([] { SamplingOptions{.repetition_window = 2000}.validate(); }) ==
         "repetition-window must be 0 to 1024, not 2000");
   CHECK(error_of([] { SamplingOptions{.temperature = -1}.validate(); }) ==
@@ -106,6 +115,13 @@ TEST_CASE("sample: errors") {
   CHECK(error_of([&] { sample(one, 2, {.temperature = -1}, g); }) == "temperature must be 0 (greedy) or more, not -1");
   CHECK(error_of([&] { sample(nothing, 2, {}, g); }) == "sample: every token's logit is -infinity");
   CHECK(sample(one, 2, {}, g) == 1);
+  CHECK(error_of([&] { sample(one, 0, {}, g); }) == "sample: there are 0 tokens to choose from");
+  CHECK(error_of([&] {
+          sample(one, 2, {.repetition_penalty = 2}, g, std::vector<int64_t>{0, 2});
+        }) == "sample: 2 was written lately, but there are 2 tokens");
+  CHECK(error_of([&] { log_probability(one, 2, 2); }) == "log_probability: there is no token 2 among 2");
+  CHECK(error_of([] { top_k_of_filter_thres(0, INT64_MAX); }) ==
+        "filter_thres asks for tokens to choose from, not 9223372036854775807");
   CHECK(error_of([] { top_k_of_filter_thres(1, 5); }) == "filter_thres must be at least 0 and below 1, not 1");
 }
 

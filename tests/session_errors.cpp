@@ -17,7 +17,7 @@ TEST_CASE("generating from what is wrong or contradicts itself") {
         "2 rondo: --top-k and --filter-thres both say how many tokens to keep; give one of them\n");
   CHECK(work.complaint_of({"--filter-thres", "1"}) == "2 rondo: filter_thres must be at least 0 and below 1, not 1\n");
   CHECK(work.complaint_of({"--repetition-penalty", "0"}) ==
-        "2 rondo: repetition-penalty must be above 0 (1: none), not 0\n");
+        "2 rondo: repetition-penalty must be from 0.001 to 1000 (1: none), not 0\n");
   CHECK(work.complaint_of({"--speculate", "16"}) ==
         "2 rondo: --speculate: 16 is not 0 to 15 (see rondo generate --help)\n");
   CHECK(complaint({"generate", work / "none"}) == "1 rondo: " + (work / "none") + ": no such run or checkpoint\n");
@@ -47,7 +47,21 @@ TEST_CASE("generating from what is wrong or contradicts itself") {
   CHECK(work.complaint_of({"--state", work.checkpoint("run", "00000060") + "/model.safetensors"}) ==
         "1 rondo: " + work.checkpoint("run", "00000060") +
             "/model.safetensors: not a decoding state (its metadata has no \"decoding_state\")\n");
+  // What is there stays, unless it is a decoding state.
+  const std::string weights = work.checkpoint("run", "00000060") + "/model.safetensors", model = read_file(weights);
+  for (const std::string& file : {work.text, weights}) {
+    const std::string before = read_file(file);
+    CHECK(work.complaint_of({"--save-state", file}) ==
+          "2 rondo: " + file + ": there is something already that is no decoding state; choose another --save-state\n");
+    CHECK(read_file(file) == before);
+  }
+  write_file(work / "state", "");
   REQUIRE(work.generate({"--save-state", work / "state", "--length", "3"}).code == 0);
+  REQUIRE(work.generate({"--save-state", work / "state", "--length", "3"}).code == 0);
+  const int directory = open(work.directory.operator/("").c_str(), O_RDONLY);
+  CHECK(complaint({"generate", work.run, "--prompt", "-"}, {.stdin_from = directory}) ==
+        "1 rondo: cannot read stdin: Is a directory\n");
+  close(directory);
   write_file(work / "cut", read_file(work / "state").substr(0, 1000));
   CHECK(work.complaint_of({"--state", work / "cut"}).starts_with("1 rondo: " + (work / "cut") + ": "));
   const LoadedModel loaded = load_model(work.run);

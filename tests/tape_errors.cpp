@@ -100,6 +100,17 @@ TEST_CASE("tape: the op that first makes a NaN or an infinity is named") {
         "div: a gradient of shape (1) is not finite: element 0 is the first NaN or infinity");
 }
 
+TEST_CASE("tape: one that is being played is not played again") {
+  const Tensor a = number(2);
+  Tape tape;
+  const Tensor loss = a * a;
+  Gradients grads;
+  CHECK(error_of([&] { tape.backward(loss, 1, grads, [&](const Tensor&) { tape.backward(loss); }); }) ==
+        "backward: this tape is being played");
+  const Tensor again = a * a;
+  CHECK(tape.backward(again)[a].item() == 4);
+}
+
 TEST_CASE("tape: an optimizer refuses to step while a recorded tape is alive") {
   const Tensor a = number(2);
   Adam adam({{"a", a, true}}, {});

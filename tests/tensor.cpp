@@ -122,6 +122,10 @@ TEST_CASE("tensor: elements, views, copies, conversions") {
 }
 
 TEST_CASE("tensor: errors") {
+  CHECK(error_of([] {
+          Tensor({0, int64_t{1} << 60, 8});
+        }) == "a tensor of shape (0, 1152921504606846976, 8) is larger than any memory");
+
   const Tensor t = zeros({2, 3});
   CHECK(error_of([&] { t.data<double>(); }) == "data: asked for f64, but the tensor (2, 3) is f32");
   CHECK(error_of([&] { t.item(); }) == "item: the tensor must hold one number, but has shape (2, 3)");

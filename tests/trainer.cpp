@@ -162,6 +162,11 @@ TEST_CASE("trainer: errors") {
   const RecurrentTrainer trainer{f.model};
   CHECK(error_of([&] { trainer(f.tokens, narrow(f.labels, 1, 0, 3), {}, f.g, grads); }) ==
         "trainer: tokens have shape (2, 24) and labels (2, 3), but both must be [batch, tokens]");
+  const RecurrentTrainer memories{f.model, NAN}, states{f.model, 0, 7};
+  CHECK(error_of([&] { memories(f.tokens, f.labels, {}, f.g, grads); }) ==
+        "trainer: a dropout is nan, but must be from 0 to 1");
+  CHECK(error_of([&] { states(f.tokens, f.labels, {}, f.g, grads); }) ==
+        "trainer: a dropout is 7, but must be from 0 to 1");
 }
 
 }  // namespace

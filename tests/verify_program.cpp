@@ -70,6 +70,44 @@ TEST_CASE("verify: the program says which tensors differ") {
   CHECK(o.err.find("logits.0") != std::string::npos);
 }
 
+TEST_CASE("verify: numbers and shapes of a case that are none, and a file that is no dump") {
+  const auto with = [](const char* from, const char* to) {
+    const CaseCopy copy("tiny");
+    copy.replace("config.json", from, to);
+    const std::string found = complaint({"verify", copy.path()}), begin = "1 rondo: " + copy.path() + "/config.json: ";
+    return found.starts_with(begin) ? found.substr(begin.size()) : found;
+  };
+  const std::string text = read_file(golden("tiny") + "/config.json");
+  const size_t at = text.find("\"segments\": ");
+  REQUIRE(at != text.npos);
+  const std::string segments = text.substr(at, text.find_first_of(",\n", at) - at);
+  CHECK(with(segments.c_str(), "\"segments\": 1.5") ==
+        "segments is 1.5, but must be a whole number from 1 to 1073741824\n");
+  CHECK(with(segments.c_str(), "\"segments\": 0") ==
+        "segments is 0, but must be a whole number from 1 to 1073741824\n");
+
+  const CaseCopy copy("tiny");
+  const auto change = [&](const std::string& name, const Tensor& to) {
+    std::vector<NamedTensor> tensors;
+    for (const auto& [key, tensor] : read_safetensors(copy.directory / "expected.safetensors").tensors)
+      tensors.push_back({key, key == name ? to : tensor, false});
+    write_safetensors(copy.directory / "expected.safetensors", tensors);
+  };
+  change("generate.greedy", zeros({2, 0}, DType::i64));
+  CHECK(complaint({"verify", copy.path()}).find(": generate.greedy has shape (2, 0), but generate.prime of shape ") !=
+        std::string::npos);
+  change("generate.greedy", zeros({3, 4}, DType::i64));
+  CHECK(complaint({"verify", copy.path()}).find(": generate.greedy has shape (3, 4), but generate.prime of shape ") !=
+        std::string::npos);
+
+  const std::string config = copy.directory / "config.json", before = read_file(config);
+  CHECK(complaint({"verify", golden("tiny"), "--dump", config}) ==
+        "2 rondo: " + config + ": there is something already that is no dump; choose another --dump\n");
+  CHECK(read_file(config) == before);
+  for (int time = 0; time < 2; ++time)
+    CHECK(run_program({"verify", golden("tiny"), "--dump", copy.directory / "dump"}).code == 0);
+}
+
 TEST_CASE("verify: cases that cannot be compared") {
   const CaseCopy other("odd_heads");
   other.replace("config.json", "pytorch 0.3.2", "pytorch 0.4.4");

@@ -1,6 +1,7 @@
 #include "models/block_recurrent/config.h"
 
 #include <algorithm>
+#include <cmath>
 
 #include "nn/feed_forward.h"
 #include "tensor/check.h"
@@ -54,8 +55,13 @@ void BlockRecurrentConfig::validate() const {
   check(ignore_index < 0 || ignore_index >= num_tokens, "ignore_index = ", ignore_index,
         ", but that is a token of the vocabulary 0 to ", num_tokens - 1);
   check(init == "0.3.2" || init == "0.4", "init = \"", init, "\", but it must be \"0.3.2\" or \"0.4\"");
-  check(qk_norm_scale >= 0, "qk_norm_scale = ", qk_norm_scale, ", but it must be positive, or 0 for 1/sqrt(dim_head)");
-  check(!ema_beta_init || (*ema_beta_init)[1] >= 0, "ema_beta_init has a negative standard deviation");
+  check(qk_norm_scale >= 0 && qk_norm_scale <= 1e6, "qk_norm_scale = ", qk_norm_scale,
+        ", but it must be positive, 1e6 at most, or 0 for 1/sqrt(dim_head)");
+  if (!ema_beta_init) return;
+  const auto [mean, deviation] = *ema_beta_init;
+  check(std::abs(mean) <= 1e6, "ema_beta_init has the mean ", mean, ", but it must be from -1e6 to 1e6");
+  check(deviation >= 0 && deviation <= 1e6, "ema_beta_init has the standard deviation ", deviation,
+        ", but it must be from 0 to 1e6");
 }
 
 }  // namespace rondo

@@ -16,6 +16,8 @@ class Decoder {
  public:
   // `batch` empty sequences. The model must outlive the decoder, with its weights where they are.
   Decoder(const BlockRecurrentTransformer& model, int64_t batch);
+  Decoder(Decoder&&) = default;  // a copy would share what is written to; fork() goes on twice
+  Decoder& operator=(Decoder&&) = default;
 
   // Tokens may lie on any device; logits are on the model's.
   // Feeds a row as many tokens as one likes ([n] i64, n >= 1), whole blocks at a time. Returns the logits [V] of what

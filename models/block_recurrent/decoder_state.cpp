@@ -5,6 +5,7 @@
 #include "models/block_recurrent/decoder.h"
 #include "models/block_recurrent/identity.h"
 #include "nn/safetensors.h"
+#include "tensor/kernels.h"
 
 namespace rondo {
 namespace {
@@ -35,6 +36,8 @@ struct Decoder::Reader {
     const Tensor& t = find(name);
     check(t.shape() == shape && t.dtype() == dtype, path, ": ", prefix, name, " is ", t.dtype(), " ", t.shape(),
           ", but the model asks for ", dtype, " ", shape);
+    const bool finite = !is_float(dtype) || first_non_finite(Cpu{}, t) < 0;
+    check(finite, path, ": ", prefix, name, " holds a NaN or an infinity: the file is damaged");
     return to(t, device);
   }
   // The same, where the first dimension is anything up to `most`.
@@ -100,6 +103,7 @@ void Decoder::load_row(int64_t index, const Reader& file) {
   row.position = position, row.filled = filled;
   row.recent = file.take_some("recent", int64_t(2 * kRecent), {0}, DType::i64).to_vector<int64_t>();
   const int64_t kept = std::max(filled, int64_t(row.recent.size()));
+  check(position <= INT64_MAX / 2, file.path, ": ", file.prefix, "position is ", position, ", more than any text has");
   check(position >= kept, file.path, ": ", file.prefix, "position is ", position, ", but ", kept, " tokens are kept");
   check((position - filled) % W == 0, file.path, ": ", file.prefix, "position is ", position, ", but a block of ", W,
         " holds ", filled, " tokens of it");

@@ -31,7 +31,7 @@ void to_int8(Linear& l) {
     float largest = 0;
     for (int64_t j = 0; j < k; ++j) largest = std::max(largest, std::abs(row[j]));
     scale.data<float>()[i] = largest / 127;
-    const float to_steps = largest > 0 ? 127 / largest : 0;
+    const float to_steps = largest > 1e-36f ? 127 / largest : 0;  // of what is smaller the quotient may be infinite
     for (int64_t j = 0; j < k; ++j) weight.data<int8_t>()[i * k + j] = int8_t(std::lround(row[j] * to_steps));
   }
   l.weight = weight, l.weight_scale = scale;
@@ -63,6 +63,10 @@ void convert_weights(BlockRecurrentTransformer& model, DType dtype) {
   check(dtype == DType::f32 || dtype == DType::bf16 || dtype == DType::i8, "weights become f32, bf16 or i8, not ",
         dtype);
   check(weights_dtype(model) == DType::f32, "only f32 weights are converted, but these are ", weights_dtype(model));
+  for (const NamedTensor& t : named_tensors(model)) {
+    const bool finite = dispatch(t.tensor.device(), [&](auto d) { return first_non_finite(d, t.tensor); }) < 0;
+    check(dtype != DType::i8 || finite, t.name, " holds a NaN or an infinity, for which int8 has no number");
+  }
   each_linear(model, [&](Linear& l) {
     if (dtype == DType::bf16) l.weight = to(l.weight, DType::bf16);
     if (dtype == DType::i8) to_int8(l);

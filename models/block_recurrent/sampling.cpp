@@ -14,13 +14,16 @@ void SamplingOptions::validate() const {
   check(top_k >= 0, "top-k must be 0 (all) or more, not ", top_k);
   check(top_p > 0 && top_p <= 1, "top-p must be above 0 and at most 1, not ", top_p);
   check(min_p >= 0 && min_p <= 1, "min-p must be 0 to 1, not ", min_p);
-  check(repetition_penalty > 0, "repetition-penalty must be above 0 (1: none), not ", repetition_penalty);
+  check(repetition_penalty >= 1e-3 && repetition_penalty <= 1e3,
+        "repetition-penalty must be from 0.001 to 1000 (1: none), not ", repetition_penalty);
   check(repetition_window >= 0 && repetition_window <= int64_t(Decoder::kRecent), "repetition-window must be 0 to ",
         Decoder::kRecent, ", not ", repetition_window);
 }
 
 int64_t top_k_of_filter_thres(double threshold, int64_t num_tokens) {
   check(threshold >= 0 && threshold < 1, "filter_thres must be at least 0 and below 1, not ", threshold);
+  check(num_tokens >= 1 && num_tokens <= int64_t{1} << 53, "filter_thres asks for tokens to choose from, not ",
+        num_tokens);
   return int64_t(std::ceil((1 - threshold) * double(num_tokens)));
 }
 
@@ -58,6 +61,8 @@ void keep(const float* logits, int64_t n, const SamplingOptions& how, Scratch& s
 
 void penalise(double penalty, std::span<const int64_t> recent, const float* logits, std::vector<float>& less) {
   for (const int64_t t : recent) {  // once, however often it came
+    check(t >= 0 && t < int64_t(less.size()), "sample: ", t, " was written lately, but there are ", less.size(),
+          " tokens");
     const float x = logits[t];
     less[size_t(t)] = float(x > 0 ? x / penalty : x * penalty);
   }
@@ -66,6 +71,7 @@ void penalise(double penalty, std::span<const int64_t> recent, const float* logi
 }  // namespace
 
 double log_probability(const float* logits, int64_t n, int64_t token) {
+  check(token >= 0 && token < n, "log_probability: there is no token ", token, " among ", n);
   const double top = *std::max_element(logits, logits + n);
   double sum = 0;
   for (int64_t i = 0; i < n; ++i) sum += std::exp(logits[i] - top);
@@ -75,6 +81,7 @@ double log_probability(const float* logits, int64_t n, int64_t token) {
 int64_t sample(const float* logits, int64_t n, const SamplingOptions& how, Generator& g,
                std::span<const int64_t> recent) {
   how.validate();
+  check(n >= 1, "sample: there are ", n, " tokens to choose from");
   bool finite = true;  // a NaN is less than nothing
   for (int64_t i = 0; i < n; ++i) finite &= logits[i] < std::numeric_limits<float>::infinity();
   check(finite, "the model's logits are not finite: its weights are broken");
@@ -96,7 +103,7 @@ int64_t sample(const float* logits, int64_t n, const SamplingOptions& how, Gener
   double highest = -std::numeric_limits<double>::infinity();
   for (int64_t t : s.order) {
     noise.position = g.position - 2 * uint64_t(n - t);
-    const double u = noise.uniform(), x = logits[t] / how.temperature;
+    const double u = noise.uniform(), x = (double(logits[t]) - logits[likeliest]) / how.temperature;
     // -log(-log u) <= -log(1 - u): two logarithms only for those that can win.
     if ((1 - u) * (1 - 1e-9) > std::exp(x - highest)) continue;
     const double sum = x - std::log(-std::log(std::max(u, 1e-300)));

@@ -25,6 +25,8 @@ double RecurrentTrainer::Result::loss() const {
 RecurrentTrainer::Drops RecurrentTrainer::draw(const Tensor& tokens, const Tensor& labels, Generator& g) const {
   check(tokens.rank() == 2 && tokens.numel() > 0 && tokens.shape() == labels.shape(), "trainer: tokens have shape ",
         tokens.shape(), " and labels ", labels.shape(), ", but both must be [batch, tokens]");
+  for (const double p : {xl_memories_dropout, state_dropout})
+    check(p >= 0 && p <= 1, "trainer: a dropout is ", p, ", but must be from 0 to 1");
   const int64_t N = model.config.max_seq_len, segments = (tokens.dim(1) + N - 1) / N;
   Drops drops;
   for (int64_t s = 0; s < segments; ++s) {

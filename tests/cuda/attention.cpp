@@ -8,7 +8,8 @@ struct Case {
   int64_t batch, n, heads, d, width;
   int64_t memory = 0, keys = 0;  // of a window; of a group, 0 for windows
   bool norm = false, table = false;
-  double size = 1;  // of the queries and keys, 1 / sqrt(d) being the factor
+  double size = 1;     // of the queries and keys, 1 / sqrt(d) being the factor
+  int64_t longer = 0;  // the table's window, beyond the width of the one block there is
 };
 
 // q, kv, memory, q_scale, k_scale, table, dy: what the kernels are given. Tensors the case lacks are empty.
@@ -28,7 +29,7 @@ List inputs(const Case& c, DType dtype) {
           where(c.memory, {c.batch, c.memory, 2 * c.d}, dtype, 3),
           where(c.norm, {c.d}, dtype_beside(dtype), 4),
           where(c.norm, {c.d}, dtype_beside(dtype), 5),
-          where(c.table, {2, 2 * c.width, c.d}, dtype_beside(dtype), 6),
+          where(c.table, {2, 2 * (c.width + c.longer), c.d}, dtype_beside(dtype), 6),
           randn(q.shape(), dtype, 7)};
 }
 
@@ -91,6 +92,7 @@ TEST_CASE("cuda attention: windows") {
   check_attention("memory, whole blocks", {1, 12, 1, 16, 4, 4, 0, true, true});
   check_attention("part of a memory", {2, 7, 3, 6, 5, 2, 0, true, true});
   check_attention("fewer tokens than a window", {2, 3, 8, 4, 16, 16});
+  check_attention("a table of a longer window", {2, 5, 3, 6, 8, 3, 0, true, true, 1, 9});
   check_attention("several tiles of keys", {1, 150, 1, 4, 100, 33, 0, true, true});
   check_attention("several tiles of queries", {1, 45, 3, 2, 40, 40, 0, false, true});
   check_attention("tiles that part a query's heads", {1, 20, 10, 2, 16, 16});
