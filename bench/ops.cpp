@@ -4,6 +4,7 @@
 #include "apps/bench.h"
 #include "apps/config.h"
 #include "bench/rows.h"
+#include "nn/conv.h"
 #include "nn/init.h"
 
 namespace rondo::bench {
@@ -141,6 +142,21 @@ void add_narrow_rows(int64_t numel) {
   }
 }
 
+// The layers of a small network that reads digits.
+void add_image_rows() {
+  const auto conv = [](const auto& in) {
+    Conv2d layer;
+    layer.how.padding = 1, layer.weight = in[1];
+    return layer(in[0]);
+  };
+  constexpr int64_t kBatch = 32;
+  for (const auto& [size, in, out] : {std::array<int64_t, 3>{28, 1, 16}, {14, 16, 32}}) {
+    add_op("conv2d", {{kBatch, in, size, size}, {out, in, 3, 3}}, conv,
+           2.0 * double(kBatch * size * size * in * out * 9));
+    add_op("max_pool2d", {{kBatch, out, size, size}}, [](const auto& in) { return max_pool2d(in[0], 2); });
+  }
+}
+
 void add_op_rows() {
   const BlockRecurrentConfig c = named_size("readme").model;
   const int64_t n = c.max_seq_len, d = c.dim, F = c.dim * c.ff_mult * 2 / 3, W = c.block_width, D = c.dim_head,
@@ -150,6 +166,7 @@ void add_op_rows() {
   add_shape_rows({n, d}, H);
   add_row_wise_rows({n, d}, D, c.num_tokens);
   add_narrow_rows(n * d);
+  add_image_rows();
   add_op("matmul", {{H, W, D}, {H, D, W}}, binary(matmul), 2.0 * double(H * W * D * W));
   add_op(
       "linear", {{n, d}, {2 * F, d}}, [](const auto& in) { return linear(in[0], in[1]); }, 2.0 * double(n * d * 2 * F));

@@ -57,6 +57,12 @@ TEST_CASE("examples: an ordinary transformer") {
   CHECK_MESSAGE(out.ends_with("exit 0"), out);
 }
 
+TEST_CASE("examples: a convolutional network") {
+  const std::string out = run("07_cnn");
+  CHECK(out.find("of 1000 new drawings") != std::string::npos);
+  CHECK_MESSAGE(out.ends_with("exit 0"), out);
+}
+
 TEST_CASE("examples: key recall, which only the recurrent states can solve") {
   if (!mallocs_are_counted()) return skip("minutes of training under a sanitizer; the plain build runs it");
   const std::string out = run("04_block_recurrent 0");

@@ -1,6 +1,8 @@
 // Single ops of LibTorch that do what ops of Rondo do, under the names of bench/ops.cpp's rows.
 #include <torch/torch.h>
 
+#include <array>
+
 #include "apps/config.h"
 #include "bench/rows.h"
 #include "tensor/parallel.h"
@@ -123,6 +125,20 @@ void add_narrow_rows(int64_t numel) {
   }
 }
 
+// The layers of a small network that reads digits.
+void add_image_rows() {
+  namespace F = torch::nn::functional;
+  constexpr int64_t kBatch = 32;
+  for (const auto& [size, in, out] : {std::array<int64_t, 3>{28, 1, 16}, {14, 16, 32}}) {
+    add_op(
+        "conv2d", {{kBatch, in, size, size}, {out, in, 3, 3}},
+        [](const Tensors& in) { return F::conv2d(in[0], in[1], F::Conv2dFuncOptions().padding(1)); },
+        2.0 * double(kBatch * size * size * in * out * 9));
+    add_op("max_pool2d", {{kBatch, out, size, size}},
+           [](const Tensors& in) { return F::max_pool2d(in[0], F::MaxPool2dFuncOptions(2)); });
+  }
+}
+
 }  // namespace
 
 void add_rows() {
@@ -145,6 +161,7 @@ void add_rows() {
   add_op("cross_entropy", {{n, V}}, [=](const Tensors& in) { return F::cross_entropy(in[0], tokens); });
   add_op("embedding", {{V, d}}, [=](const Tensors& in) { return F::embedding(tokens, in[0]); });
   add_narrow_rows(n * d);
+  add_image_rows();
   add_op(
       "matmul", {{H, W, D}, {H, D, W}}, [](const Tensors& in) { return in[0].matmul(in[1]); },
       2.0 * double(H * W * D * W));

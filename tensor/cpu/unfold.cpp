@@ -27,27 +27,37 @@ void for_rows(int64_t n, int64_t width, const F& f) {
   });
 }
 
+// What place (ky, kx) of all windows sees of a plane, [out_height, out_width].
+template <class T>
+void place(const Windows& how, int64_t ky, int64_t kx, const T* plane, T* out) {
+  const Inside rows(how, ky, how.in_height, how.out_height), columns(how, kx, how.in_width, how.out_width);
+  const int64_t width = how.out_width, n = columns.end - columns.begin;
+  const auto seen = [&](int64_t oy) {
+    return plane + (oy * how.stride + ky - how.padding) * how.in_width + columns.begin * how.stride + kx - how.padding;
+  };
+  std::fill(out, out + rows.begin * width, T(0));
+  std::fill(out + rows.end * width, out + how.out_height * width, T(0));
+  // Rows that lie as far apart in both are one, but for its zeros.
+  const bool one_run = how.stride == 1 && width == how.in_width && rows.begin < rows.end && n > 0;
+  if (one_run)
+    std::copy_n(seen(rows.begin), (rows.end - rows.begin - 1) * width + n, out + rows.begin * width + columns.begin);
+  for (int64_t oy = rows.begin; oy < rows.end; ++oy) {
+    T* const row = out + oy * width;
+    const T* const from = one_run || n == 0 ? nullptr : seen(oy);
+    for (int64_t ox = 0; ox < columns.begin; ++ox) row[ox] = T(0);
+    for (int64_t i = 0; from && i < n; ++i) row[columns.begin + i] = from[i * how.stride];
+    for (int64_t ox = columns.end; ox < width; ++ox) row[ox] = T(0);
+  }
+}
+
 }  // namespace
 
 void unfold(Cpu, const Windows& how, const Tensor& x, const Tensor& columns) {
   dispatch_float(x.dtype(), [&]<class T>() {
-    const T* const in = x.data<T>();
-    T* const out = columns.data<T>();
-    for_rows(how.planes * how.height * how.width * how.out_height, how.out_width, [&](int64_t i) {
-      const int64_t oy = i % how.out_height, kx = i / how.out_height % how.width;
-      const int64_t ky = i / how.out_height / how.width % how.height,
-                    plane = i / how.out_height / how.width / how.height;
-      const int64_t y = oy * how.stride + ky - how.padding;
-      T* const to = out + i * how.out_width;
-      if (y < 0 || y >= how.in_height) return void(std::fill_n(to, how.out_width, T(0)));
-      const T* const from = in + (plane * how.in_height + y) * how.in_width + kx - how.padding;
-      const Inside there(how, kx, how.in_width, how.out_width);
-      std::fill(to, to + there.begin, T(0));
-      if (how.stride == 1)
-        std::copy(from + there.begin, from + there.end, to + there.begin);
-      else
-        for (int64_t ox = there.begin; ox < there.end; ++ox) to[ox] = from[ox * how.stride];
-      std::fill(to + there.end, to + how.out_width, T(0));
+    const int64_t places = how.height * how.width, size = how.out_height * how.out_width;
+    for_rows(how.planes * places, size, [&](int64_t i) {
+      const int64_t plane = i / places, ky = i % places / how.width, kx = i % how.width;
+      place(how, ky, kx, x.data<T>() + plane * how.in_height * how.in_width, columns.data<T>() + i * size);
     });
   });
 }
