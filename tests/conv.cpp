@@ -57,11 +57,11 @@ const std::pair<Shape, Window> kCases[] = {
 };
 
 TEST_CASE("unfold: every window, forward and backward") {
-  for (const auto& [shape, window] : kCases) {
-    CAPTURE(shape);
-    CAPTURE(window.stride);
-    const Tensor x = randn(shape);
-    const Window w = window;
+  for (const auto& c : kCases) {
+    const Tensor x = randn(c.first);
+    const Window w = c.second;
+    CAPTURE(c.first);
+    CAPTURE(w.stride);
     CHECK(max_abs_diff(unfold(x, w), plain_unfold(x, w)) == 0);
     gradcheck([=](const auto& in) { return unfold(in[0], w); }, {x});
     check_f32_against_f64([=](const auto& in) { return unfold(in[0], w); }, {x}, 1e-6);
