@@ -193,9 +193,8 @@ void run(const Options& options) {
 
 }  // namespace
 
-constexpr int64_t kMost = 1'000'000'000;
-
 void add_bench(CLI::App& program) {
+  constexpr int64_t kMost = 1'000'000'000;
   Command command(program, "bench", "Tokens per second of training, decoding or reading a stream, as one JSON line");
   Options& options = command.run<Options>(run);
   command.required("WHAT", options.what, "train, decode or stream (trains on one and evaluates one)",
