@@ -180,8 +180,6 @@ int64_t first_token_outside(const Tensor& tokens, int64_t n, int64_t also_allowe
 // The table of rotary position embedding with xPos scaling (Su et al. 2021; Sun et al. 2022) for positions 0..2W-1:
 // [2, 2W, D], for queries (0) and keys (1), each row holding scale*cos (D/2) and scale*sin (D/2).
 Tensor rotary_table(int64_t window, int64_t head_width, DType dtype = DType::f32, Device device = Device::cpu);
-// The same, made once for all who ask for it.
-Tensor shared_rotary_table(int64_t window, int64_t head_width, DType dtype = DType::f32, Device device = Device::cpu);
 enum class Rotate { query, key };
 // Rotates each head of x [B, n, H*D]. Row i has position first + i % window; the table is a constant.
 Tensor rotary(const Tensor& x, const Tensor& table, Rotate which, int64_t first, int64_t window);

@@ -1,9 +1,6 @@
 // Rotary position embedding with xPos scaling: the table of angles, and the rotation as an op.
 #include <cfloat>
 #include <cmath>
-#include <map>
-#include <mutex>
-#include <tuple>
 
 #include "autograd/arguments.h"
 #include "autograd/ops.h"
@@ -63,16 +60,6 @@ Tensor rotary_table(int64_t window, int64_t head_width, DType dtype, Device devi
     }
   });
   return to(table, device);
-}
-
-Tensor shared_rotary_table(int64_t window, int64_t head_width, DType dtype, Device device) {
-  using Key = std::tuple<int64_t, int64_t, DType, Device>;
-  static std::mutex mutex;
-  static auto& tables = *new std::map<Key, Tensor>;  // of every thread, until the process ends
-  std::lock_guard lock(mutex);
-  Tensor& table = tables[{window, head_width, dtype, device}];
-  if (!table) table = rotary_table(window, head_width, dtype, device);
-  return table;
 }
 
 Tensor rotary(const Tensor& x, const Tensor& table, Rotate which, int64_t first, int64_t window) {

@@ -2,6 +2,8 @@
 // fused attentions, which keep nothing of size n x n.
 #pragma once
 #include <algorithm>
+#include <memory>
+#include <mutex>
 #include <string>
 
 #include "../tensor/check.h"
@@ -63,6 +65,13 @@ struct SelfAttention {
   }
 
  private:
+  // Made when it is first asked for, where it is needed; a layer's copies share it, perhaps on several threads.
+  struct Positions {
+    std::mutex mutex;
+    Tensor table;
+  };
+  std::shared_ptr<Positions> positions_ = std::make_shared<Positions>();
+
   int64_t n_kv_heads() const { return how.kv_heads == 0 ? how.heads : how.kv_heads; }
 
   Tensor attend(const Tensor& x, Past* past, const Tensor& residual) const {
@@ -92,8 +101,13 @@ struct SelfAttention {
   // What queries and keys go through before their product.
   QueryKey prepared(const Tensor& q) const {
     QueryKey qk;
+    if (!how.rotary) return qk;
     const DType dtype = q.dtype() == DType::bf16 ? DType::f32 : q.dtype();
-    if (how.rotary) qk.table = shared_rotary_table(how.window, to_q.weight.dim(0) / how.heads, dtype, q.device());
+    std::lock_guard lock(positions_->mutex);
+    Tensor& table = positions_->table;
+    if (!table || table.dtype() != dtype || table.device() != q.device())
+      table = rotary_table(how.window, to_q.weight.dim(0) / how.heads, dtype, q.device());
+    qk.table = table;
     return qk;
   }
 

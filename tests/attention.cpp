@@ -207,7 +207,7 @@ TEST_CASE("attention: a window or group that is longer than all there is") {
   const auto with_positions = [](int64_t n) {
     return [=](const std::vector<Tensor>& x) {
       return window_attention(x[0], x[1], x[2], n,
-                              {Tensor(), Tensor(), shared_rotary_table(n, 4, x[0].dtype(), x[0].device()), 0});
+                              {Tensor(), Tensor(), rotary_table(n, 4, x[0].dtype(), x[0].device()), 0});
     };
   };
   const std::vector<Tensor> near = run(with_positions(10), in);

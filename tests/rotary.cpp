@@ -54,16 +54,6 @@ TEST_CASE("rotary_table: f32 holds the f64 numbers, rounded") {
     CHECK(same_bits(rotary_table(33, d), to(rotary_table(33, d, DType::f64), DType::f32)));
 }
 
-TEST_CASE("rotary_table: the shared one is made once for each size, type and device") {
-  const Tensor table = shared_rotary_table(6, 4, DType::f64);
-  CHECK(same_bits(table, rotary_table(6, 4, DType::f64)));
-  CHECK(shared_rotary_table(6, 4, DType::f64).bytes() == table.bytes());
-  CHECK(shared_rotary_table(6, 2, DType::f64).shape() == Shape{2, 12, 2});
-  CHECK(shared_rotary_table(5, 4, DType::f64).shape() == Shape{2, 10, 4});
-  CHECK(shared_rotary_table(6, 4).dtype() == DType::f32);
-  for (const Device device : devices()) CHECK(shared_rotary_table(6, 4, DType::f64, device).device() == device);
-}
-
 TEST_CASE("rotary: gradients") {
   for (uint64_t seed : {1, 2, 3})
     for (int64_t d : {2, 6, 16, 34, 64})

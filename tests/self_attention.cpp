@@ -212,6 +212,25 @@ TEST_CASE("SelfAttention: with rotary a text's place does not matter, but the di
   CHECK(max_abs_diff(last(a, b), last(b, a)) > 1e-3);
 }
 
+TEST_CASE(
+    "SelfAttention: the table of positions is one of the device and type, and ends with the layer and its copies") {
+  const int64_t before = memory_stats().current_bytes;
+  {
+    Generator g{.seed = 5};
+    const SelfAttention layer(kDim, {.heads = 3, .window = 300, .rotary = true}, g), copy = copy_of(layer);
+    const int64_t without = memory_stats().current_bytes;
+    const auto used = [&](const SelfAttention& by, DType dtype) {
+      by(randn({1, 2, kDim}, dtype));
+      return memory_stats().current_bytes - without;
+    };
+    const int64_t table = used(layer, DType::f32);
+    CHECK(table >= 2 * 600 * 4 * 4);
+    CHECK(used(copy, DType::f32) == table);
+    CHECK(used(copy, DType::bf16) == table);
+  }
+  CHECK(memory_stats().current_bytes == before);
+}
+
 TEST_CASE("SelfAttention: names, and one key and value for the heads that share them") {
   Generator g{.seed = 5};
   const SelfAttention layer(kDim, {.heads = 6, .kv_heads = 2}, g);
