@@ -18,7 +18,7 @@ struct SelfAttention {
     int64_t kv_heads = 0;  // each serves heads / kv_heads of them (Ainslie et al. 2023); 0: one for each (Vaswani 2017)
     bool causal = true;    // a token sees itself and those before it; false: all tokens
     int64_t window = 0;    // where causal: it sees so many at most, itself included; 0: all
-    bool rotary = false;   // where there is a window: it knows how far away they are (rotary_table)
+    bool rotary = false;   // where there is a window: it knows how far away they are (Su et al. 2021, rotary_table)
   };
   Options how;
   Linear to_q, to_kv, to_out;  // d -> d; d -> kv_heads * 2D, for each its key (D = d / heads), then its value; d -> d

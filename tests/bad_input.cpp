@@ -298,6 +298,8 @@ TEST_CASE("usage") {
   CHECK(complaint({"train"}) == "2 rondo: --out is required (see rondo train --help)\n");
   CHECK(complaint({"train", "--out", work / "run", "--stpes", "3"}) ==
         "2 rondo: The following argument was not expected: --stpes (see rondo train --help)\n");
+  CHECK(complaint({"bench", "stream", "--size", "tiny", "--tokens", "9223372036854775807"}) ==
+        "2 rondo: --tokens: 9223372036854775807 is not 1 to 1000000000 (see rondo bench --help)\n");
   CHECK(complaint({"generate", "x", "--length", "-3"}) ==
         "2 rondo: --length: -3 is not 0 or more (see rondo generate --help)\n");
   CHECK(complaint({"generate", work / "none", "--seed", "many"}) ==

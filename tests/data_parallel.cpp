@@ -154,6 +154,7 @@ TEST_CASE("DataParallel: errors") {
   };
   CHECK(cut(kBatch, 0) == "DataParallel: a batch of 11 rows cannot be cut into parts, 0 of them");
   CHECK(cut(kBatch, 12) == "DataParallel: a batch of 11 rows cannot be cut into parts, 12 of them");
+  CHECK(cut(INT64_MAX, 2) == "DataParallel: a batch of 9223372036854775807 rows cannot be cut into parts, 2 of them");
   CHECK(cut(0, 1) == "DataParallel: a batch of 0 rows cannot be cut into parts, 1 of them");
   const auto logits = [&](int64_t first, int64_t rows) { return task.model(narrow(task.x, 0, first, rows)); };
   CHECK(error_of([&] { parallel.backward(kBatch, 1, logits, grads); }) ==

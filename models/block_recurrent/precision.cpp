@@ -64,8 +64,9 @@ void convert_weights(BlockRecurrentTransformer& model, DType dtype) {
         dtype);
   check(weights_dtype(model) == DType::f32, "only f32 weights are converted, but these are ", weights_dtype(model));
   for (const NamedTensor& t : named_tensors(model)) {
+    if (dtype != DType::i8) break;
     const bool finite = dispatch(t.tensor.device(), [&](auto d) { return first_non_finite(d, t.tensor); }) < 0;
-    check(dtype != DType::i8 || finite, t.name, " holds a NaN or an infinity, for which int8 has no number");
+    check(finite, t.name, " holds a NaN or an infinity, for which int8 has no number");
   }
   each_linear(model, [&](Linear& l) {
     if (dtype == DType::bf16) l.weight = to(l.weight, DType::bf16);
